@@ -1,0 +1,1 @@
+"""Traditional recommenders over RecBole, and the floors."""

@@ -1,0 +1,1 @@
+"""The protocol: whatever has to be the same for every method."""

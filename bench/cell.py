@@ -1,0 +1,170 @@
+"""The nouns of the work: Cell (what is run), Need, Run (what a method knows), Row (what is left)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from bench.method import Method
+
+Status = Literal["done", "failed", "left out"]
+Profile = Literal["corrected", "paper_faithful"]
+PROTOCOL = "1"  # raise it when a change to the protocol moves a number; boards never mix protocols
+CUTOFFS = (1, 5, 10)
+K = max(CUTOFFS)
+
+
+def digest(thing: Any) -> str:
+    """SHA-256 of a JSON-able thing in canonical form, hex."""
+    text = json.dumps(thing, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """A request for another cell's artefacts, on the same dataset, seed, scale and profile.
+
+    Attributes:
+        method: registered name; methods of family ``stage`` exist only to be needed.
+        loss, decoder, backbone: its axes, None for the default.
+        config: values that differ from that method's defaults.
+    """
+
+    method: str
+    loss: str | None = None
+    decoder: str | None = None
+    backbone: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One unit of work: one method, fitted and examined once. Frozen, serialisable, self-sufficient.
+
+    Attributes:
+        dataset: registered name of the dataset.
+        data_version: hash of the data it runs on.
+        method, loss, decoder, backbone: the axes; None where a method has no such axis.
+        seed: root of all its seed streams.
+        scale: embedded, small or full.
+        profile: corrected or paper_faithful.
+        train_rows, valid_rows, test_rows: caps on the rows, None for all.
+        config: the method's configuration with every default filled in.
+        code: hash of the method's source (comments and docstrings excluded).
+        needs: by name, the key of each cell whose artefacts this one consumes.
+    """
+
+    dataset: str
+    data_version: str
+    method: str
+    loss: str | None = None
+    decoder: str | None = None
+    backbone: str | None = None
+    seed: int = 0
+    scale: str = "embedded"
+    profile: Profile = "corrected"
+    train_rows: int | None = None
+    valid_rows: int | None = None
+    test_rows: int | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    code: str = ""
+    needs: Mapping[str, str] = field(default_factory=dict)
+    protocol: str = PROTOCOL
+
+    @property
+    def key(self) -> str:
+        """Hash of all that decides the result, 16 hex digits."""
+        return digest(asdict(self))[:16]
+
+    @property
+    def label(self) -> str:
+        """Short name for tables and logs, e.g. ``book/bigrec+msl_ats[scratch]#0``."""
+        loss = f"+{self.loss}" if self.loss else ""
+        decoder = f"/{self.decoder}" if self.decoder else ""
+        backbone = f"[{self.backbone}]" if self.backbone else ""
+        return f"{self.dataset}/{self.method}{loss}{decoder}{backbone}#{self.seed}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-able copy; ``Cell(**d)`` gives the cell back."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What a cell leaves behind: the source of every table.
+
+    Attributes:
+        cell: the cell.
+        status: done, failed or left out.
+        reason: why, unless done; one line.
+        metrics: by name (``ndcg@10``, ``hit@1`` ...), means over all test rows, under title identity.
+        metrics_by_item: the same under item identity.
+        valid: metrics on the validation exam at the selected epoch.
+        strata: by stratum (``cold``, ``warm`` ...): ``n`` and the metrics.
+        cost: by phase (``fit``, ``recommend``): seconds, peak bytes, users per second, joules or None.
+        facts: numbers of the method (parameters, epochs, tau ...) and of its decoder.
+        provenance: date, commit, dirty flag, versions, machine, threads.
+    """
+
+    cell: Cell
+    status: Status
+    reason: str = ""
+    n: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics_by_item: Mapping[str, float] = field(default_factory=dict)
+    valid: Mapping[str, float] = field(default_factory=dict)
+    strata: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    cost: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-able copy, with the cell's key and label beside it."""
+        return {"key": self.cell.key, "label": self.cell.label, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Row:
+        """Undo ``as_dict``."""
+        rest = {k: v for k, v in data.items() if k not in ("key", "label", "cell")}
+        return cls(cell=Cell(**data["cell"]), **rest)
+
+
+def _silent(done: float, total: float, **numbers: float) -> None:
+    """Progress nobody listens to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """All that a method may know of its surroundings.
+
+    Attributes:
+        seed: root of the named seed streams.
+        device: ``cpu``, ``cuda`` ...; the one device this cell may use.
+        folder: scratch space of this cell, kept across an interrupted and resumed run. Checkpoints go here.
+        inputs: by the name in ``needs``, the folder where that cell's method was saved.
+        progress: ``progress(done, total, **numbers)``; call it per epoch or per few steps.
+        facts: numbers worth a column (``parameters_total``, ``epochs`` ...); the runner puts them in the row.
+    """
+
+    seed: int
+    device: str
+    folder: Path
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    progress: Callable[..., None] = _silent
+    facts: dict[str, Any] = field(default_factory=dict)
+    profile: Profile = "corrected"
+
+    def seed_for(self, stream: str) -> int:
+        """A seed of 31 bits for one named use of chance; a new stream moves no old number."""
+        return int(digest([self.seed, stream])[:8], 16) >> 1
+
+    def load(self, name: str) -> Method:
+        """The fitted method behind a need, ready to recommend."""
+        from bench.method import restore
+
+        return restore(self.inputs[name], device=self.device)

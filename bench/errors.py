@@ -1,0 +1,43 @@
+"""The errors a user can cause, and nothing else.
+
+Each carries the wrong value, what is allowed and the next step in one line; the CLI prints that line
+and exits with 2. What we did wrong ourselves stays an assertion or a plain exception with its trace.
+"""
+
+
+class BenchError(Exception):
+    """Base of everything the command line reports as one line instead of a trace."""
+
+
+class DataError(BenchError, ValueError):
+    """A dataset that cannot be read as it stands: names the file, the line and the repair."""
+
+
+class SuiteError(BenchError, ValueError):
+    """A suite with faults; the message lists every one of them."""
+
+
+class UnknownName(BenchError, KeyError):
+    """A name no registry knows, with the nearest known ones."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class ConfigError(BenchError, ValueError):
+    """A configuration value out of range, or a key that the configuration does not have."""
+
+
+class ArtefactError(BenchError, RuntimeError):
+    """An artefact that is missing or belongs to other data, with the command that makes it."""
+
+
+class ContractError(BenchError, RuntimeError):
+    """A method that broke its contract (shape, range, repeats, non-finite loss)."""
+
+
+class Unavailable(BenchError, RuntimeError):
+    """Something this machine lacks (an extra, a GPU, a file), with how to get it.
+
+    A cell that raises it is *left out* with the reason, not failed.
+    """

@@ -1,0 +1,157 @@
+"""Method: the contract a recommender fulfils.
+
+A method learns from training rows and a validation exam, and continues histories. It never sees a test
+target and never computes a reported metric; the runner does both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from bench.cell import Need, Run
+from bench.errors import ArtefactError, ConfigError
+from bench.types import Exam, Identity, Queries, Ranking, Windows
+
+Family = Literal["floor", "traditional", "enhanced", "llm", "stage"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NoConfig:
+    """The configuration of a method that has nothing to configure."""
+
+
+class Method(ABC):
+    """Base class of every recommender.
+
+    Class attributes:
+        family: what the tables group by. ``stage`` methods make artefacts for others and never rank.
+        losses: losses only this method knows, default first.
+        takes: kinds of registered losses it accepts (``token``, ``preference``).
+        decodes: True if the decoder is an axis of this method.
+        identity: whether its lists name items or title classes.
+        Config: a frozen keyword-only dataclass with a default for every field.
+        search: by config field, the values a tuning may try.
+        tags: what a reader might filter by (``text``, ``pretrained``).
+    """
+
+    name: ClassVar[str] = ""  # set by the registry
+    family: ClassVar[Family]
+    losses: ClassVar[tuple[str, ...]] = ()
+    takes: ClassVar[frozenset[str]] = frozenset()
+    decodes: ClassVar[bool] = False
+    identity: ClassVar[Identity] = "item"
+    Config: ClassVar[type] = NoConfig
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    tags: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(
+        self,
+        config: Any = None,
+        *,
+        loss: str | None = None,
+        decoder: str | None = None,
+        backbone: str | None = None,
+    ) -> None:
+        self.config = configure(type(self), config)
+        self.loss, self.decoder, self.backbone = loss, decoder, backbone
+
+    @classmethod
+    def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:
+        """The cells whose artefacts ``fit`` will find in ``run.inputs``, by name."""
+        return {}
+
+    @classmethod
+    def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
+        """``config`` with the defaults of its loss and decoder written in, so that a row shows them."""
+        return config
+
+    @abstractmethod
+    def fit(self, train: Windows, valid: Exam, run: Run) -> None:
+        """Learn from ``train``; ``valid`` is for choosing the epoch and nothing else.
+
+        Raises:
+            Unavailable: this machine lacks something; the cell is left out with the reason.
+        """
+
+    @abstractmethod
+    def recommend(self, queries: Queries, k: int) -> Ranking:
+        """The best ``k`` items for each history, no repeats, best first.
+
+        The order of the queries must not matter to any single list.
+        """
+
+    def save(self, folder: Path) -> None:
+        """Write what ``recommend`` needs; no pickles (safetensors, npy, JSON)."""
+
+    def load(self, folder: Path, *, device: str) -> None:
+        """Undo ``save`` on a method built with the same configuration."""
+
+    @classmethod
+    def estimate_seconds(
+        cls, config: Any, *, train_rows: int, test_rows: int, n_items: int
+    ) -> float:
+        """A guess of the whole cell's seconds on two cores, used until a real cell was timed."""
+        return 2.0
+
+
+def configure(method: type[Method], config: Any) -> Any:
+    """``config`` as an instance of the method's Config; a mapping overrides the defaults.
+
+    Raises:
+        ConfigError: an unknown key or a value the Config refuses.
+    """
+    if isinstance(config, method.Config):
+        return config
+    known = {f.name for f in dataclasses.fields(method.Config)}
+    given = dict(config or {})
+    if unknown := sorted(set(given) - known):
+        allowed = ", ".join(sorted(known)) or "nothing"
+        raise ConfigError(f"{method.name} has no config key {unknown[0]!r}; it knows {allowed}")
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    try:
+        return method.Config(**given)
+    except (TypeError, ValueError) as fault:
+        raise ConfigError(f"{method.name}: {fault}") from fault
+
+
+def keep(method: Method, folder: Path) -> None:
+    """Save a fitted method with what ``restore`` needs to build it again; the manifest is written last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    method.save(folder)
+    manifest = {
+        "method": method.name,
+        "loss": method.loss,
+        "decoder": method.decoder,
+        "backbone": method.backbone,
+        "config": dataclasses.asdict(method.config),
+    }
+    (folder / "method.json").write_text(json.dumps(manifest, indent=1))
+
+
+def restore(folder: Path, *, device: str) -> Method:
+    """Build the method saved in ``folder``.
+
+    Raises:
+        ArtefactError: there is no complete method in the folder.
+    """
+    from bench.registry import methods
+
+    path = folder / "method.json"
+    if not path.exists():
+        raise ArtefactError(
+            f"no saved method in {folder}; run the cell again with `bench run --reuse never`"
+        )
+    manifest = json.loads(path.read_text())
+    method: Method = methods.get(manifest["method"])(
+        manifest["config"],
+        loss=manifest["loss"],
+        decoder=manifest["decoder"],
+        backbone=manifest["backbone"],
+    )
+    method.load(folder, device=device)
+    return method

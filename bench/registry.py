@@ -1,0 +1,146 @@
+"""Methods, losses, decoders and datasets by name.
+
+A name is found by reading the source of the rooms as text (``@methods.register("sasrec")``), so listing
+imports nothing; the module that owns a name is imported when the name is first used. Names also come
+from entry points (groups ``bench.methods``, ``bench.losses`` ...) and from ``--plugin file.py``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bench.errors import BenchError, UnknownName
+
+T = TypeVar("T")
+HOUSE = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a name is defined: a module to import and, if it is one of ours, its file."""
+
+    module: str
+    path: Path | None = None
+
+
+class Registry:
+    """One kind of named thing.
+
+    Args:
+        kind, plural: the noun for messages, and the one used in source and entry points.
+        rooms: packages whose files are searched, as dotted names.
+    """
+
+    def __init__(self, kind: str, plural: str, rooms: tuple[str, ...]) -> None:
+        self.kind, self.plural = kind, plural
+        self.rooms = rooms
+        self._loaded: dict[str, Any] = {}
+        self._owner: dict[str, str] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that gives a class or function its name.
+
+        Raises:
+            BenchError: the name is taken by another module.
+        """
+
+        def accept(thing: T) -> T:
+            module = getattr(thing, "__module__", "?")
+            owner = self._owner.setdefault(name, module)
+            if owner != module:
+                raise BenchError(
+                    f"the {self.kind} {name!r} of {module} is already defined by {owner}"
+                )
+            if isinstance(thing, type):
+                thing.name = name  # type: ignore[attr-defined]
+            self._loaded[name] = thing
+            return thing
+
+        return accept
+
+    @cached_property
+    def index(self) -> dict[str, Origin]:
+        """Every name that can be had without importing a plugin, with its origin."""
+        pattern = re.compile(rf"""^@{self.plural}\.register\(\s*["']([\w.-]+)["']""", re.MULTILINE)
+        found: dict[str, Origin] = {}
+        for room in self.rooms:
+            for path in sorted((HOUSE / room.replace(".", "/")).glob("*.py")):
+                for name in pattern.findall(path.read_text(encoding="utf-8")):
+                    if name in found:
+                        raise BenchError(
+                            f"the {self.kind} {name!r} is defined in both {found[name].path} and {path}"
+                        )
+                    found[name] = Origin(f"{room}.{path.stem}", path)
+        for point in importlib.metadata.entry_points(group=f"bench.{self.plural}"):
+            found.setdefault(point.name, Origin(point.value.partition(":")[0]))
+        return found
+
+    def names(self) -> list[str]:
+        """All known names, sorted."""
+        return sorted({*self.index, *self._loaded})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._loaded or name in self.index
+
+    def get(self, name: str) -> Any:
+        """The thing behind a name; imports its module on first use.
+
+        Raises:
+            UnknownName: nothing has that name; the message holds near matches and all known names.
+        """
+        if name not in self._loaded:
+            if name not in self.index:
+                raise UnknownName(self._unknown(name))
+            importlib.import_module(self.index[name].module)
+        return self._loaded[name]
+
+    def path(self, name: str) -> Path:
+        """The source file behind a name."""
+        origin = self.index.get(name)
+        if origin is not None and origin.path is not None:
+            return origin.path
+        module = sys.modules[self.get(name).__module__]
+        return Path(module.__file__ or "")
+
+    def _unknown(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self.names(), n=2, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        return f"no {self.kind} is called {name!r}.{hint} Known: {', '.join(self.names())}"
+
+
+methods = Registry("method", "methods", ("baselines", "llmrec.generative", "llmrec.enhanced"))
+losses = Registry("loss", "losses", ("llmrec.losses",))
+decoders = Registry("decoder", "decoders", ("llmrec.decode",))
+datasets = Registry("dataset", "datasets", ("bench.data",))
+
+
+def load_plugin(path: str | Path) -> None:
+    """Import a user's file so that its registrations take effect.
+
+    Raises:
+        BenchError: there is no such file.
+    """
+    path = Path(path).resolve()
+    if not path.is_file():
+        raise BenchError(f"--plugin {path}: no such file")
+    name = f"plugin_{path.stem}"
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None, f"{path} is not a Python file"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)

@@ -1,0 +1,304 @@
+"""The nouns of the suite. numpy only, frozen, and small enough to hold in the head.
+
+Axes, named once for the whole suite: B batch, Q queries, W windows (training rows), H history,
+L tokens, V vocabulary, N items, K length of a recommendation list. Item ids run 1..N in the order of
+the catalogue; 0 is padding everywhere and is never a valid recommendation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.integer[Any]]
+FloatArray = npt.NDArray[np.floating[Any]]
+BoolArray = npt.NDArray[np.bool_]
+Identity = Literal["title", "item"]
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Rows of different lengths in two flat arrays.
+
+    Attributes:
+        values: all rows end to end, int32 [total].
+        offsets: row i is ``values[offsets[i]:offsets[i + 1]]``, int64 [rows + 1].
+    """
+
+    values: IntArray
+    offsets: IntArray
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> Ragged:
+        """Pack a sequence of integer sequences."""
+        lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        flat = (value for row in rows for value in row)
+        return cls(np.fromiter(flat, np.int32, int(offsets[-1])), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> IntArray:
+        row = range(len(self))[row]
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    def __iter__(self) -> Iterator[IntArray]:
+        return (self[row] for row in range(len(self)))
+
+    @cached_property
+    def lengths(self) -> IntArray:
+        """Length of each row, int64 [rows]."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def last(self) -> IntArray:
+        """Last value of each row, 0 for an empty one, int32 [rows]."""
+        filled = np.append(self.values, 0)  # so that an empty tail row has something to index
+        return np.where(self.lengths > 0, filled[self.offsets[1:] - 1], 0).astype(np.int32)
+
+    def take(self, rows: IntArray) -> Ragged:
+        """The given rows, in the given order."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+        return Ragged(self.values[np.repeat(self.offsets[:-1][rows], lengths) + within], offsets)
+
+    def append(self, column: IntArray) -> Ragged:
+        """Each row with one more value at its end."""
+        offsets = self.offsets + np.arange(len(self.offsets))
+        values = np.empty(len(self.values) + len(self), np.int32)
+        ends = offsets[1:] - 1
+        values[ends] = column
+        inside = np.ones(len(values), bool)
+        inside[ends] = False
+        values[inside] = self.values
+        return Ragged(values, offsets)
+
+    def padded(self, width: int, *, align: Literal["left", "right"]) -> IntArray:
+        """The last ``width`` values of each row as a matrix padded with 0, int32 [rows, width].
+
+        ``align="left"`` puts the values first and the padding behind (RecBole's layout);
+        ``align="right"`` puts the most recent value in the last column.
+        """
+        kept = np.minimum(self.lengths, width)
+        matrix = np.zeros((len(self), width), np.int32)
+        row = np.repeat(np.arange(len(self)), kept)
+        within = np.arange(len(row)) - np.repeat(np.cumsum(kept) - kept, kept)
+        shift = 0 if align == "left" else width - kept[row]
+        matrix[row, within + shift] = self.values[(self.offsets[1:] - kept)[row] + within]
+        return matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """Everything that may be recommended.
+
+    Attributes:
+        titles: by item id; ``titles[0]`` is the empty padding entry, so ``len(titles) == N + 1``.
+        domain: names the prompt's verbs and nouns: toy, book, clothing, office, movie or item.
+    """
+
+    titles: tuple[str, ...]
+    domain: str = "item"
+
+    @property
+    def n_items(self) -> int:
+        """N, the number of items without the padding entry."""
+        return len(self.titles) - 1
+
+    @cached_property
+    def title_class(self) -> IntArray:
+        """Smallest item id with the same title, by item id, int32 [N + 1].
+
+        The paper's scorer compares title strings, so items that share one are one answer. An empty
+        title says nothing of identity: such items stay apart.
+        """
+        first: dict[str, int] = {}
+        ids = (first.setdefault(t, i) if t else i for i, t in enumerate(self.titles))
+        return np.fromiter(ids, np.int32, len(self.titles))
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Training rows in file order: what a method learns from.
+
+    Attributes:
+        catalogue: the items.
+        user_W: user ids, int64.
+        history: items before the target, oldest first.
+        target_W: the item that followed, int32.
+        timestamp_W: time of the target, unix seconds, int64; non-decreasing in published files.
+    """
+
+    catalogue: Catalogue
+    user_W: IntArray
+    history: Ragged
+    target_W: IntArray
+    timestamp_W: IntArray
+
+    def __len__(self) -> int:
+        return len(self.target_W)
+
+    @property
+    def n_items(self) -> int:
+        """N of the catalogue."""
+        return self.catalogue.n_items
+
+    @cached_property
+    def sequences(self) -> Ragged:
+        """History and target as one row each."""
+        return self.history.append(self.target_W)
+
+    @cached_property
+    def target_count(self) -> IntArray:
+        """How often each item is a training target, int64 [N + 1]."""
+        return np.bincount(self.target_W, minlength=self.n_items + 1)
+
+    @cached_property
+    def seen(self) -> BoolArray:
+        """Items that occur anywhere in these rows, bool [N + 1]; ``seen[0]`` is False."""
+        seen = np.zeros(self.n_items + 1, bool)
+        seen[self.sequences.values] = True
+        seen[0] = False
+        return seen
+
+    def take(self, rows: IntArray) -> Windows:
+        """The given rows, in the given order."""
+        return replace(
+            self,
+            user_W=self.user_W[rows],
+            history=self.history.take(rows),
+            target_W=self.target_W[rows],
+            timestamp_W=self.timestamp_W[rows],
+        )
+
+    def sample(self, n_rows: int | None) -> Windows:
+        """A fixed sample of rows without replacement; everything if ``n_rows`` is None or too many.
+
+        Drawn as the authors drew train_10000.csv (NumPy's RandomState(42)), so that 10,000 rows of a
+        published file are exactly the published sample, in its order.
+        """
+        if n_rows is None or n_rows >= len(self):
+            return self
+        return self.take(np.random.RandomState(42).choice(len(self), n_rows, replace=False))
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """Histories to continue. There is no target field, so a leak needs a deliberate act."""
+
+    catalogue: Catalogue
+    user_Q: IntArray
+    history: Ragged
+    timestamp_Q: IntArray
+
+    def __len__(self) -> int:
+        return len(self.user_Q)
+
+    @property
+    def last_Q(self) -> IntArray:
+        """The most recent item of each history, 0 where there is none."""
+        return self.history.last
+
+    def take(self, rows: IntArray) -> Queries:
+        """The given queries, in the given order."""
+        return replace(
+            self,
+            user_Q=self.user_Q[rows],
+            history=self.history.take(rows),
+            timestamp_Q=self.timestamp_Q[rows],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Exam:
+    """Queries with their answers. Methods get the validation exam; the test exam stays with the runner."""
+
+    queries: Queries
+    target_Q: IntArray
+
+    def __len__(self) -> int:
+        return len(self.target_Q)
+
+    def take(self, rows: IntArray) -> Exam:
+        """The given rows, in the given order."""
+        return Exam(self.queries.take(rows), self.target_Q[rows])
+
+    def sample(self, n_rows: int | None) -> Exam:
+        """A fixed random sample of rows, kept in file order; everything if None or too many."""
+        if n_rows is None or n_rows >= len(self):
+            return self
+        return self.take(
+            np.sort(np.random.RandomState(42).choice(len(self), n_rows, replace=False))
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Training rows and the two exams. Only the runner ever holds all three."""
+
+    train: Windows
+    valid: Exam
+    test: Exam
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A named dataset, cut for an experiment.
+
+    Attributes:
+        version: hash of the files it was read from and of the switches that shaped it.
+        notes: repairs and warnings of the reader, one sentence each, shown with every audit.
+    """
+
+    name: str
+    version: str
+    catalogue: Catalogue
+    split: Split
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class RandomTail:
+    """A list that goes on by chance: from ``start_Q`` on, uniform draws without replacement.
+
+    Lets a random floor be scored by its expectation instead of by one draw.
+
+    Attributes:
+        start_Q: how many entries of the list are fixed, int [Q].
+        pool: the items drawn from, bool [N + 1]; items already in the fixed part are not drawn again.
+    """
+
+    start_Q: IntArray
+    pool: BoolArray
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Recommendation lists, best first.
+
+    Attributes:
+        item_QK: item ids, int [Q, K]; 0 fills a list that is shorter than K, at its end only.
+        score_QK: the scores that ordered them, float [Q, K], or None.
+        certified_Q: True where the decoder can prove that the list is the true top K, or None where the
+            question does not arise.
+        failed_Q: True where nothing could be generated (counted as a miss), or None.
+        tail: what follows by chance (floors only).
+        facts: numbers about the decoding as a whole (beams, steps, truncations), shown with the row.
+    """
+
+    item_QK: IntArray
+    score_QK: FloatArray | None = None
+    certified_Q: BoolArray | None = None
+    failed_Q: BoolArray | None = None
+    tail: RandomTail | None = None
+    facts: Mapping[str, float | int | str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.item_QK)

@@ -1,0 +1,1 @@
+"""Decoders: an axis of the benchmark."""

@@ -1,0 +1,1 @@
+"""LLM-based recommenders that generate a title."""
