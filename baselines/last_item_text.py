@@ -1,0 +1,99 @@
+"""The items whose titles are most like the title of the last one: text without a language model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from scipy import sparse
+
+from baselines._floor import Floor, top_of_rows
+from bench.cell import Run
+from bench.errors import ConfigError
+from bench.registry import methods
+from bench.types import Catalogue, Exam, Queries, Ranking, Windows
+
+CHUNK = 512  # distinct last items compared at a time
+ANALYSERS = ("word", "char_wb")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastItemTextConfig:
+    """What a title is cut into."""
+
+    analyser: str = "word"
+    """``word`` for word n-grams, ``char_wb`` for character n-grams inside words."""
+    longest: int = 2
+    """Longest n-gram; the shortest is 1 for words and 2 for characters."""
+
+    def __post_init__(self) -> None:
+        if self.analyser not in ANALYSERS:
+            raise ConfigError(
+                f"analyser is {self.analyser!r}, expected one of {', '.join(ANALYSERS)}"
+            )
+        if self.longest < self.shortest:
+            raise ConfigError(f"longest is {self.longest}, expected {self.shortest} or more")
+
+    @property
+    def shortest(self) -> int:
+        """Shortest n-gram."""
+        return 1 if self.analyser == "word" else 2
+
+
+@methods.register("last_item_text")
+class LastItemText(Floor):
+    """Nearest titles of the last history item by the cosine of their TF-IDF vectors.
+
+    Scikit-learn's TfidfVectorizer over the whole catalogue, sublinear term counts, unit length. The last
+    item itself is left out, items that share its title are not. Titles without a common n-gram are not
+    listed, so lists can be short; ties go to the smaller id. It needs no training, so new items are
+    recommended as readily as old ones.
+    """
+
+    tags = frozenset({"text"})
+    Config = LastItemTextConfig
+    search: ClassVar = {"analyser": ANALYSERS, "longest": (2, 3, 4)}
+
+    def fit(self, train: Windows, valid: Exam, run: Run) -> None:
+        """Nothing to learn: everything is in the titles."""
+
+    def save(self, folder: Path) -> None:
+        """Nothing to write."""
+
+    def load(self, folder: Path, *, device: str) -> None:
+        """Nothing to read."""
+
+    def recommend(self, queries: Queries, k: int) -> Ranking:
+        """At most ``k`` items with the most similar titles."""
+        vector = self._vectors(queries.catalogue)
+        last_U, of_Q = np.unique(queries.last_Q, return_inverse=True)
+        item, score = [np.zeros((0, k), np.int32)], [np.zeros((0, k), np.float32)]
+        for i in range(0, len(last_U), CHUNK):
+            own_U = last_U[i : i + CHUNK]
+            cosine = (vector[own_U] @ vector.T).tocoo()
+            other = cosine.col != own_U[cosine.row]
+            kept = (cosine.data[other], (cosine.row[other], cosine.col[other]))
+            best = top_of_rows(sparse.csr_matrix(kept, cosine.shape), k)
+            item.append(best.item_QK)
+            score.append(best.score_QK)
+        return Ranking(np.concatenate(item)[of_Q], np.concatenate(score)[of_Q])
+
+    def _vectors(self, catalogue: Catalogue) -> sparse.csr_matrix:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        grams = (self.config.shortest, self.config.longest)
+        pattern = (
+            r"(?u)\b\w+\b"  # scikit-learn's own drops one-letter words, the digit of "Level 1" too
+        )
+        tfidf = TfidfVectorizer(
+            analyzer=self.config.analyser,
+            ngram_range=grams,
+            sublinear_tf=True,
+            token_pattern=pattern if self.config.analyser == "word" else None,
+        )
+        try:
+            return tfidf.fit_transform(catalogue.titles).tocsr()
+        except ValueError:  # no title holds a single n-gram
+            return sparse.csr_matrix((len(catalogue.titles), 1))
