@@ -1,0 +1,267 @@
+"""Which differences are real: paired intervals, Holm, tie groups, power. numpy and scipy only.
+
+Methods are compared on the same queries, so everything is paired; queries of one user are not independent,
+so users are resampled and not rows; fits with different seeds differ, so seeds are resampled too, crossed
+with the users. Axes: M methods, S seeds, Q queries, U users, R resamples.
+
+What is not covered: the choice of the split and of the hyper-parameters. Wilcoxon and sign tests are left
+out on purpose, as they reject too often at these sizes (Ihemelandu and Ekstrand, SIGIR 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats as scipy_stats
+
+from bench.types import FloatArray, IntArray
+
+DRAWS = 10_000
+ALPHA = 0.05
+FEW = 20  # fewer resamples than this beyond the gap: too few to count, the tail is taken from t
+_CHUNK = 1 << 22  # user weights held at a time
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference of means, first minus second.
+
+    Attributes:
+        gap: the difference.
+        low, high: 95 % interval.
+        p: two-sided probability of a gap this large if there were none.
+        effect: gap in standard deviations of the per-user differences (Cohen's d_z).
+    """
+
+    gap: float
+    low: float
+    high: float
+    p: float
+    effect: float
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Resampled means of several methods over the same users; made by ``resample``.
+
+    Attributes:
+        mean_M: the means themselves.
+        draw_RM: the resampled means. Column differences are paired: one draw has one set of users.
+        user_UM: per-user means, averaged over seeds; for effect sizes.
+        seed_variance_M: variance of the mean due to seeds, 0 where there is one seed.
+        seeds_M: how many seeds.
+    """
+
+    mean_M: FloatArray
+    draw_RM: FloatArray
+    user_UM: FloatArray
+    seed_variance_M: FloatArray
+    seeds_M: IntArray
+
+    @cached_property
+    def se_M(self) -> FloatArray:
+        """Standard errors of the means."""
+        return self.draw_RM.std(axis=0)
+
+    def interval(self, method: int, alpha: float = ALPHA) -> tuple[float, float]:
+        """Interval of one mean at level 1 - alpha."""
+        return self._interval(self.mean_M[method], self.draw_RM[:, method], [method], alpha)
+
+    def difference(self, first: int, second: int, alpha: float = ALPHA) -> Difference:
+        """Paired difference of two methods, by position."""
+        gap = float(self.mean_M[first] - self.mean_M[second])
+        draw_R = self.draw_RM[:, first] - self.draw_RM[:, second]
+        low, high = self._interval(gap, draw_R, [first, second], alpha)
+        apart_U = self.user_UM[:, first] - self.user_UM[:, second]
+        spread = float(apart_U.std(ddof=1)) if len(apart_U) > 1 else 0.0
+        effect = float(apart_U.mean()) / spread if spread > 0 else 0.0
+        return Difference(gap, low, high, self._p(gap, draw_R, [first, second]), effect)
+
+    def _freedom(self, variance: float, methods: Sequence[int]) -> float:
+        """Degrees of freedom of users and seeds together (Satterthwaite)."""
+        n_users = max(len(self.user_UM), 2)
+        seeds = self.seed_variance_M[methods]
+        users = max(variance - float(seeds.sum()), 0.0)
+        below = users**2 / (n_users - 1)
+        below += float((seeds**2 / np.maximum(self.seeds_M[methods] - 1, 1)).sum())
+        return variance**2 / below if below > 0 else float(n_users - 1)
+
+    def _widen(self, draw_R: FloatArray, methods: Sequence[int], alpha: float) -> float:
+        """How much wider few users or few seeds make an interval than resampling alone shows."""
+        freedom = self._freedom(float(draw_R.var()), methods)
+        t = scipy_stats.t.ppf(1 - alpha / 2, freedom)
+        return float(t / scipy_stats.norm.ppf(1 - alpha / 2))
+
+    def _interval(
+        self, centre: float, draw_R: FloatArray, methods: Sequence[int], alpha: float
+    ) -> tuple[float, float]:
+        ends = np.quantile(draw_R, [alpha / 2, 1 - alpha / 2])
+        low, high = centre + (ends - centre) * self._widen(draw_R, methods, alpha)
+        return float(low), float(high)
+
+    def _p(self, gap: float, draw_R: FloatArray, methods: Sequence[int]) -> float:
+        """Share of resamples at least ``|gap|`` from the gap itself; a t tail where they are too few."""
+        se = float(draw_R.std())
+        if se == 0:
+            return 1.0 if gap == 0 else 0.0
+        reach_R = np.abs(draw_R - gap) * self._widen(draw_R, methods, ALPHA)
+        beyond = int((reach_R >= abs(gap) * (1 - 1e-12)).sum())
+        if beyond >= FEW:
+            return beyond / len(draw_R)
+        freedom = self._freedom(se**2, methods)
+        return float(min(FEW / len(draw_R), 2 * scipy_stats.t.sf(abs(gap) / se, freedom)))
+
+
+def resample(
+    gain_MSQ: Sequence[FloatArray], user_Q: IntArray, *, draws: int = DRAWS, seed: int = 0
+) -> Draws:
+    """Bootstrap the means of several methods over users and seeds at once.
+
+    One resample draws as many users as there are, with all their queries, and for each method as many
+    seeds as it has; the mean is over the drawn queries. The deviation of drawn from given seeds is scaled
+    by sqrt(S / (S - 1)), without which few seeds would seem to agree better than they do (Rao and Wu, 1988).
+
+    Args:
+        gain_MSQ: for each method its gains, float [S, Q]; S may differ, Q may not.
+        user_Q: whose query it is.
+        draws: R.
+        seed: of the resampling; equal seeds give equal results.
+    """
+    _, index_Q, rows_U = np.unique(user_Q, return_inverse=True, return_counts=True)
+    seeds_M = np.array([len(gain_SQ) for gain_SQ in gain_MSQ])
+    gain_CQ = np.concatenate([np.asarray(gain_SQ, np.float64) for gain_SQ in gain_MSQ])
+    assert gain_CQ.shape[1] == len(user_Q), "one user a query"
+    total_UC = np.stack(
+        [np.bincount(index_Q, gain_Q, minlength=len(rows_U)) for gain_Q in gain_CQ], axis=1
+    )
+    rng = np.random.default_rng(seed)
+    mix_RC = np.concatenate([_seed_weights(rng, draws, s) for s in seeds_M], axis=1)
+    first_M = np.cumsum(seeds_M) - seeds_M
+    draw_RM = np.empty((draws, len(seeds_M)))
+    start = 0
+    for weight_BU in _user_weights(rng, draws, len(rows_U)):
+        mean_BC = (weight_BU @ total_UC) / (weight_BU @ rows_U)[:, None]
+        stop = start + len(mean_BC)
+        draw_RM[start:stop] = np.add.reduceat(mean_BC * mix_RC[start:stop], first_M, axis=1)
+        start = stop
+    mean_C = gain_CQ.mean(axis=1)
+    by_method = np.split(mean_C, first_M[1:])
+    return Draws(
+        mean_M=np.array([mean_S.mean() for mean_S in by_method]),
+        draw_RM=draw_RM,
+        user_UM=np.add.reduceat(total_UC, first_M, axis=1) / seeds_M / rows_U[:, None],
+        seed_variance_M=np.array(
+            [mean_S.var(ddof=1) / len(mean_S) if len(mean_S) > 1 else 0.0 for mean_S in by_method]
+        ),
+        seeds_M=seeds_M,
+    )
+
+
+def _seed_weights(rng: np.random.Generator, draws: int, n_seeds: int) -> FloatArray:
+    """Weights of the seeds of one method, float [R, S]; rows sum to 1."""
+    if n_seeds == 1:
+        return np.ones((draws, 1))
+    drawn_RS = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), draws) / n_seeds
+    return 1 / n_seeds + np.sqrt(n_seeds / (n_seeds - 1)) * (drawn_RS - 1 / n_seeds)
+
+
+def _user_weights(rng: np.random.Generator, draws: int, n_users: int) -> Iterator[FloatArray]:
+    """How often each user is drawn, float [B, U] a chunk; rows sum to U."""
+    for start in range(0, draws, max(_CHUNK // n_users, 1)):
+        rows = min(max(_CHUNK // n_users, 1), draws - start)
+        drawn = rng.integers(0, n_users, (rows, n_users))
+        drawn += n_users * np.arange(rows)[:, None]
+        count = np.bincount(drawn.ravel(), minlength=rows * n_users)
+        yield count.reshape(rows, n_users).astype(np.float64)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values of one declared family, in the given order."""
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    adjusted, highest = [0.0] * len(p), 0.0
+    for place, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p) - place) * p[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """Ranks that claim no more than the data do.
+
+    Attributes:
+        first_M, last_M: method m is certainly no better than ``first`` and no worse than ``last``.
+        p_MM: Holm-adjusted p of each pair, symmetric, 1 on the diagonal.
+    """
+
+    first_M: IntArray
+    last_M: IntArray
+    p_MM: FloatArray
+
+    def text(self, method: int) -> str:
+        """``2`` or ``1-3 (tied)``."""
+        first, last = int(self.first_M[method]), int(self.last_M[method])
+        return str(first) if first == last else f"{first}-{last} (tied)"
+
+
+def tie_groups(draws: Draws, alpha: float = ALPHA) -> Ranks:
+    """Rank every method by whom it is separated from.
+
+    The family is all pairs of the table. A method's first rank is one plus the number of methods that are
+    significantly better (paired bootstrap, Holm over the family), its last rank the number of methods
+    less those significantly worse; methods between are tied with it.
+    """
+    m = len(draws.mean_M)
+    pairs = list(combinations(range(m), 2))
+    p_MM = np.ones((m, m))
+    for (i, j), p in zip(pairs, holm([draws.difference(i, j).p for i, j in pairs]), strict=True):
+        p_MM[i, j] = p_MM[j, i] = p
+    above_MM = (draws.mean_M[:, None] > draws.mean_M[None, :]) & (p_MM < alpha)
+    return Ranks(1 + above_MM.sum(axis=0), m - above_MM.sum(axis=1), p_MM)
+
+
+def detectable_gap(
+    sd: float, n: int, *, rho: float = 0.5, power: float = 0.8, alpha: float = ALPHA
+) -> float:
+    """Smallest true gap that a paired comparison of two means finds with the given power.
+
+    ``(z_(1 - alpha/2) + z_power) * sd * sqrt(2 (1 - rho) / n)``, in the unit of ``sd``.
+
+    Args:
+        sd: standard deviation of one method's per-row gains; ``se * sqrt(n)`` where rows are clustered.
+        n: rows.
+        rho: correlation of the two methods' gains.
+        power: chance to find the gap.
+        alpha: level of the two-sided test.
+    """
+    return _reach(power, alpha) * sd * float(np.sqrt(2 * (1 - rho) / n))
+
+
+def rows_needed(
+    sd: float, gap: float, *, rho: float = 0.5, power: float = 0.8, alpha: float = ALPHA
+) -> int:
+    """Rows a paired comparison needs to find ``gap`` with the given power; undoes ``detectable_gap``."""
+    return int(np.ceil(2 * (1 - rho) * (_reach(power, alpha) * sd / gap) ** 2))
+
+
+def _reach(power: float, alpha: float) -> float:
+    return float(scipy_stats.norm.ppf(1 - alpha / 2) + scipy_stats.norm.ppf(power))
+
+
+def kendall(first: Sequence[float], second: Sequence[float]) -> float:
+    """Kendall's tau-b of two lists of scores of the same methods; nan for fewer than two of them."""
+    if len(first) < 2:
+        return float("nan")
+    result: Any = scipy_stats.kendalltau(first, second)
+    return float(result.statistic)
+
+
+def by_seed(gains: Sequence[npt.ArrayLike]) -> FloatArray:
+    """Gains of one configuration, one list a seed, as float [S, Q]."""
+    return np.stack([np.asarray(gain_Q, np.float64) for gain_Q in gains])

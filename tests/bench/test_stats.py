@@ -1,0 +1,171 @@
+"""Statistics against full enumeration, hand-worked cases and simulation."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from bench.stats import Draws, detectable_gap, holm, kendall, resample, rows_needed, tie_groups
+
+A = np.array([0.1, 0.4, 0.9, 0.3, 0.7])
+B = np.array([0.2, 0.1, 0.8, 0.0, 0.3])
+FIXTURES = {
+    "five users": (A, B, np.arange(5)),
+    "two rows of one user": (np.append(A, 1.0), np.append(B, 0.0), np.array([0, 1, 2, 3, 4, 4])),
+    "opposite signs": (A, B[::-1] + 0.15, np.array([3, 9, 4, 1, 7])),
+}
+
+
+def enumerated(a, b, user):
+    """The difference of every possible resample of users, each equally likely; no cleverness."""
+    users = sorted(set(user.tolist()))
+    result = []
+    for chosen in itertools.product(users, repeat=len(users)):
+        rows = [i for u in chosen for i in np.flatnonzero(user == u)]
+        result.append(a[rows].mean() - b[rows].mean())
+    return np.array(result)
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_agrees_with_every_possible_resample(name):
+    a, b, user = FIXTURES[name]
+    every = enumerated(a, b, user)
+    gap = a.mean() - b.mean()
+    widen = scipy_stats.t.ppf(0.975, len(set(user.tolist())) - 1) / scipy_stats.norm.ppf(0.975)
+    low, high = gap + (np.quantile(every, [0.025, 0.975]) - gap) * widen
+    p = np.mean(np.abs(every - gap) * widen >= abs(gap) - 1e-12)
+    found = resample([a[None], b[None]], user, draws=200_000).difference(0, 1)
+    assert found.gap == pytest.approx(gap, abs=1e-12)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.012)
+    assert found.p == pytest.approx(p, abs=0.005)
+
+
+def test_the_effect_is_per_user():
+    a, b = np.array([3.0, 1.0, 2.0, 4.0]), np.array([1.0, 1.0, 1.0, 1.0])
+    found = resample([a[None], b[None]], np.array([5, 5, 6, 7]), draws=100).difference(0, 1)
+    apart = np.array([1.0, 1.0, 3.0])  # user 5 has 2 and 0
+    assert found.effect == pytest.approx(apart.mean() / apart.std(ddof=1))
+
+
+def test_equal_seeds_give_equal_results_and_identical_methods_never_differ():
+    first, second, other = (
+        resample([A[None], A[None]], np.arange(5), draws=500, seed=s) for s in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(first.draw_RM, second.draw_RM)
+    assert (first.draw_RM != other.draw_RM).any()
+    assert first.difference(0, 1).p == 1.0
+
+
+def test_seeds_widen_the_interval_as_their_spread_asks():
+    rng = np.random.default_rng(0)
+    one_Q = rng.random(2000)
+    shift_S = np.array([-0.1, 0.0, 0.1])
+    draws = resample([one_Q[None], one_Q + shift_S[:, None]], np.arange(2000), draws=20_000)
+    users = one_Q.var() / 2000
+    assert draws.se_M[0] == pytest.approx(np.sqrt(users), rel=0.03)
+    assert draws.se_M[1] == pytest.approx(np.sqrt(users + shift_S.var(ddof=1) / 3), rel=0.03)
+    low, high = draws.interval(1)
+    assert high - low > 2 * 4.0 * draws.se_M[1]  # t with two degrees of freedom is 4.3, not 1.96
+
+
+def test_clusters_count_as_one():
+    rng = np.random.default_rng(1)
+    gain_U = rng.random(400)
+    thrice_Q = np.repeat(gain_U, 3)
+    clustered = resample([thrice_Q[None]], np.repeat(np.arange(400), 3), draws=4000)
+    assert clustered.se_M[0] == pytest.approx(gain_U.std() / 20, rel=0.05)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_never_helps_and_keeps_the_order(p):
+    adjusted = holm(p)
+    assert all(a >= b for a, b in zip(adjusted, p, strict=True))
+    order = np.argsort(p, kind="stable")
+    assert np.all(np.diff(np.array(adjusted)[order]) >= 0)
+
+
+def test_tie_groups_of_four():
+    # two far ahead and alike, one in between, one far behind: 1-2, 1-2, 3, 4
+    rng = np.random.default_rng(2)
+    noise = rng.normal(0, 0.1, (4, 800))
+    level = np.array([0.9, 0.9, 0.5, 0.1])
+    gains = [
+        (level[m] + noise[m] - noise[m].mean() + shift)[None]
+        for m, shift in enumerate([0.001, 0.0, 0.0, 0.0])
+    ]
+    ranks = tie_groups(resample(gains, np.arange(800), draws=1000))
+    assert [ranks.text(m) for m in range(4)] == ["1-2 (tied)", "1-2 (tied)", "3", "4"]
+
+
+def rare_hits(rng, n_methods, user_Q, rate=0.05):
+    """Gains like those of a recommender: mostly zero, hard queries hard for all."""
+    hard_Q = rate * rng.gamma(1, 1, len(user_Q)) * rng.gamma(1, 1, user_Q.max() + 1)[user_Q]
+    hit_MQ = rng.random((n_methods, len(user_Q))) < hard_Q
+    return [hit_Q[None] / np.log2(2 + rng.integers(0, 10, len(user_Q))) for hit_Q in hit_MQ]
+
+
+def test_twelve_identical_methods_are_rarely_separated():
+    rng = np.random.default_rng(3)
+    user_Q = np.arange(1000) * 4 // 5
+    false = 0
+    for family in range(60):
+        draws = resample(rare_hits(rng, 12, user_Q), user_Q, draws=1000, seed=family)
+        ranks = tie_groups(draws)
+        false += bool((ranks.first_M > 1).any())
+    assert false <= 6  # P(more than 6 of 60 at 5 %) < 3 %; the seed is fixed
+
+
+def test_intervals_cover():
+    rng = np.random.default_rng(4)
+    user_Q = np.arange(1500) * 2 // 3
+    covered = 0
+    for trial in range(300):
+        found = resample(rare_hits(rng, 2, user_Q), user_Q, draws=400, seed=trial).difference(0, 1)
+        covered += found.low <= 0 <= found.high
+    assert 0.92 <= covered / 300 <= 0.98
+
+
+@pytest.mark.parametrize(("n", "rho"), [(1925, 0.5), (4383, 0.2)])
+def test_the_detectable_gap_is_found_four_times_in_five(n, rho):
+    rng = np.random.default_rng(6)
+    gap = detectable_gap(1.0, n, rho=rho)
+
+    def found(true_gap, trials=1500):
+        shared = rng.standard_normal((trials, n), np.float32) * np.sqrt(rho)
+        a, b = (
+            shared + rng.standard_normal((trials, n), np.float32) * np.sqrt(1 - rho)
+            for _ in range(2)
+        )
+        apart = a - b + np.float32(true_gap)
+        z = apart.mean(1) / (apart.std(1) / np.sqrt(n))
+        return np.mean(np.abs(z) > 1.96)
+
+    assert found(0.9 * gap, 400) < 0.8 < found(1.1 * gap, 400)
+    assert rows_needed(1.0, gap, rho=rho) == pytest.approx(n, abs=1)
+
+
+def test_kendall():
+    assert kendall([1, 2, 3, 4], [1, 2, 3, 4]) == 1.0
+    assert kendall([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(4 / 6)
+    assert np.isnan(kendall([1], [1]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 4), st.integers(2, 6), st.integers(0, 99))
+def test_one_draw_is_a_weighted_mean_of_what_was_given(n_seeds, n_users, seed):
+    rng = np.random.default_rng(seed)
+    gain_SQ = rng.random((n_seeds, 2 * n_users))
+    draws: Draws = resample([gain_SQ], np.repeat(np.arange(n_users), 2), draws=4000, seed=seed)
+    assert draws.mean_M[0] == pytest.approx(gain_SQ.mean())
+    assert draws.draw_RM.mean() == pytest.approx(gain_SQ.mean(), abs=5 * draws.se_M[0] / 60 + 1e-9)
