@@ -1,1 +1,5 @@
-"""Training losses, one a file."""
+"""Training losses, one a file: a plain function, and a class with whatever state it carries."""
+
+from llmrec.losses.base import Answers, Loss
+
+__all__ = ["Answers", "Loss"]

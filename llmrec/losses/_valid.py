@@ -1,0 +1,165 @@
+"""Valid tokens of a batch of rows, and how to share them between rows.
+
+Rows with one valid token never appear here. The others are cut into blocks; a block is one dense
+matrix product of its rows with the union of their valid tokens, under a mask. R rows, G distinct trie
+nodes, U union of valid tokens.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.errors import ConfigError
+from llmrec.trie import Trie
+
+# Costs in multiply-adds a hidden unit, fitted on CPU by speed/msl_loss.py: a gathered head row is moved
+# and read twice, and a block of its own costs the launches of its dozen small operations.
+GATHER_COST = 12
+BLOCK_COST = {"cpu": 2_000, "cuda": 2_000_000}
+MAX_BLOCKS = 32
+
+
+class TrieOn(NamedTuple):
+    """A trie's arrays on a device, int64."""
+
+    token_E: Tensor
+    indptr_M: Tensor
+    fan_out_M: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Rows that share one matrix product.
+
+    Attributes:
+        row_R: which of the rows given, ascending.
+        token_U: union of their valid tokens, ascending.
+        invalid_GU: True where a token may not follow a node; None where all rows share one node.
+        group_R: row -> node, as an index into G; None likewise.
+        label_R: position of each label in ``token_U``.
+    """
+
+    row_R: Tensor
+    token_U: Tensor
+    invalid_GU: Tensor | None
+    group_R: Tensor | None
+    label_R: Tensor
+
+
+_loaded: weakref.WeakKeyDictionary[Trie, dict[str, TrieOn]] = weakref.WeakKeyDictionary()
+
+
+def trie_on(trie: Trie, device: torch.device) -> TrieOn:
+    """The arrays of a trie on a device; copied once."""
+    copies = _loaded.setdefault(trie, {})
+    if str(device) not in copies:
+        arrays = (trie.token_E, trie.indptr_M, trie.fan_out_M)
+        copies[str(device)] = TrieOn(*(torch.from_numpy(a).to(device, torch.int64) for a in arrays))
+    return copies[str(device)]
+
+
+def fan_out(trie: Trie, node_R: Tensor) -> Tensor:
+    """Number of valid tokens of each row, int64 [R]."""
+    return trie_on(trie, node_R.device).fan_out_M[node_R]
+
+
+def require_valid(trie: Trie, token_R: Tensor, node_R: Tensor, row_R: Tensor) -> None:
+    """Check that every label is among its valid tokens.
+
+    Raises:
+        ConfigError: one is not; names sequence, position and token.
+    """
+    child_R = torch.from_numpy(trie.step(node_R.cpu().numpy(), token_R.cpu().numpy()))
+    wrong = torch.nonzero(child_R < 0).flatten()
+    if len(wrong) == 0:
+        return
+    at = int(wrong[0])
+    node = int(node_R[at])
+    visit = int(np.flatnonzero(trie.path.values == node)[0])
+    position = visit - int(
+        trie.path.offsets[np.searchsorted(trie.path.offsets, visit, "right") - 1]
+    )
+    raise ConfigError(
+        f"sequence {int(row_R[at])}, answer position {position}: token {int(token_R[at])} is not one "
+        f"of the {int(trie.fan_out_M[node])} valid tokens of its prefix; titles, tokenizer or end "
+        "token differ from those of the trie"
+    )
+
+
+class _Edges(NamedTuple):
+    """Valid tokens of the batch's distinct nodes, largest node first."""
+
+    token_E: Tensor
+    group_E: Tensor
+    start_G: Tensor
+
+
+def plan(trie: Trie, token_R: Tensor, node_R: Tensor) -> list[Block]:
+    """Cut rows into blocks, as few multiply-adds and launches as we know how.
+
+    A few heavy nodes (the root, a lone quote) may get a block each; the others share one union.
+    """
+    on = trie_on(trie, node_R.device)
+    node_G, group_R = torch.unique(node_R, return_inverse=True)
+    size_G, order = on.fan_out_M[node_G].sort(descending=True, stable=True)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=order.device)
+    group_R = rank[group_R]
+    edges = _edges(on, node_G[order], size_G)
+    row_R = group_R.argsort(stable=True)
+    rows_G = torch.bincount(group_R, minlength=len(node_G))
+    heavy = _heavy(edges, size_G, rows_G)
+    first = torch.cat([rows_G.new_zeros(1), rows_G.cumsum(0)]).tolist()
+    cuts = [(g, g + 1) for g in range(heavy)]
+    if heavy < len(node_G):
+        cuts.append((heavy, len(node_G)))
+    return [
+        _block(edges, (low, high), row_R[first[low] : first[high]], group_R, token_R)
+        for low, high in cuts
+    ]
+
+
+def _edges(on: TrieOn, node_G: Tensor, size_G: Tensor) -> _Edges:
+    start_G = torch.cat([size_G.new_zeros(1), size_G.cumsum(0)])
+    group_E = torch.repeat_interleave(torch.arange(len(node_G), device=node_G.device), size_G)
+    within_E = torch.arange(len(group_E), device=node_G.device) - start_G[group_E]
+    return _Edges(on.token_E[on.indptr_M[node_G][group_E] + within_E], group_E, start_G)
+
+
+def _heavy(edges: _Edges, size_G: Tensor, rows_G: Tensor) -> int:
+    """How many of the largest nodes get a block of their own: the cheapest cut of all prefixes."""
+    token_E, group_E, _ = edges
+    last = torch.full((int(token_E.max()) + 1,), -1, device=token_E.device)
+    last.scatter_reduce_(0, token_E, group_E, "amax")  # the last node that still needs a token
+    needed_G = torch.bincount(last[last >= 0], minlength=len(size_G))
+    union_K = needed_G.flip(0).cumsum(0).flip(0)[: MAX_BLOCKS + 1]
+    rows_K = rows_G.flip(0).cumsum(0).flip(0)[: MAX_BLOCKS + 1]
+    launch = BLOCK_COST[token_E.device.type if token_E.is_cuda else "cpu"]
+    shared_K = (2 * rows_K + GATHER_COST) * union_K + launch
+    own_G = (2 * rows_G + GATHER_COST) * size_G + launch
+    own_K = (own_G.cumsum(0) - own_G)[: MAX_BLOCKS + 1]
+    return int((shared_K + own_K).argmin())
+
+
+def _block(
+    edges: _Edges, groups: tuple[int, int], row_R: Tensor, group_R: Tensor, token_R: Tensor
+) -> Block:
+    low, high = groups
+    span = slice(int(edges.start_G[low]), int(edges.start_G[high]))
+    token_E = edges.token_E[span]
+    labels = token_R[row_R]
+    if high - low == 1:
+        return Block(row_R, token_E, None, None, torch.searchsorted(token_E, labels))
+    present = torch.zeros(int(token_E.max()) + 1, dtype=torch.bool, device=token_E.device)
+    present[token_E] = True
+    token_U = torch.nonzero(present).flatten()
+    column = present.cumsum(0) - 1
+    invalid = torch.ones(high - low, len(token_U), dtype=torch.bool, device=token_E.device)
+    invalid[edges.group_E[span] - low, column[token_E]] = False
+    return Block(row_R, token_U, invalid, group_R[row_R] - low, column[labels])

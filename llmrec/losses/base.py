@@ -1,0 +1,178 @@
+"""What every loss over answer tokens has in common.
+
+R rows (answer tokens of a batch), D hidden width, V vocabulary, M trie nodes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.errors import ConfigError, ContractError
+from bench.method import NoConfig, configure
+from bench.types import IntArray
+from llmrec.head import Head
+from llmrec.losses._valid import fan_out
+from llmrec.trie import Trie
+
+Kind = Literal["token", "preference"]
+GRID = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The answer tokens of a batch, one row each.
+
+    Attributes:
+        token_R: the label, int64.
+        node_R: trie node where it is chosen, int64.
+        row_R: index of its sequence in the batch, int64.
+    """
+
+    token_R: Tensor
+    node_R: Tensor
+    row_R: Tensor
+
+    @classmethod
+    def of(cls, trie: Trie, leaf_B: IntArray) -> Answers:
+        """All answer tokens of these leaves, end tokens included, sequence after sequence."""
+        leaf_B = np.asarray(leaf_B)
+        answer, path = trie.answer.take(leaf_B), trie.path.take(leaf_B)
+        row_R = np.repeat(np.arange(len(leaf_B)), answer.lengths)
+        columns = (answer.values, path.values, row_R)
+        return cls(*(torch.from_numpy(column.astype(np.int64)) for column in columns))
+
+    def __len__(self) -> int:
+        return len(self.token_R)
+
+    def take(self, kept_R: Tensor) -> Answers:
+        """The given rows, by mask or by index."""
+        return Answers(self.token_R[kept_R], self.node_R[kept_R], self.row_R[kept_R])
+
+    def to(self, device: torch.device) -> Answers:
+        """The same on another device."""
+        return Answers(self.token_R.to(device), self.node_R.to(device), self.row_R.to(device))
+
+
+class Loss(ABC):
+    """A training loss over answer tokens, with whatever state it carries from step to step.
+
+    A trainer sums ``loss(...)`` over all micro-batches and ranks of an optimizer step, divides by the
+    sum of ``count(...)`` and calls ``step()`` after the optimizer.
+
+    Class attributes:
+        kind: ``token`` or ``preference``; methods say which kinds they take.
+        needs_all_rows: False if rows with a single valid token may be left out of the forward pass
+            (``count`` still wants all of them).
+        search: by config field, the values a tuning may try.
+    """
+
+    name: ClassVar[str] = ""
+    kind: ClassVar[Kind] = "token"
+    needs_all_rows: ClassVar[bool] = True
+    Config: ClassVar[type] = NoConfig
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+
+    def __init__(self, config: Any, trie: Trie, *, vocabulary: int, avt: float) -> None:
+        """Keep what a loss may need.
+
+        Args:
+            config: an instance of Config, a mapping of options, or None for the defaults.
+            trie: the catalogue's titles.
+            vocabulary: number of true tokens, without a checkpoint's padding rows.
+            avt: mean number of valid tokens over the training targets (``trie.avt``).
+
+        Raises:
+            ConfigError: an option out of range.
+        """
+        self.config = configure(type(self), config)  # type: ignore[arg-type]
+        self.trie, self.vocabulary, self.avt = trie, vocabulary, avt
+        self.training = True
+
+    @classmethod
+    def complete(cls, options: Mapping[str, Any] | None) -> Any:
+        """A Config with these options and the defaults for the rest.
+
+        Raises:
+            ConfigError: an unknown key or a value out of range.
+        """
+        return configure(cls, options)  # type: ignore[arg-type]
+
+    def __call__(self, hidden_RD: Tensor, head: Head, answers: Answers) -> Tensor:
+        """Sum of the loss over the rows it counts, a scalar in fp32 (fp64 for fp64 inputs).
+
+        Args:
+            hidden_RD: final hidden states at the positions that predict ``answers``.
+            head: the model's output head.
+            answers: the labels, one a row.
+
+        Raises:
+            ContractError: the loss is not finite; the message holds the rows to look at.
+            ConfigError: a label is not among its valid tokens.
+        """
+        assert len(hidden_RD) == len(answers), f"{len(hidden_RD)} states, {len(answers)} labels"
+        answers = answers.to(hidden_RD.device)
+        loss_R = self.per_row(hidden_RD, head, answers)
+        total = loss_R.sum()
+        if not torch.isfinite(total):
+            self._report(loss_R, hidden_RD, head, answers)
+        return total
+
+    @abstractmethod
+    def per_row(self, hidden_RD: Tensor, head: Head, answers: Answers) -> Tensor:
+        """The loss of each row, 0 where the row is not counted, [R]."""
+
+    def count(self, answers: Answers) -> int:
+        """How many of these rows the mean is taken over."""
+        return len(answers)
+
+    def matters(self, answers: Answers) -> Tensor:
+        """Rows that the forward pass has to reach, bool [R]."""
+        if self.needs_all_rows:
+            return torch.ones_like(answers.token_R, dtype=torch.bool)
+        return fan_out(self.trie, answers.node_R) > 1
+
+    def train(self, mode: bool = True) -> None:
+        """Whether calls belong to training, so that statistics may be taken from them."""
+        self.training = mode
+
+    def step(self) -> None:
+        """Called once after each optimizer step."""
+
+    def state_dict(self) -> dict[str, float]:
+        """What a resumed run needs."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Undo ``state_dict``."""
+
+    def facts(self) -> dict[str, float]:
+        """Numbers about the training so far, shown with the row."""
+        return {}
+
+    def _report(self, loss_R: Tensor, hidden_RD: Tensor, head: Head, answers: Answers) -> None:
+        bad = torch.nonzero(~torch.isfinite(loss_R)).flatten()[:8]
+        with torch.no_grad():
+            peak = float(head.logits(hidden_RD[bad]).max()) if len(bad) else float("nan")
+        tau = getattr(self, "tau", getattr(self.config, "tau", 1.0))
+        raise ContractError(
+            f"{self.name}: the loss is not finite at sequences {answers.row_R[bad].tolist()} with "
+            f"labels {answers.token_R[bad].tolist()} (tau {tau}, largest logit {peak}); "
+            "lower the learning rate or look at these rows"
+        )
+
+
+def positive(name: str, value: float) -> None:
+    """Refuse a value that is not a positive finite number.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not (np.isfinite(value) and value > 0):
+        raise ConfigError(f"{name} is {value}; it must be a positive finite number")

@@ -1,0 +1,158 @@
+"""Masked Softmax Loss: softmax over the tokens that continue some title (MSL, SIGIR 2025, Eq. 5).
+
+Two forms. ``corrected``: Eq. 9 with its leading tau, mean over the rows that have a choice. ``released``:
+the authors' train_trie_token script, without the leading tau, mean over all rows; rows with a single
+valid token add exactly 0 to the sum in both.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from bench.errors import ConfigError
+from bench.registry import losses
+from llmrec.head import Head
+from llmrec.losses._masked import Softmax, masked_nll
+from llmrec.losses._valid import fan_out
+from llmrec.losses.base import GRID, Answers, Loss, positive
+from llmrec.trie import Trie
+
+Form = Literal["corrected", "released"]
+FORMS = ("corrected", "released")
+
+
+def msl(hidden_RD: Tensor, head: Head, answers: Answers, trie: Trie, *, tau: float = 1.0) -> Tensor:
+    """``logsumexp_{z valid} f(z) / tau - f(y) / tau`` of each row, in fp32, [R].
+
+    No tensor of tokens x V is made: the head rows of the batch's valid tokens are gathered once (a few
+    thousand), multiplied with the rows that have a choice, and masked.
+
+    Args:
+        hidden_RD: states that predict the labels.
+        head: output head, frozen or learning.
+        answers: labels and the trie nodes they are chosen at, on the device of ``hidden_RD``.
+        trie: valid tokens of every prefix.
+        tau: temperature. Multiply the result by it for the paper's Eq. 9.
+
+    Raises:
+        ConfigError: a label is not among its valid tokens (the authors' code gives an infinite loss).
+    """
+    return masked_nll(hidden_RD, head, answers, trie, Softmax(tau)).nll_R
+
+
+def msl_alpha(
+    hidden_RD: Tensor, head: Head, answers: Answers, trie: Trie, *, alpha_R: Tensor
+) -> Tensor:
+    """MSL whose negatives count ``alpha`` times in the denominator (MSL, Table 6), [R].
+
+    ``log(exp f(y) + alpha * sum_{z valid, z != y} exp f(z)) - f(y)``: with alpha = V / |valid| the
+    negatives weigh as much as they would under LML, which isolates the effect of the masking.
+
+    Raises:
+        ConfigError: a label is not among its valid tokens.
+    """
+    return masked_nll(hidden_RD, head, answers, trie, Softmax(bonus_R=alpha_R.log())).nll_R
+
+
+def check_form(form: str) -> None:
+    """Refuse a form that does not exist.
+
+    Raises:
+        ConfigError: it is none of the two.
+    """
+    if form not in FORMS:
+        raise ConfigError(f"form is {form!r}; it must be one of {', '.join(FORMS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MSLConfig:
+    """Which rows the mean is over: those with a choice (corrected) or all (released)."""
+
+    form: Form = "corrected"
+
+    def __post_init__(self) -> None:
+        check_form(self.form)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MSLTauConfig(MSLConfig):
+    """Attributes: tau, the temperature (the authors' best: Toy 4.5, Book 1.5, Clothing 4, Office 3)."""
+
+    tau: float = 1.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("tau", self.tau)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MSLAlphaConfig(MSLConfig):
+    """Attributes: mode, whether alpha is V / valid tokens of the row, or V / their mean for all rows."""
+
+    mode: Literal["per_position", "global"] = "per_position"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mode not in {"per_position", "global"}:
+            raise ConfigError(f"mode is {self.mode!r}; it must be one of per_position, global")
+
+
+@losses.register("msl")
+class MSL(Loss):
+    """Masked softmax without temperature (MSL, Eq. 5)."""
+
+    needs_all_rows = False
+    Config: ClassVar[type] = MSLConfig
+
+    def __init__(self, config: Any, trie: Trie, *, vocabulary: int, avt: float) -> None:
+        """As every loss; warns if the trie leaves nothing to learn."""
+        super().__init__(config, trie, vocabulary=vocabulary, avt=avt)
+        if trie.n_leaves == 1:
+            warnings.warn(
+                "the catalogue has one title: masked losses are 0 everywhere", stacklevel=2
+            )
+
+    def per_row(self, hidden_RD: Tensor, head: Head, answers: Answers) -> Tensor:
+        """See ``msl``."""
+        return msl(hidden_RD, head, answers, self.trie)
+
+    def count(self, answers: Answers) -> int:
+        """Rows with a choice, or all rows in the released form."""
+        if self.config.form == "released":
+            return len(answers)
+        return int((fan_out(self.trie, answers.node_R) > 1).sum())
+
+
+@losses.register("msl_tau")
+class MSLTau(MSL):
+    """Masked softmax with a tuned temperature (MSL, Eq. 9)."""
+
+    Config = MSLTauConfig
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {"tau": GRID}
+
+    def per_row(self, hidden_RD: Tensor, head: Head, answers: Answers) -> Tensor:
+        """See ``msl``; the leading tau makes the gradient's weight exactly 1 - P (Eq. 10)."""
+        factor = self.config.tau if self.config.form == "corrected" else 1.0
+        return factor * msl(hidden_RD, head, answers, self.trie, tau=self.config.tau)
+
+
+@losses.register("msl_alpha")
+class MSLAlpha(MSL):
+    """Masked softmax with negatives weighed up to the size of the vocabulary (MSL, Table 6)."""
+
+    Config = MSLAlphaConfig
+
+    def per_row(self, hidden_RD: Tensor, head: Head, answers: Answers) -> Tensor:
+        """See ``msl_alpha``."""
+        if self.config.mode == "global":
+            alpha_R = torch.full_like(hidden_RD[:, 0], self.vocabulary / self.avt).detach()
+        else:
+            alpha_R = self.vocabulary / fan_out(self.trie, answers.node_R).clamp(min=1)
+        dtype = torch.promote_types(hidden_RD.dtype, torch.float32)
+        return msl_alpha(hidden_RD, head, answers, self.trie, alpha_R=alpha_R.to(dtype))
