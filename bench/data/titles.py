@@ -1,0 +1,138 @@
+"""``id2name4Rec.json``: the titles of the published datasets, checked before they reach a prompt.
+
+Titles are untrusted text. Two repairs are made and counted in the notes: line breaks and other control
+characters become spaces, and white space is then collapsed *in those titles only*; all others stay as
+published, byte for byte, because tokens depend on them. A title with the prompt's response separator is
+refused, since it could close the prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.data.files import read_text, short, some
+from bench.errors import DataError
+from bench.types import Catalogue, IntArray
+
+SEPARATOR = "### Response"
+MAX_ID = 10**9 - 1
+HUGE = 2000  # characters; the longest published title has 554
+
+_BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_MARKS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True, eq=False)
+class Titles:
+    """What ``id2name4Rec.json`` says.
+
+    Attributes:
+        catalogue: the items that have a title, in order of their published ids.
+        index: catalogue id by published id, 0 where the id has no title, int32 [largest id + 1].
+        notes: repairs and warnings.
+    """
+
+    catalogue: Catalogue
+    index: IntArray
+    notes: tuple[str, ...] = ()
+
+    def lookup(self, published: IntArray) -> IntArray:
+        """Catalogue ids of published ids, 0 where there is no title, int32, same shape."""
+        known = published < len(self.index)
+        return np.where(known, self.index[np.where(known, published, 0)], np.int32(0))
+
+
+def read_titles(path: Path, domain: str = "item") -> Titles:
+    """Read ``id2name4Rec.json``: a JSON object from published id to title.
+
+    Raises:
+        DataError: not such an object, an id twice, an id that is no positive integer, a title that is
+            no text, or one with the response separator.
+    """
+    try:
+        pairs = json.loads(read_text(path), object_pairs_hook=list)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: nested too deeply for an object of titles") from error
+    if not isinstance(pairs, list) or not pairs or not all(isinstance(p, tuple) for p in pairs):
+        raise DataError(f'{path}: must hold one object, {{"1": "a title", ...}}')
+    by_id: dict[int, str] = {}
+    for key, title in pairs:
+        number = _published_id(path, key)
+        if number in by_id:
+            raise DataError(f"{path}: id {number} occurs twice; remove one of them")
+        by_id[number] = _checked_title(path, number, title)
+    ids = sorted(by_id)
+    titles, notes = clean_titles([by_id[i] for i in ids], ids)
+    index = np.zeros(ids[-1] + 1, np.int32)
+    index[ids] = np.arange(1, len(ids) + 1)
+    notes = tuple(f"{path.name}: {note}" for note in notes)
+    return Titles(Catalogue(("", *titles), domain), index, notes)
+
+
+def _published_id(path: Path, key: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", key):
+        raise DataError(f"{path}: id {short(key)} is not an integer of 1..{MAX_ID}")
+    return int(key)
+
+
+def _checked_title(path: Path, number: int, title: Any) -> str:
+    if not isinstance(title, str):
+        raise DataError(
+            f"{path}: the title of id {number} is {short(title)}, not text; put it in quotes"
+        )
+    if SEPARATOR in title:
+        raise DataError(
+            f"{path}: the title of id {number} contains {SEPARATOR!r}, which would close the prompt; "
+            "change the title"
+        )
+    if any("\ud800" <= c <= "\udfff" for c in title):
+        raise DataError(
+            f"{path}: the title of id {number} holds half a surrogate pair, which no UTF-8 file can; "
+            "repair the title"
+        )
+    return title
+
+
+def clean_titles(titles: list[str], ids: list[int]) -> tuple[list[str], tuple[str, ...]]:
+    """Repair titles that would break a prompt and say what is odd about the rest.
+
+    Args:
+        titles: as published.
+        ids: how to name each of them in a note.
+
+    Returns:
+        The titles, and one note for each kind of repair or oddity that occurs.
+    """
+    broken = [i for i, t in zip(ids, titles, strict=True) if _BREAKS.search(t)]
+    cleaned = [" ".join(_BREAKS.sub(" ", t).split()) if _BREAKS.search(t) else t for t in titles]
+    empty = [i for i, t in zip(ids, cleaned, strict=True) if not t.strip()]
+    huge = [i for i, t in zip(ids, cleaned, strict=True) if len(t) > HUGE]
+    quoted = [i for i, t in zip(ids, cleaned, strict=True) if '"' in t]
+    marked = [i for i, t in zip(ids, cleaned, strict=True) if _MARKS.search(t)]
+    shared = sum(n for t, n in Counter(cleaned).items() if n > 1 and t)
+    said = [
+        (broken, "titles had line breaks or control characters, collapsed to one line"),
+        (empty, "titles empty; such items are told apart by id"),
+        (quoted, "titles with a double quote, which also ends a title in the prompt"),
+        (marked, "titles with right-to-left or embedding marks, kept as they are"),
+        (huge, f"titles longer than {HUGE} characters, kept whole"),
+    ]
+    notes = [f"{text}: {len(found)} (id {some(found)})" for found, text in said if found]
+    if shared:
+        notes.append(f"{shared} items share their title with another and count as one answer")
+    return cleaned, tuple(notes)
+
+
+def write_titles(path: Path, catalogue: Catalogue) -> None:
+    """Write ``id2name4Rec.json``."""
+    named = {str(i): title for i, title in enumerate(catalogue.titles) if i}
+    path.write_text(json.dumps(named, indent=4, ensure_ascii=False), encoding="utf-8")
