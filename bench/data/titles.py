@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -27,6 +27,7 @@ HUGE = 2000  # characters; the longest published title has 554
 
 _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _MARKS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,18 +36,19 @@ class Titles:
 
     Attributes:
         catalogue: the items that have a title, in order of their published ids.
-        index: catalogue id by published id, 0 where the id has no title, int32 [largest id + 1].
+        published_N: the published id of each catalogue item, ascending, int64 [N].
         notes: repairs and warnings.
     """
 
     catalogue: Catalogue
-    index: IntArray
+    published_N: IntArray
     notes: tuple[str, ...] = ()
 
     def lookup(self, published: IntArray) -> IntArray:
         """Catalogue ids of published ids, 0 where there is no title, int32, same shape."""
-        known = published < len(self.index)
-        return np.where(known, self.index[np.where(known, published, 0)], np.int32(0))
+        place = np.searchsorted(self.published_N, published)
+        found = self.published_N[np.minimum(place, len(self.published_N) - 1)] == published
+        return np.where(found, place + 1, 0).astype(np.int32)
 
 
 def read_titles(path: Path, domain: str = "item") -> Titles:
@@ -69,13 +71,15 @@ def read_titles(path: Path, domain: str = "item") -> Titles:
         number = _published_id(path, key)
         if number in by_id:
             raise DataError(f"{path}: id {number} occurs twice; remove one of them")
-        by_id[number] = _checked_title(path, number, title)
+        if not isinstance(title, str):
+            raise DataError(
+                f"{path}: the title of id {number} is {short(title)}, not text; put it in quotes"
+            )
+        by_id[number] = title
     ids = sorted(by_id)
-    titles, notes = clean_titles([by_id[i] for i in ids], ids)
-    index = np.zeros(ids[-1] + 1, np.int32)
-    index[ids] = np.arange(1, len(ids) + 1)
+    titles, notes = clean_titles([by_id[i] for i in ids], ids, where=str(path))
     notes = tuple(f"{path.name}: {note}" for note in notes)
-    return Titles(Catalogue(("", *titles), domain), index, notes)
+    return Titles(Catalogue(("", *titles), domain), np.array(ids, np.int64), notes)
 
 
 def _published_id(path: Path, key: str) -> int:
@@ -84,36 +88,26 @@ def _published_id(path: Path, key: str) -> int:
     return int(key)
 
 
-def _checked_title(path: Path, number: int, title: Any) -> str:
-    if not isinstance(title, str):
-        raise DataError(
-            f"{path}: the title of id {number} is {short(title)}, not text; put it in quotes"
-        )
-    if SEPARATOR in title:
-        raise DataError(
-            f"{path}: the title of id {number} contains {SEPARATOR!r}, which would close the prompt; "
-            "change the title"
-        )
-    if any("\ud800" <= c <= "\udfff" for c in title):
-        raise DataError(
-            f"{path}: the title of id {number} holds half a surrogate pair, which no UTF-8 file can; "
-            "repair the title"
-        )
-    return title
-
-
-def clean_titles(titles: list[str], ids: list[int]) -> tuple[list[str], tuple[str, ...]]:
+def clean_titles(
+    titles: Sequence[str], ids: Sequence[int], *, where: str = "titles"
+) -> tuple[list[str], tuple[str, ...]]:
     """Repair titles that would break a prompt and say what is odd about the rest.
 
     Args:
         titles: as published.
-        ids: how to name each of them in a note.
+        ids: how to name each of them in a message.
+        where: the file, for messages.
 
     Returns:
         The titles, and one note for each kind of repair or oddity that occurs.
+
+    Raises:
+        DataError: a title contains the response separator, or half a surrogate pair.
     """
     broken = [i for i, t in zip(ids, titles, strict=True) if _BREAKS.search(t)]
     cleaned = [" ".join(_BREAKS.sub(" ", t).split()) if _BREAKS.search(t) else t for t in titles]
+    for number, title in zip(ids, cleaned, strict=True):
+        _refuse_dangerous(where, number, title)
     empty = [i for i, t in zip(ids, cleaned, strict=True) if not t.strip()]
     huge = [i for i, t in zip(ids, cleaned, strict=True) if len(t) > HUGE]
     quoted = [i for i, t in zip(ids, cleaned, strict=True) if '"' in t]
@@ -130,6 +124,19 @@ def clean_titles(titles: list[str], ids: list[int]) -> tuple[list[str], tuple[st
     if shared:
         notes.append(f"{shared} items share their title with another and count as one answer")
     return cleaned, tuple(notes)
+
+
+def _refuse_dangerous(where: str, number: int, title: str) -> None:
+    if SEPARATOR in title:
+        raise DataError(
+            f"{where}: the title of id {number} contains {SEPARATOR!r}, which would close the prompt; "
+            "change the title"
+        )
+    if _HALVES.search(title):
+        raise DataError(
+            f"{where}: the title of id {number} holds half a surrogate pair, which no UTF-8 file can; "
+            "repair the title"
+        )
 
 
 def write_titles(path: Path, catalogue: Catalogue) -> None:
