@@ -55,6 +55,7 @@ class Cell:
         profile: corrected or paper_faithful.
         train_rows, valid_rows, test_rows: caps on the rows, None for all.
         config: the method's configuration with every default filled in.
+        tune: trials of the hyper-parameter search that precedes the fit, 0 for none.
         code: hash of the method's source (comments and docstrings excluded).
         needs: by name, the key of each cell whose artefacts this one consumes.
     """
@@ -72,6 +73,7 @@ class Cell:
     valid_rows: int | None = None
     test_rows: int | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    tune: int = 0
     code: str = ""
     needs: Mapping[str, str] = field(default_factory=dict)
     protocol: str = PROTOCOL
@@ -82,12 +84,24 @@ class Cell:
         return digest(asdict(self))[:16]
 
     @property
+    def slot(self) -> str:
+        """Hash of what the cell asks, whatever code and data answer it, 12 hex digits.
+
+        A row replaces the older row of its slot, so a table never shows one question twice.
+        """
+        asked = {
+            k: v for k, v in asdict(self).items() if k not in ("code", "data_version", "needs")
+        }
+        return digest(asked)[:12]
+
+    @property
     def label(self) -> str:
         """Short name for tables and logs, e.g. ``book/bigrec+msl_ats[scratch]#0``."""
         loss = f"+{self.loss}" if self.loss else ""
         decoder = f"/{self.decoder}" if self.decoder else ""
         backbone = f"[{self.backbone}]" if self.backbone else ""
-        return f"{self.dataset}/{self.method}{loss}{decoder}{backbone}#{self.seed}"
+        tuned = f"~{self.tune}" if self.tune else ""
+        return f"{self.dataset}/{self.method}{loss}{decoder}{backbone}{tuned}#{self.seed}"
 
     def as_dict(self) -> dict[str, Any]:
         """A JSON-able copy; ``Cell(**d)`` gives the cell back."""

@@ -36,6 +36,8 @@ class Method(ABC):
         identity: whether its lists name items or title classes.
         Config: a frozen keyword-only dataclass with a default for every field.
         search: by config field, the values a tuning may try.
+        toy: config values and, under ``backbone``, the backbone that let the conformance suite fit
+            the method on its toy data in a second or two.
         tags: what a reader might filter by (``text``, ``pretrained``).
     """
 
@@ -47,6 +49,7 @@ class Method(ABC):
     identity: ClassVar[Identity] = "item"
     Config: ClassVar[type] = NoConfig
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    toy: ClassVar[Mapping[str, Any]] = {}
     tags: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(

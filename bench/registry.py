@@ -121,7 +121,9 @@ class Registry:
         return f"no {self.kind} is called {name!r}.{hint} Known: {', '.join(self.names())}"
 
 
-methods = Registry("method", "methods", ("baselines", "llmrec.generative", "llmrec.enhanced"))
+methods = Registry(
+    "method", "methods", ("bench", "baselines", "llmrec.generative", "llmrec.enhanced")
+)
 losses = Registry("loss", "losses", ("llmrec.losses",))
 decoders = Registry("decoder", "decoders", ("llmrec.decode",))
 datasets = Registry("dataset", "datasets", ("bench.data",))

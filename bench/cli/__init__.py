@@ -1,0 +1,44 @@
+"""The command line: one file a verb, each with ``add_parser``; only the verb that is asked for is imported."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from bench.errors import BenchError
+
+VERBS = (
+    "run", "plan", "list", "show", "board", "claims", "compare", "doctor", "data", "verify", "test",
+)  # fmt: skip
+ABOUT = """\
+Traditional, LLM-enhanced and LLM-based recommenders under one protocol.
+
+  python -m bench run --suite paper        run everything this machine can, make the tables
+  python -m bench plan --suite paper       see what that would do, and how long it may take
+  python -m bench list                     methods, losses, decoders, datasets, suites
+  python -m bench test sasrec              check that a method keeps the contract, in seconds
+"""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one verb; 0 if all went well, 1 if cells failed, 2 for what the user can mend."""
+    parser = argparse.ArgumentParser(
+        prog="bench", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    subparsers = parser.add_subparsers(dest="verb", metavar="verb", required=True)
+    words = list(sys.argv[1:] if words is None else words)
+    for verb in words[:1] if words[:1] and words[0] in VERBS else VERBS:
+        importlib.import_module(f"bench.cli.{verb}").add_parser(subparsers)
+    options = parser.parse_args(words)
+    try:
+        return int(options.func(options) or 0)
+    except BenchError as fault:
+        print(f"bench {options.verb}: {fault}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        print("\nstopped; run the same command again to go on where it was", file=sys.stderr)
+        return 130

@@ -1,0 +1,110 @@
+"""Shows a run while it goes: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from bench.cell import Row
+from bench.cli._options import clock
+from bench.plan import spent
+from bench.schedule import Progress
+from bench.status import read_status, remaining
+from bench.store import Store
+
+LINE_EVERY_SECONDS = 30.0
+
+
+def outcome(row: Row) -> str:
+    """One cell's result in a line."""
+    if row.status == "done" and row.metrics:
+        quality = f"NDCG@10 {row.metrics['ndcg@10']:.4f}  Hit@10 {row.metrics['hit@10']:.4f}"
+        return f"done      {row.cell.label:<44} {quality}  {clock(spent(row))}"
+    if row.status == "done":
+        return f"done      {row.cell.label:<44} artefact ready  {clock(spent(row))}"
+    return f"{row.status:<9} {row.cell.label:<44} {row.reason[:160]}"
+
+
+@dataclass
+class Watch:
+    """Listens to a schedule and shows it; use it as a context manager."""
+
+    store: Store
+    total: int
+    console: Console = field(default_factory=Console)
+    _shown: int = 0
+    _last_line: float = 0.0
+    _live: Live | None = None
+
+    def __enter__(self) -> Watch:
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, refresh_per_second=4, transient=True)
+            self._live.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, fault, trace)
+
+    def __call__(self, progress: Progress) -> None:
+        """Show what is new."""
+        for row in progress.rows[self._shown :]:
+            self.console.print(outcome(row), highlight=False, markup=False, soft_wrap=True)
+        self._shown = len(progress.rows)
+        if self._live is not None:
+            self._live.update(self._table(progress))
+        elif time.monotonic() - self._last_line > LINE_EVERY_SECONDS:
+            self._last_line = time.monotonic()
+            for line in self._lines(progress):
+                print(line, flush=True)
+        sys.stdout.flush()
+
+    def _states(self, progress: Progress) -> list[tuple[str, str, str, float]]:
+        """Label, phase with progress, numbers and seconds left of each running cell."""
+        states = []
+        for handle in progress.running:
+            state = read_status(self.store.folder(handle.cell.key) / "status.json")
+            elapsed = time.monotonic() - handle.started
+            left = remaining(state, progress.predicted.get(handle.cell.key, 0.0), elapsed)
+            share = f"{state.get('done', 0):g}/{state.get('total', 1):g}" if state else ""
+            numbers = "  ".join(f"{k} {v:.4g}" for k, v in state.get("numbers", {}).items())
+            states.append(
+                (handle.cell.label, f"{state.get('phase', '...')} {share}", numbers, left)
+            )
+        return states
+
+    def _eta(self, progress: Progress, states: list[tuple[str, str, str, float]]) -> float:
+        waiting = sum(job.seconds for job in progress.waiting)
+        return (waiting + sum(left for *_, left in states)) / max(len(progress.running), 1)
+
+    def _headline(self, progress: Progress, states: list[tuple[str, str, str, float]]) -> str:
+        elapsed = clock(time.monotonic() - progress.began)
+        return (
+            f"{self.total - len(progress.waiting) - len(progress.running)} of {self.total} cells, "
+            f"{elapsed} so far, about {clock(self._eta(progress, states))} to go"
+        )
+
+    def _table(self, progress: Progress) -> Table:
+        states = self._states(progress)
+        table = Table(title=self._headline(progress, states), title_justify="left", box=None)
+        for column in ("cell", "phase", "", "left"):
+            table.add_column(column)
+        for label, phase, numbers, left in states:
+            table.add_row(label, phase, numbers, clock(left))
+        return table
+
+    def _lines(self, progress: Progress) -> list[str]:
+        states = self._states(progress)
+        head = f"... {self._headline(progress, states)}"
+        return [head, *(f"    {label}  {phase}  {numbers}" for label, phase, numbers, _ in states)]

@@ -1,0 +1,110 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bench.api import Order, default_data_root
+from bench.grid import Choice
+
+
+def add_suite_options(parser: argparse.ArgumentParser) -> None:
+    """What to run: suite, scale, filters."""
+    group = parser.add_argument_group("what to run")
+    group.add_argument("--suite", default="paper", help="name or .yaml file (default: paper)")
+    group.add_argument(
+        "--scale",
+        default="auto",
+        help="embedded, small, full, or auto: what this machine can do (default)",
+    )
+    group.add_argument(
+        "--profile",
+        choices=("corrected", "paper_faithful"),
+        default="corrected",
+        help="bugs and confounds of the released code removed (default) or kept",
+    )
+    for name, what in (("datasets", "book,office"), ("methods", "sasrec"), ("losses", "msl_ats")):
+        group.add_argument(f"--{name}", type=_names, help=f"only these, comma-separated: {what}")
+    group.add_argument("--seeds", type=_numbers, help="these seeds, comma-separated: 0,1,2")
+    group.add_argument("--limit", type=_count, help="at most this many test rows")
+    group.add_argument("--backbone", help="language model of every LLM row: scratch, a folder ...")
+    group.add_argument(
+        "--tune", type=_count, default=0, help="trials of a search on validation before each fit"
+    )
+    group.add_argument("--plugin", action="append", default=[], help="a file that registers more")
+
+
+def add_store_options(parser: argparse.ArgumentParser) -> None:
+    """Where data, rows and artefacts are."""
+    group = parser.add_argument_group("where")
+    group.add_argument("--data-root", help="folder with book/, toy/ ... (default: $BENCH_DATA)")
+    group.add_argument("--out", default="leaderboards", help="folder of rows and tables")
+    group.add_argument("--store", help="run store (default: $BENCH_STORE or .bench)")
+    group.add_argument(
+        "--reuse",
+        choices=("auto", "any", "never"),
+        default="auto",
+        help="take rows made by the same code, by any code from the same data, or none",
+    )
+    group.add_argument("--retry", action="store_true", help="run failed and left-out cells again")
+
+
+def order_of(options: argparse.Namespace) -> Order:
+    """The order behind the options."""
+    choice = Choice(
+        scale=options.scale,
+        profile=options.profile,
+        data_root=default_data_root(options.data_root),
+        datasets=options.datasets,
+        methods=options.methods,
+        losses=options.losses,
+        seeds=options.seeds,
+        backbone=options.backbone,
+        tune=options.tune,
+        limit=options.limit,
+    )
+    return Order(
+        suite=options.suite,
+        choice=choice,
+        reuse=options.reuse,
+        retry=options.retry,
+        plugins=tuple(options.plugin),
+        jobs=getattr(options, "jobs", None),
+        gpus=getattr(options, "gpus", None),
+        limit_seconds=getattr(options, "limit_minutes", None) and options.limit_minutes * 60,
+    )
+
+
+def _names(text: str) -> list[str]:
+    return [word for word in text.split(",") if word]
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",") if word]
+    except ValueError as fault:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers") from fault
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people read them: 8 s, 3 min, 2 h 05."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    if seconds < 5940:
+        return f"{seconds / 60:.0f} min"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d}"
+
+
+def shown_path(path: Path) -> str:
+    """A path relative to the working folder where that is shorter."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,106 @@
+"""``bench doctor``: what this machine has, what it lacks, and how to get it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.errors import BenchError
+
+Line = tuple[bool | None, str]
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb."""
+    parser = subparsers.add_parser(
+        "doctor", help="what this machine has and lacks", description=__doc__
+    )
+    parser.add_argument("--data-root", help="folder with book/, toy/ ... (default: $BENCH_DATA)")
+    parser.set_defaults(func=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print one line a finding; 1 if something that every run needs is missing."""
+    from bench.api import default_data_root
+
+    bad = 0
+    sources = (_machine(), _libraries(), _recbole(), _data(default_data_root(options.data_root)))
+    for lines in (*sources, _backbone()):
+        for ok, text in lines:
+            mark = {True: "ok  ", False: "FAIL", None: "-   "}[ok]
+            bad += ok is False
+            print(f"{mark} {text}")
+    print(f"{bad} problem(s)" if bad else "nothing stands in the way")
+    return 1 if bad else 0
+
+
+def _machine() -> Iterator[Line]:
+    import psutil
+
+    from bench.suite import choose_scale, gpu_memory_gib
+
+    gib = psutil.virtual_memory().total / 2**30
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    yield True, f"{os.cpu_count()} cores, {gib:.0f} GiB memory"
+    yield free > 2, f"{free:.0f} GiB free disk here" + ("" if free > 2 else "; 2 are needed")
+    gpus = gpu_memory_gib()
+    yield (True if gpus else None), f"GPUs: {', '.join(f'{g:.0f} GiB' for g in gpus) or 'none'}"
+    scale, why = choose_scale("auto")
+    yield True, f"--scale auto picks {scale}: {why}"
+
+
+def _libraries() -> Iterator[Line]:
+    from bench.provenance import PACKAGES, _versions
+
+    found = _versions()
+    for package in PACKAGES:
+        if package in found:
+            yield True, f"{package} {found[package]}"
+        else:
+            yield package != "torch", f"{package} is not installed: pip install -e ."
+    quant = importlib.util.find_spec("bitsandbytes") is not None
+    yield (
+        (True if quant else None),
+        f"8-bit and 4-bit weights: {'yes' if quant else 'pip install -e .[quant]'}",
+    )
+
+
+def _recbole() -> Iterator[Line]:
+    try:
+        importlib.import_module("baselines._recbole")
+    except Exception as fault:
+        yield False, f"RecBole does not start: {fault}"
+    else:
+        yield (
+            True,
+            "RecBole starts (with the shim for numpy 2, pandas 3, torch 2.6 and without ray)",
+        )
+
+
+def _data(root: Path | None) -> Iterator[Line]:
+    from bench.grid import load_dataset
+    from bench.registry import datasets
+
+    for name in datasets:
+        try:
+            data = load_dataset(name, root)
+        except BenchError as fault:
+            yield None, f"dataset {name}: {fault}"
+        else:
+            rows = (
+                f"{len(data.split.train)} / {len(data.split.valid)} / {len(data.split.test)} rows"
+            )
+            yield True, f"dataset {name}: {data.catalogue.n_items} items, {rows}"
+
+
+def _backbone() -> Iterator[Line]:
+    try:
+        backbone = importlib.import_module("llmrec.backbone")
+        yield True, f"embedded language model: {backbone.embedded_state()}"
+    except Exception as fault:
+        yield None, f"language models: {fault}"

@@ -1,0 +1,77 @@
+"""``bench list``: every name that can be used, without importing what is behind it."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from pathlib import Path
+
+from bench.registry import Registry, datasets, decoders, load_plugin, losses, methods
+
+KINDS: dict[str, Registry] = {
+    "methods": methods,
+    "losses": losses,
+    "decoders": decoders,
+    "datasets": datasets,
+}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb."""
+    parser = subparsers.add_parser(
+        "list", help="methods, losses, decoders, datasets, suites", description=__doc__
+    )
+    parser.add_argument("kind", nargs="?", choices=[*KINDS, "suites"], help="only this kind")
+    parser.add_argument("--plugin", action="append", default=[], help="a file that registers more")
+    parser.set_defaults(func=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print the names."""
+    for plugin in options.plugin:
+        load_plugin(plugin)
+    for kind, registry in KINDS.items():
+        if options.kind in (None, kind):
+            _print(kind, {name: _about(registry.path(name), name) for name in registry.names()})
+    if options.kind in (None, "suites"):
+        folder = Path(__file__).parent.parent / "suites"
+        paths = [p for p in sorted(folder.glob("*.yaml")) if not p.stem.startswith("_")]
+        _print("suites", {p.stem: _title(p) for p in paths})
+    return 0
+
+
+def _print(kind: str, lines: dict[str, str]) -> None:
+    print(f"{kind}:")
+    for name, about in lines.items():
+        print(f"  {name:<18} {about}")
+    print()
+
+
+def _title(path: Path) -> str:
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("title:").strip()
+
+
+def _about(path: Path, name: str) -> str:
+    """Family (if it is a method) and first line of the docstring of what is registered as ``name``."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and _registers(node, name):
+            text = (ast.get_docstring(node) or "").partition("\n")[0]
+            return f"{_family(node):<12} {text}" if _family(node) else text
+    return ""
+
+
+def _registers(node: ast.ClassDef | ast.FunctionDef, name: str) -> bool:
+    for decorator in node.decorator_list:
+        words = decorator.args if isinstance(decorator, ast.Call) else []
+        if any(isinstance(word, ast.Constant) and word.value == name for word in words):
+            return True
+    return False
+
+
+def _family(node: ast.ClassDef | ast.FunctionDef) -> str:
+    for line in node.body:
+        if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant):
+            if any(isinstance(t, ast.Name) and t.id == "family" for t in line.targets):
+                return str(line.value.value)
+    return ""

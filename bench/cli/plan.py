@@ -1,0 +1,49 @@
+"""``bench plan``: what a run would do, without doing it."""
+
+from __future__ import annotations
+
+import argparse
+
+from tabulate import tabulate
+
+from bench.api import default_store, prepare
+from bench.cli._options import add_store_options, add_suite_options, clock, order_of
+from bench.cli.run import banner
+
+ABOUT = """\
+Print the cells of a suite in the order they would run, what the store already has, and how long each may
+take (measured on an earlier row of the same kind, or the method's own estimate, marked ~).
+
+  python -m bench plan --suite paper --scale small --datasets book --data-root data
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb."""
+    parser = subparsers.add_parser(
+        "plan",
+        help="what a run would do, and how long it may take",
+        description=ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_suite_options(parser)
+    add_store_options(parser)
+    parser.set_defaults(func=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print the plan."""
+    prepared = prepare(order_of(options), default_store(options.out, options.store))
+    banner(prepared)
+    table = []
+    for number, job in enumerate(prepared.plan.jobs, 1):
+        state = "run" if job.todo else "kept"
+        if job.hit == "stale" and job.todo:
+            state = "run (code or data changed)"
+        time = ("" if job.measured else "~") + clock(job.seconds) if job.todo else ""
+        table.append([number, job.cell.label, state, time, "" if job.asked else "needed by others"])
+    for cell, reason in prepared.plan.left_out:
+        table.append(["", cell.label, "left out", "", reason])
+    print(tabulate(table, headers=["", "cell", "", "time", ""], tablefmt="simple"))
+    print(f"about {clock(prepared.plan.seconds)} in all, one cell after the other")
+    return 0

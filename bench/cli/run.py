@@ -1,0 +1,122 @@
+"""``bench run``: run a suite and make its tables."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from bench.api import Prepared, default_store, execute, prepare
+from bench.cell import Row
+from bench.cli._live import Watch
+from bench.cli._options import _numbers, add_store_options, add_suite_options, clock, order_of
+from bench.cli._options import shown_path as shown
+from bench.executors.local import LocalExecutor, describe, slots
+from bench.schedule import Executor, Progress, summary
+from bench.store import Store
+
+ABOUT = """\
+Run a suite and make its tables. Rows appear as they are finished; stop and start it at will: finished
+cells are kept, a cell that was cut off goes on from its last epoch.
+
+  python -m bench run                                 the paper's grid, as large as this machine can
+  python -m bench run --suite smoke                   a few cells, minutes on a CPU
+  python -m bench run --datasets book --methods sasrec,dros --scale small --seeds 0,1,2
+  python -m bench run --methods sasrec --tune 4       with a small search on validation first
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb."""
+    parser = subparsers.add_parser(
+        "run",
+        help="run a suite and make its tables",
+        description=ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_suite_options(parser)
+    add_store_options(parser)
+    group = parser.add_argument_group("how")
+    group.add_argument("--jobs", type=int, help="cells at a time (default: one a GPU, else one)")
+    group.add_argument("--gpus", type=_numbers, help="indices of the GPUs to use (default: all)")
+    group.add_argument(
+        "--limit-minutes", type=float, help="end a cell that runs longer; it is shown as failed"
+    )
+    group.add_argument(
+        "--executor", choices=("local", "slurm"), default="local", help="where cells run"
+    )
+    group.add_argument(
+        "--slurm", default="", help="for --executor slurm, e.g. partition=gpu,time=240"
+    )
+    parser.set_defaults(func=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the suite; 0 if no cell failed."""
+    store = default_store(options.out, options.store)
+    prepared = prepare(order_of(options), store)
+    banner(prepared)
+    executor = _executor(options, prepared)
+    began = time.monotonic()
+    board = _Board(store, options.out)
+    with Watch(store, len(prepared.plan.todo)) as watch:
+
+        def notify(progress: Progress) -> None:
+            watch(progress)
+            board(progress.rows)
+
+        rows = execute(prepared, notify=notify, executor=executor)
+        watch(Progress([], rows=rows))
+    index = board.write()
+    hits = len(prepared.plan.jobs) - len(prepared.plan.todo)
+    parts = [*summary(rows), f"from the store {hits}"]
+    print(f"{', '.join(parts)} in {clock(time.monotonic() - began)}; tables: {index}")
+    return 1 if any(row.status == "failed" for row in rows) else 0
+
+
+def banner(prepared: Prepared) -> None:
+    """Say what will run, at which scale and why."""
+    choice, plan = prepared.order.choice, prepared.plan
+    print(f"{prepared.suite.title}")
+    print(f"scale {choice.scale} ({prepared.why_scale}), profile {choice.profile}")
+    if choice.scale == "embedded":
+        print(
+            "*** scale embedded: small samples of real data and a 135M language model; it shows that "
+            "the suite works, it does not settle who is best ***"
+        )
+    print(
+        f"{len(plan.todo)} of {len(plan.jobs)} cells to run, {len(plan.left_out)} left out; "
+        f"about {clock(plan.seconds)}"
+    )
+
+
+def _executor(options: argparse.Namespace, prepared: Prepared) -> Executor:
+    if options.executor == "slurm":
+        from bench.executors.slurm import SlurmExecutor
+
+        return SlurmExecutor.from_words(options.slurm, prepared.store.root)
+    places = slots(options.jobs, options.gpus)
+    print(describe(places))
+    return LocalExecutor(places)
+
+
+class _Board:
+    """Rebuilds the tables whenever rows were added, at most every few seconds."""
+
+    EVERY_SECONDS = 20.0
+
+    def __init__(self, store: Store, out: str) -> None:
+        self.store, self.out = store, out
+        self._seen, self._last = 0, 0.0
+
+    def __call__(self, rows: list[Row]) -> None:
+        if len(rows) > self._seen and time.monotonic() - self._last > self.EVERY_SECONDS:
+            self.write()
+            self._seen, self._last = len(rows), time.monotonic()
+
+    def write(self) -> str:
+        from pathlib import Path
+
+        from bench.board import write_board
+
+        write_board(self.store.rows, Path(self.out))
+        return shown(Path(self.out) / "README.md")

@@ -1,0 +1,222 @@
+"""Does a method keep the contract? Fits it on toy data in seconds and asks what the suite will ask.
+
+``bench test NAME`` prints the answers; one parametrised test runs it over the whole registry.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import metrics
+from bench.cell import Need, Run
+from bench.errors import BenchError, ConfigError, ContractError, Unavailable
+from bench.method import Method, configure, keep, restore
+from bench.registry import decoders, losses, methods
+from bench.types import Catalogue, Exam, Queries, Ragged, Ranking, Windows
+
+N_ITEMS, N_ROWS, N_QUERIES, LIST = 40, 160, 24, 5
+SEED = 7
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One answer: what was asked, whether it holds, and what was seen if it does not."""
+
+    question: str
+    ok: bool
+    seen: str = ""
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Toy data: item i is mostly followed by item i + 1, so there is something to learn."""
+
+    train: Windows
+    valid: Exam
+    queries: Queries
+
+
+def toy_data() -> Toy:
+    """160 training rows over 40 items (two share a title, one is never trained), 24 queries."""
+    chance = np.random.default_rng(SEED)
+    titles = ["", *(f"The {w} of {p}" for w in _WORDS[:8] for p in _WORDS[8:13])]
+    titles[9] = titles[4]
+    catalogue = Catalogue(tuple(titles), "book")
+
+    def walk(length: int) -> list[int]:
+        start = int(chance.integers(1, N_ITEMS))
+        steps = chance.choice([1, 1, 1, 2], size=length).cumsum()
+        return [(start + int(s) - 1) % (N_ITEMS - 1) + 1 for s in steps]
+
+    def exam(n: int) -> Exam:
+        rows = [walk(int(chance.integers(3, 11))) for _ in range(n)]
+        history = Ragged.of([row[:-1] for row in rows])
+        queries = Queries(catalogue, np.arange(n), history, np.full(n, 10**9))
+        return Exam(queries, np.array([row[-1] for row in rows], np.int32))
+
+    rows = [walk(int(chance.integers(3, 12))) for _ in range(N_ROWS)]
+    train = Windows(
+        catalogue,
+        np.arange(N_ROWS) // 3,
+        Ragged.of([row[:-1] for row in rows]),
+        np.array([row[-1] for row in rows], np.int32),
+        np.arange(N_ROWS) * 86400,
+    )
+    return Toy(train, exam(N_QUERIES), exam(N_QUERIES).queries)
+
+
+_WORDS = (
+    "Road River Garden Winter Island Letter Mirror Harbour Glass Stone Salt Amber Smoke".split()
+)
+
+
+def variants(name: str) -> list[tuple[str | None, str | None]]:
+    """The (loss, decoder) pairs of a method that are worth a test: each loss once, each decoder once."""
+    method: type[Method] = methods.get(name)
+    taken = [n for n in losses if method.takes and losses.get(n).kind in method.takes]
+    some_losses: list[str | None] = [*method.losses, *taken] or [None]
+    if not method.decodes:
+        return [(loss, None) for loss in some_losses]
+    first = next((n for n in some_losses if n in taken), some_losses[0])
+    pairs = [(loss, "beam") for loss in some_losses]
+    return [*pairs, *((first, decoder) for decoder in decoders if decoder != "beam")]
+
+
+def examine(name: str, loss: str | None = None, decoder: str | None = None) -> Iterator[Finding]:
+    """Fit a registered method on toy data and check the contract, question by question.
+
+    Raises:
+        Unavailable: this machine lacks what the method needs.
+    """
+    toy = toy_data()
+    with tempfile.TemporaryDirectory() as folder:
+        lab = _Lab(name, loss, decoder, toy, Path(folder))
+        yield _asked("refuses a config key it does not know", lab.refuses_unknown_keys)
+        yield _asked("fits", lab.fit)
+        if lab.method is None or lab.method.family == "stage":
+            return
+        for question, check in lab.questions().items():
+            yield _asked(question, check)
+
+
+def _asked(question: str, check: Callable[[], str | None]) -> Finding:
+    try:
+        seen = check()
+    except Unavailable:
+        raise
+    except Exception as fault:  # whatever a method under test does is a finding, not our crash
+        return Finding(question, False, f"{type(fault).__name__}: {fault}")
+    return Finding(question, not seen, seen or "")
+
+
+class _Lab:
+    """One method under examination."""
+
+    def __init__(
+        self, name: str, loss: str | None, decoder: str | None, toy: Toy, folder: Path
+    ) -> None:
+        self.kind: type[Method] = methods.get(name)
+        self.loss, self.decoder, self.toy, self.folder = loss, decoder, toy, folder
+        self.method: Method | None = None
+
+    def questions(self) -> Mapping[str, Callable[[], str | None]]:
+        return {
+            f"gives {LIST} distinct known items a query, best first": self.lists,
+            "does not depend on the order of the queries": self.order,
+            "gives the same lists under the same seed": self.again,
+            "recommends the same after save and load": self.saved,
+            "leaves its inputs as they were": self.untouched,
+        }
+
+    def build(self, name: str | None = None, need: Need | None = None) -> Method:
+        kind: type[Method] = methods.get(name) if name else self.kind
+        toy = dict(kind.toy)
+        backbone = toy.pop("backbone", None)
+        loss = need.loss if need else self.loss
+        if loss is None and (kind.losses or kind.takes):
+            loss = kind.losses[0] if kind.losses else "lml"
+        decoder = "beam" if need and kind.decodes else self.decoder
+        values = {**(need.config if need else {}), **toy}
+        config = kind.complete(configure(kind, values), loss=loss, decoder=decoder)
+        return kind(config, loss=loss, decoder=decoder, backbone=backbone)
+
+    def fitted(self, method: Method, place: Path) -> Method:
+        """The method fitted, and before it everything that it needs."""
+        inputs = {}
+        needs = method.needs(method.config, loss=method.loss, backbone=method.backbone)
+        for name, need in needs.items():
+            inner = place / name
+            keep(self.fitted(self.build(need.method, need), inner), inner / "model")
+            inputs[name] = inner / "model"
+        scratch = place / "scratch"
+        scratch.mkdir(parents=True)
+        run = Run(seed=SEED, device="cpu", folder=scratch, inputs=inputs)
+        method.fit(self.toy.train, self.toy.valid, run)
+        return method
+
+    def lists_of(self, method: Method, queries: Queries | None = None) -> Ranking:
+        queries = queries or self.toy.queries
+        ranking = method.recommend(queries, LIST)
+        metrics.check_ranking(ranking, queries, LIST, N_ITEMS)
+        return ranking
+
+    def refuses_unknown_keys(self) -> str | None:
+        try:
+            configure(self.kind, {"no_such_key": 1})
+        except (ConfigError, BenchError):
+            return None
+        return "it accepted no_such_key"
+
+    def fit(self) -> str | None:
+        self.method = self.fitted(self.build(), self.folder / "first")
+        return None
+
+    def _ready(self) -> Method:
+        if self.method is None:
+            raise ContractError("it was never fitted")
+        return self.method
+
+    def lists(self) -> str | None:
+        self.first = self.lists_of(self._ready())
+        listed = int((self.first.item_QK > 0).sum())
+        if self.first.tail is None and listed == 0:
+            return "every list is empty"
+        return None
+
+    def order(self) -> str | None:
+        turned = np.arange(len(self.toy.queries))[::-1].copy()
+        back = self.lists_of(self._ready(), self.toy.queries.take(turned)).item_QK[turned]
+        return _differ(self.first.item_QK, back)
+
+    def again(self) -> str | None:
+        twin = self.fitted(self.build(), self.folder / "again")
+        return _differ(self.first.item_QK, self.lists_of(twin).item_QK)
+
+    def saved(self) -> str | None:
+        keep(self._ready(), self.folder / "kept")
+        back = restore(self.folder / "kept", device="cpu")
+        return _differ(self.first.item_QK, self.lists_of(back).item_QK)
+
+    def untouched(self) -> str | None:
+        fresh = toy_data()
+        pairs = (
+            (self.toy.train.sequences.values, fresh.train.sequences.values),
+            (self.toy.queries.history.values, fresh.queries.history.values),
+            (self.toy.valid.target_Q, fresh.valid.target_Q),
+        )
+        return None if all(np.array_equal(a, b) for a, b in pairs) else "it wrote to its data"
+
+
+def _differ(one: Any, two: Any) -> str | None:
+    if np.array_equal(one, two):
+        return None
+    bad = np.flatnonzero((one != two).any(1))
+    return (
+        f"{len(bad)} of {len(one)} lists differ, first query {bad[0]}: {one[bad[0]]} {two[bad[0]]}"
+    )

@@ -1,0 +1,112 @@
+"""Cells as Slurm jobs, through submitit; the store must be on a file system that the nodes share."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bench.cell import Cell
+from bench.errors import ConfigError, Unavailable
+from bench.executors.local import BUSY
+from bench.runner import Surroundings, run_cell
+
+LOST = -1  # exit code of a job that Slurm ended: node failure, preemption, memory
+
+
+@dataclass
+class SlurmHandle:
+    """A submitted cell; its clock starts when the job does, so waiting in the queue is not charged."""
+
+    cell: Cell
+    job: Any
+    started: float = field(default=float("inf"))
+
+    def exit_code(self) -> int | None:
+        """None while it waits or runs; LOST if it ended without a result."""
+        if not self.job.done():
+            if self.started == float("inf") and self.job.state == "RUNNING":
+                self.started = time.monotonic()
+            return None
+        return LOST if self.job.exception() else int(self.job.result())
+
+    def kill(self) -> None:
+        """Cancel the job."""
+        self.job.cancel()
+
+
+class SlurmExecutor:
+    """Submits each cell as a job of its own.
+
+    Args:
+        folder: where job scripts and logs go.
+        parameters: submitit parameters (``slurm_partition``, ``timeout_min``, ``gpus_per_node`` ...).
+        at_once: most jobs in the queue at a time.
+    """
+
+    def __init__(self, folder: Path, parameters: dict[str, Any], at_once: int = 64) -> None:
+        try:
+            import submitit
+        except ImportError as fault:
+            raise Unavailable("--executor slurm needs submitit: pip install -e .[slurm]") from fault
+        self.submitter = submitit.AutoExecutor(folder=str(folder / "slurm"), cluster="slurm")
+        self.submitter.update_parameters(**parameters)
+        self.device = "cuda" if parameters.get("gpus_per_node") else "cpu"
+        self.threads = int(parameters.get("cpus_per_task", 1))
+        self.at_once, self.queued = at_once, 0
+
+    @classmethod
+    def from_words(cls, words: str, folder: Path) -> SlurmExecutor:
+        """Read ``partition=gpu,time=240,cpus=8,gpus=1,mem=32GB,at_once=16``.
+
+        Raises:
+            ConfigError: a word that is not understood.
+        """
+        names = {
+            "partition": "slurm_partition",
+            "time": "timeout_min",
+            "cpus": "cpus_per_task",
+            "gpus": "gpus_per_node",
+            "mem": "slurm_mem",
+        }
+        parameters: dict[str, Any] = {"name": "bench", "timeout_min": 240, "cpus_per_task": 1}
+        at_once = 64
+        for word in filter(None, words.split(",")):
+            name, _, value = word.partition("=")
+            if name == "at_once":
+                at_once = int(value)
+            elif name in names and value:
+                parameters[names[name]] = int(value) if value.isdigit() else value
+            else:
+                known = ", ".join([*names, "at_once"])
+                raise ConfigError(
+                    f"--slurm does not know {word!r}; it knows {known}, as name=value"
+                )
+        return cls(folder, parameters, at_once)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another job may be submitted."""
+        return self.queued < self.at_once
+
+    def start(self, cell: Cell, where: Surroundings) -> SlurmHandle:
+        """Submit a cell."""
+        self.queued += 1
+        where = replace(where, threads=self.threads, device=self.device)
+        return SlurmHandle(cell, self.submitter.submit(_job, cell, where))
+
+    def finish(self, handle: SlurmHandle) -> None:
+        """Forget a finished job."""
+        self.queued -= 1
+
+
+def _job(cell: Cell, where: Surroundings) -> int:
+    """Body of a job."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with where.store.claim(cell.key) as held:
+        if not held:
+            return BUSY
+        run_cell(cell, where)
+    return 0

@@ -1,0 +1,243 @@
+"""Suite x scale -> cells, with every fault listed at once and everything left out given a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from bench.cell import Cell, Need, Profile
+from bench.errors import BenchError, ConfigError, SuiteError, Unavailable
+from bench.fingerprint import code_of
+from bench.method import Method, configure
+from bench.registry import datasets, decoders, losses, methods
+from bench.suite import PAPER_LOSSES, PAPER_METHODS, Scale, Suite, SuiteRow, scales
+from bench.types import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What a run asks of a suite: its scale, its profile, and filters (None keeps everything)."""
+
+    scale: str = "embedded"
+    profile: Profile = "corrected"
+    data_root: Path | None = None
+    datasets: Sequence[str] | None = None
+    methods: Sequence[str] | None = None
+    losses: Sequence[str] | None = None
+    seeds: Sequence[int] | None = None
+    backbone: str | None = None
+    tune: int = 0
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The outcome of expanding a suite.
+
+    Attributes:
+        cells: what the suite asks for, in its order.
+        support: cells that others need, by key.
+        left_out: cells that cannot run here or are not built yet, with the reason.
+    """
+
+    cells: list[Cell]
+    support: dict[str, Cell]
+    left_out: list[tuple[Cell, str]]
+
+    @property
+    def by_key(self) -> dict[str, Cell]:
+        """Every cell there is work for."""
+        return {**self.support, **{cell.key: cell for cell in self.cells}}
+
+
+@dataclass(frozen=True)
+class Axes:
+    """One value for each axis of a method; None where the method has no such axis."""
+
+    loss: str | None = None
+    decoder: str | None = None
+    backbone: str | None = None
+
+
+@lru_cache(maxsize=8)
+def load_dataset(name: str, root: Path | None) -> Dataset:
+    """A dataset by name; kept for the life of the process.
+
+    Raises:
+        Unavailable: its files are not on this machine.
+        DataError: they are, but cannot be read.
+    """
+    return datasets.get(name)(root)
+
+
+@dataclass
+class _Expansion:
+    suite: Suite
+    choice: Choice
+    scale: Scale
+    support: dict[str, Cell] = field(default_factory=dict)
+
+    def cell(self, dataset: str, seed: int, row: SuiteRow, axes: Axes) -> Cell:
+        """Resolve one cell and, first, everything it needs."""
+        method: type[Method] = methods.get(row.method)
+        config = self._config(method, row, axes)
+        data = load_dataset(dataset, self.choice.data_root)
+        needs = dict(method.needs(config, loss=axes.loss, backbone=axes.backbone))
+        keys = {name: self._need(dataset, seed, need) for name, need in needs.items()}
+        if tune := row.tune or (self.choice.tune if method.search else 0):
+            first = self.suite.seeds_at(self.choice.scale)[0]
+            keys["tuning"] = self._need(dataset, first, self._tuning(row, axes, tune))
+        return replace(
+            self._shape(row, method.family),
+            dataset=dataset,
+            data_version=data.version,
+            seed=seed,
+            config=_plain(config),
+            tune=tune,
+            code=code_of(row.method, loss=axes.loss, decoder=axes.decoder),
+            needs=keys,
+            **asdict(axes),
+        )
+
+    def stub(self, dataset: str, seed: int, row: SuiteRow, axes: Axes) -> Cell:
+        """A cell for the board only: what was asked, though it cannot run."""
+        shape = self._shape(row, "llm" if row.losses else "enhanced")
+        return replace(shape, dataset=dataset, seed=seed, config=row.config, **asdict(axes))
+
+    def _config(self, method: type[Method], row: SuiteRow, axes: Axes) -> Any:
+        values = {**self.scale.config.get(row.method, {}), **row.config}
+        return method.complete(configure(method, values), loss=axes.loss, decoder=axes.decoder)
+
+    def _need(self, dataset: str, seed: int, need: Need) -> str:
+        row = SuiteRow(method=need.method, config=dict(need.config))
+        axes = _defaults(methods.get(need.method), self.scale)
+        axes = Axes(
+            need.loss or axes.loss, need.decoder or axes.decoder, need.backbone or axes.backbone
+        )
+        cell = self.cell(dataset, seed, row, axes)
+        self.support[cell.key] = cell
+        return cell.key
+
+    def _tuning(self, row: SuiteRow, axes: Axes, trials: int) -> Need:
+        config = {
+            "method": row.method,
+            "trials": trials,
+            "values": {**self.scale.config.get(row.method, {}), **row.config},
+            **{k: v for k, v in asdict(axes).items() if v},
+        }
+        return Need(method="tune", config=config)
+
+    def _shape(self, row: SuiteRow, family: str) -> Cell:
+        """A cell with everything that does not depend on the method's code or data."""
+        train = row.train_rows or self.suite.train_rows or self.scale.train_rows[family]
+        return Cell(
+            dataset="",
+            data_version="",
+            method=row.method,
+            scale=self.choice.scale,
+            profile=self.choice.profile,
+            train_rows=None if train == "all" else train,
+            valid_rows=self.suite.valid_rows or self.scale.valid_rows,
+            test_rows=self.choice.limit or self.suite.test_rows or self.scale.test_rows,
+        )
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """A config as JSON-able values (tuples become lists, as they would on disk)."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(k): plain(v) for k, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+    return {k: plain(v) for k, v in asdict(config).items()}
+
+
+def _defaults(method: type[Method], scale: Scale) -> Axes:
+    return Axes(
+        loss=method.losses[0] if method.losses else ("lml" if method.takes else None),
+        decoder="beam" if method.decodes else None,
+        backbone=scale.backbone if "pretrained" in method.tags else None,
+    )
+
+
+def expand(suite: Suite, choice: Choice) -> Grid:
+    """Turn a suite into cells.
+
+    Raises:
+        SuiteError: names or values that no registry or config knows; all of them in one message.
+    """
+    scale = scales()[choice.scale]
+    work = _Expansion(suite, choice, scale)
+    grid = Grid([], work.support, [])
+    faults: list[str] = []
+    for dataset, row, seed in _points(suite, choice):
+        for axes in _axes(row, scale, choice):
+            if missing := _not_built(row, axes):
+                grid.left_out.append((work.stub(dataset, seed, row, axes), missing))
+                continue
+            try:
+                _check_fit(row, axes)
+                grid.cells.append(work.cell(dataset, seed, row, axes))
+            except Unavailable as reason:
+                grid.left_out.append((work.stub(dataset, seed, row, axes), str(reason)))
+            except BenchError as fault:
+                faults.append(f"{dataset}/{row.method}: {fault}")
+    if faults:
+        found = list(dict.fromkeys(faults))
+        raise SuiteError(f"{len(found)} fault(s) in the suite:\n  " + "\n  ".join(found))
+    grid.cells[:] = list({cell.key: cell for cell in grid.cells}.values())
+    return grid
+
+
+def _points(suite: Suite, choice: Choice) -> Iterator[tuple[str, SuiteRow, int]]:
+    seeds = choice.seeds if choice.seeds is not None else suite.seeds_at(choice.scale)
+    for dataset in choice.datasets or suite.datasets_at(choice.scale):
+        for row in suite.rows:
+            if choice.methods is None or row.method in choice.methods:
+                yield from ((dataset, row, seed) for seed in seeds)
+
+
+def _axes(row: SuiteRow, scale: Scale, choice: Choice) -> Iterator[Axes]:
+    """Every combination of the values a row gives its axes."""
+    base = _defaults(methods.get(row.method), scale) if row.method in methods else Axes()
+    asked = [choice.backbone] if choice.backbone and base.backbone else row.backbones
+    for loss in _values(row.losses, base.loss):
+        if choice.losses is None or loss is None or loss in choice.losses:
+            for decoder in _values(row.decoders, base.decoder):
+                for backbone in _values(asked, base.backbone):
+                    yield Axes(loss, decoder, backbone)
+
+
+def _values(given: Sequence[str] | None, default: str | None) -> list[str | None]:
+    return list(given) if given else [default]
+
+
+def _not_built(row: SuiteRow, axes: Axes) -> str | None:
+    """Why a row of the paper has no code yet; None if it has, or if it is nobody's plan."""
+    if row.method not in methods and row.method in PAPER_METHODS:
+        return f"not built yet: no method {row.method} is registered"
+    if axes.loss in PAPER_LOSSES and axes.loss not in losses:
+        return f"not built yet: no loss {axes.loss} is registered"
+    return None
+
+
+def _check_fit(row: SuiteRow, axes: Axes) -> None:
+    """Raise what is wrong with a row: an unknown name or axes that the method does not have."""
+    method: type[Method] = methods.get(row.method)
+    if axes.decoder is not None:
+        decoders.get(axes.decoder)
+        if not method.decodes:
+            raise ConfigError(f"it has no decoder, but {axes.decoder!r} is asked for")
+    if axes.loss is None or axes.loss in method.losses:
+        return
+    if not method.takes or losses.get(axes.loss).kind not in method.takes:
+        raise ConfigError(f"it does not take the loss {axes.loss!r}; it takes {_takes(method)}")
+
+
+def _takes(method: type[Method]) -> str:
+    registered = [n for n in losses if method.takes and losses.get(n).kind in method.takes]
+    return ", ".join([*method.losses, *registered]) or "none"

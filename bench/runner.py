@@ -1,0 +1,249 @@
+"""Runs one cell: the only file that knows the order of things.
+
+Data -> fit under the meter -> recommend under its own -> checks -> positions, metrics, strata -> row. The
+fitted method is kept before the exam begins, so a cell killed in between does not train again.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import traceback
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import metrics
+from bench.cell import Cell, K, Row, Run
+from bench.errors import BenchError, DataError, Unavailable
+from bench.grid import load_dataset
+from bench.meter import Meter
+from bench.method import Method, configure, keep, restore
+from bench.packed import Packed
+from bench.provenance import provenance
+from bench.registry import load_plugin, methods
+from bench.status import Status
+from bench.store import Store, write_json
+from bench.strata import by_stratum, strata
+from bench.types import Dataset, Exam, Ranking
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """Where a cell runs; picklable, so that it can be handed to another process.
+
+    Attributes:
+        store: where rows and artefacts go.
+        data_root: where datasets are, None for the default.
+        plugins: files to import first.
+        device: ``cpu`` or ``cuda``.
+        threads: CPU threads this cell may use.
+        needs: by name, the folders of the artefacts the cell consumes.
+    """
+
+    store: Store
+    data_root: Path | None = None
+    plugins: tuple[str, ...] = ()
+    device: str = "cpu"
+    threads: int = 1
+    needs: dict[str, Path] = field(default_factory=dict)
+
+
+def run_cell(cell: Cell, where: Surroundings) -> Row:
+    """Run one cell to its row, which is written whatever happens short of a kill.
+
+    Raises:
+        KeyboardInterrupt: passed on; nothing is written.
+    """
+    for plugin in where.plugins:
+        load_plugin(plugin)
+    meter = Meter()
+    try:
+        row, packed = _fit_and_examine(cell, where, meter)
+    except Unavailable as reason:
+        row, packed = Row(cell=cell, status="left out", reason=str(reason)), None
+    except Exception as fault:
+        _log_trace(where.store.folder(cell.key))
+        row = Row(cell=cell, status="failed", reason=_sentence(fault), cost=meter.cost)
+        packed = None
+    facts = {"family": _family(cell), **row.facts}
+    place = provenance(threads=where.threads, device=where.device)
+    row = replace(row, facts=facts, provenance=place)
+    stage = facts["family"] == "stage"
+    where.store.write(row, stage=stage, pack=packed.save if packed else None)
+    if row.status == "done":
+        where.store.forget_scratch(cell.key)
+    return row
+
+
+def _fit_and_examine(cell: Cell, where: Surroundings, meter: Meter) -> tuple[Row, Packed | None]:
+    status = Status(where.store.folder(cell.key) / "status.json")
+    status.enter("data")
+    dataset = load_dataset(cell.dataset, where.data_root)
+    if dataset.version != cell.data_version:
+        raise DataError(f"{cell.dataset} changed on disk since the plan was made; plan again")
+    _seed_everything(cell.seed, where.threads)
+    method, run = _build(cell, where, status)
+    valid = dataset.split.valid.sample(cell.valid_rows)
+    fit = partial(method.fit, dataset.split.train.sample(cell.train_rows), valid, run)
+    method = _fit_once(method, fit, where, cell, meter, status)
+    facts = _load_facts(where, cell)
+    if method.family == "stage":
+        return Row(cell=cell, status="done", cost=meter.cost, facts=facts), None
+    return _examine(method, cell, dataset, where, meter, facts)
+
+
+def _build(cell: Cell, where: Surroundings, status: Status) -> tuple[Method, Run]:
+    kind: type[Method] = methods.get(cell.method)
+    config = dict(cell.config)
+    facts: dict[str, Any] = {"upstream_seconds": _upstream_seconds(where)}
+    inputs = dict(where.needs)
+    if tuning := inputs.pop("tuning", None):
+        best = json.loads((tuning / "best.json").read_text(encoding="utf-8"))
+        config |= best["config"]
+        facts["tuned"] = best["config"]
+    method = kind(
+        configure(kind, config), loss=cell.loss, decoder=cell.decoder, backbone=cell.backbone
+    )
+    scratch = where.store.folder(cell.key) / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    run = Run(
+        seed=cell.seed,
+        device=where.device,
+        folder=scratch,
+        inputs=inputs,
+        progress=status.report,
+        facts=facts,
+        profile=cell.profile,
+    )
+    return method, run
+
+
+def _fit_once(
+    method: Method, fit: Any, where: Surroundings, cell: Cell, meter: Meter, status: Status
+) -> Method:
+    """Fit and keep the method, or restore it if an earlier attempt got that far."""
+    folder = where.store.folder(cell.key)
+    bill, model = folder / "fit.json", where.store.model(cell.key)
+    if bill.exists() and (model / "method.json").exists():
+        saved = json.loads(bill.read_text(encoding="utf-8"))
+        meter.add("fit", saved["cost"])
+        return restore(model, device=where.device)
+    status.enter("fit")
+    bill.unlink(missing_ok=True)
+    with meter.phase("fit"):
+        fit()
+    keep(method, model)
+    write_json(bill, {"cost": meter.cost["fit"], "facts": fit.args[2].facts})
+    return method
+
+
+def _load_facts(where: Surroundings, cell: Cell) -> dict[str, Any]:
+    saved = json.loads((where.store.folder(cell.key) / "fit.json").read_text(encoding="utf-8"))
+    return dict(saved["facts"])
+
+
+def _examine(
+    method: Method,
+    cell: Cell,
+    dataset: Dataset,
+    where: Surroundings,
+    meter: Meter,
+    facts: dict[str, Any],
+) -> tuple[Row, Packed]:
+    status = Status(where.store.folder(cell.key) / "status.json")
+    train = dataset.split.train
+    exams = {
+        "validate": dataset.split.valid.sample(cell.valid_rows),
+        "recommend": dataset.split.test.sample(cell.test_rows),
+    }
+    rankings: dict[str, Ranking] = {}
+    for phase, exam in exams.items():
+        status.enter(phase)
+        rankings[phase] = _recommend(method, exam, phase, meter)
+    test, ranking = exams["recommend"], rankings["recommend"]
+    seconds = meter.cost["recommend"]["seconds"] or 0.0
+    meter.cost["recommend"]["users_per_second"] = len(test) / max(seconds, 1e-9)
+    score = partial(metrics.positions, train_count=train.target_count, names=method.identity)
+    title, item = (score(ranking, test, identity=rule) for rule in ("title", "item"))
+    valid = score(rankings["validate"], exams["validate"], identity="title")
+    masks = strata(test, train)
+    _keep_lists(where.store, cell, ranking, test)
+    row = Row(
+        cell=cell,
+        status="done",
+        n=len(test),
+        metrics=metrics.means(title),
+        metrics_by_item=metrics.means(item),
+        valid=metrics.means(valid),
+        strata=by_stratum(title, masks),
+        cost=meter.cost,
+        facts={**facts, **ranking.facts, **_proof(ranking)},
+    )
+    return row, Packed(title, item, test.queries.user_Q, masks)
+
+
+def _recommend(method: Method, exam: Exam, phase: str, meter: Meter) -> Ranking:
+    n_items = exam.queries.catalogue.n_items
+    # an item list may lose entries to shared titles, so it starts out longer than the K that count
+    k = min(2 * K if method.identity == "item" else K, n_items)
+    with meter.phase(phase):
+        ranking = method.recommend(exam.queries, k)
+    metrics.check_ranking(ranking, exam.queries, k, n_items)
+    return ranking
+
+
+def _proof(ranking: Ranking) -> dict[str, float]:
+    proof = {}
+    if ranking.certified_Q is not None:
+        proof["certified_share"] = float(np.mean(ranking.certified_Q))
+    if ranking.failed_Q is not None:
+        proof["failed_queries"] = float(np.sum(ranking.failed_Q))
+    return proof
+
+
+def _keep_lists(store: Store, cell: Cell, ranking: Ranking, exam: Exam) -> None:
+    lists: dict[str, Any] = {"item_QK": ranking.item_QK.astype(np.int32), "target_Q": exam.target_Q}
+    if ranking.score_QK is not None:
+        lists["score_QK"] = ranking.score_QK.astype(np.float32)
+    store.write_lists(cell.key, lists)
+
+
+def _upstream_seconds(where: Surroundings) -> float:
+    """Seconds of every cell this one rests on, and of those that they rest on."""
+    total = 0.0
+    for model in where.needs.values():
+        saved = json.loads((model.parent / "fit.json").read_text(encoding="utf-8"))
+        total += saved["cost"]["seconds"] + saved["facts"].get("upstream_seconds", 0.0)
+    return total
+
+
+def _seed_everything(seed: int, threads: int) -> None:
+    """Fix the global generators too: a library may use them though no method of ours should."""
+    random.seed(seed)
+    np.random.seed(seed)
+    import torch
+
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads)
+
+
+def _family(cell: Cell) -> str:
+    return str(methods.get(cell.method).family) if cell.method in methods else "unknown"
+
+
+def _sentence(fault: Exception) -> str:
+    text = " ".join(str(fault).split())
+    name = "" if isinstance(fault, BenchError) else f"{type(fault).__name__}: "
+    if "out of memory" in text.lower() or isinstance(fault, MemoryError):
+        return f"out of memory: {text[:200]}"
+    return (name + text)[:400] or type(fault).__name__
+
+
+def _log_trace(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        traceback.print_exc(file=log)

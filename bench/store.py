@@ -1,0 +1,192 @@
+"""Rows and artefacts on disk: whole or absent, and never two runners on one cell.
+
+A row is one JSON file and, beside it, the packed target positions (``leaderboards/rows``, committed).
+Everything else of a cell (fitted method, lists, log, status, checkpoints) lives in the run store,
+one folder a cell, which git ignores.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.cell import Cell, Row
+from bench.errors import DataError
+
+ABSENT = "absent"  # stands in a file name for a cell that was asked for but could not be resolved
+Hit = Literal["done", "failed", "left out", "stale", "missing"]
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file, then put it in place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    part = Path(name)
+    try:
+        write(part)
+        part.chmod(0o644)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, thing: Any) -> None:
+    """Write JSON whole or not at all."""
+    text = json.dumps(thing, indent=1, sort_keys=True, ensure_ascii=False)
+
+    def fill(part: Path) -> None:
+        part.write_text(text + "\n", encoding="utf-8")
+
+    write_whole(path, fill)
+
+
+def _who(cell: Cell) -> tuple[object, ...]:
+    return (cell.method, cell.loss, cell.seed, cell.profile)
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where rows and artefacts live.
+
+    Attributes:
+        rows: folder of the rows that tables are made from.
+        root: run store.
+    """
+
+    rows: Path
+    root: Path
+
+    def folder(self, key: str) -> Path:
+        """The run-store folder of a cell: ``model/``, ``scratch/``, ``status.json``, ``log.txt``."""
+        return self.root / "cells" / key
+
+    def model(self, key: str) -> Path:
+        """Where the fitted method of a cell is kept."""
+        return self.folder(key) / "model"
+
+    def row_path(self, cell: Cell, *, stage: bool = False) -> Path:
+        """The row's file; its name says what was asked, its slot makes it unique."""
+        name = re.sub(r"[^\w.+~-]+", "-", cell.label.partition("/")[2]).strip("-")
+        home = self.root / "stages" if stage else self.rows
+        mark = cell.slot if cell.data_version else ABSENT
+        return home / cell.dataset / cell.scale / f"{name}-{mark}.json"
+
+    def namesakes(self, cell: Cell) -> list[Row]:
+        """Rows of the same method, loss and seed on the same board, whatever their configuration."""
+        folder = self.rows / cell.dataset / cell.scale
+        rows = (read_row(path) for path in sorted(folder.glob(f"{cell.method}[+#[]*.json")))
+        return [row for row in rows if _who(row.cell) == _who(cell)]
+
+    def read(self, cell: Cell) -> Row | None:
+        """The row in the cell's slot, whatever code made it; None if there is none."""
+        for stage in (False, True):
+            path = self.row_path(cell, stage=stage)
+            if path.exists():
+                return read_row(path)
+        return None
+
+    def look(self, cell: Cell, *, any_code: bool = False) -> Hit:
+        """What the store holds for a cell; ``stale`` is an answer of other code or other data.
+
+        With ``any_code`` a row of other code counts as long as it saw the same data.
+        """
+        row = self.read(cell)
+        if row is None:
+            return "missing"
+        same = row.cell.key == cell.key
+        if any_code and row.cell.data_version == cell.data_version:
+            same = True
+        return row.status if same else "stale"
+
+    def artefact(self, cell: Cell, *, any_code: bool = False) -> Path | None:
+        """Folder of the cell's fitted method, if it is complete."""
+        row = self.read(cell) if any_code else None
+        keys = [cell.key, row.cell.key] if row else [cell.key]
+        folders = (self.model(key) for key in keys)
+        return next((f for f in folders if (f / "method.json").exists()), None)
+
+    def write(
+        self, row: Row, *, stage: bool = False, pack: Callable[[Path], None] | None = None
+    ) -> Path:
+        """Write a row, its packed positions first, so that a row is complete or absent."""
+        path = self.row_path(row.cell, stage=stage)
+        if pack is not None:
+            write_whole(path.with_suffix(".npz"), pack)
+        else:
+            path.with_suffix(".npz").unlink(missing_ok=True)
+        write_json(path, row.as_dict())
+        if (
+            row.cell.data_version and not stage
+        ):  # a real answer replaces the note that there is none
+            for other in self.namesakes(row.cell):
+                if not other.cell.data_version:
+                    self.row_path(other.cell).unlink(missing_ok=True)
+        return path
+
+    def write_lists(self, key: str, arrays: Mapping[str, Any]) -> None:
+        """Keep the recommendation lists of a cell in the run store."""
+        import numpy as np
+
+        write_whole(
+            self.folder(key) / "lists.npz",
+            lambda part: np.savez_compressed(part.open("wb"), **arrays),
+        )
+
+    def forget_scratch(self, key: str) -> None:
+        """Drop the checkpoints of a finished cell."""
+        shutil.rmtree(self.folder(key) / "scratch", ignore_errors=True)
+
+    @contextlib.contextmanager
+    def claim(self, key: str, *, wait: float | None = 0.0) -> Iterator[bool]:
+        """Hold the only right to run a cell; yields False if another process holds it.
+
+        The kernel drops the claim when the holder dies, however it dies.
+
+        Args:
+            key: the cell.
+            wait: seconds to wait for another holder; None waits for ever.
+        """
+        path = self.root / "claims" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        start = time.monotonic()
+        with path.open("a+") as handle:
+            while not (held := _try_lock(handle.fileno())):
+                if wait is not None and time.monotonic() - start >= wait:
+                    break
+                time.sleep(0.2)
+            if held:
+                handle.truncate(0)
+                handle.write(str(os.getpid()))
+                handle.flush()
+            yield held
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def read_row(path: Path) -> Row:
+    """One row from its file.
+
+    Raises:
+        DataError: the file is not a row, e.g. a merge conflict in it.
+    """
+    try:
+        return Row.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as fault:
+        raise DataError(f"{path}: not a row ({fault}); delete it or restore it from git") from fault

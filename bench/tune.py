@@ -1,0 +1,154 @@
+"""A small hyper-parameter search on validation, the same budget for every method.
+
+A tuning is a cell of its own that the seeds of one method share: trial 0 is the defaults, the rest are
+drawn by Optuna's TPE from the method's ``search`` space. Test rows are not in reach.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.cell import K, Need, Run
+from bench.errors import ConfigError
+from bench.method import Method, configure
+from bench.metrics import evaluate
+from bench.registry import methods
+from bench.store import write_json
+from bench.types import Exam, Queries, Ranking, Windows
+
+GOAL = "ndcg@5"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneConfig:
+    """What is tuned.
+
+    Attributes:
+        method, loss, decoder, backbone: the method and its axes.
+        trials: how many configurations are tried, the defaults included.
+        values: configuration values that are fixed.
+    """
+
+    method: str = ""
+    loss: str | None = None
+    decoder: str | None = None
+    backbone: str | None = None
+    trials: int = 4
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise ValueError(f"trials is {self.trials}; at least 1 is needed")
+
+
+@methods.register("tune")
+class Tune(Method):
+    """The best of a few configurations on validation NDCG@5, defaults first."""
+
+    family = "stage"
+    Config = TuneConfig
+
+    @classmethod
+    def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:
+        """Whatever the tuned method needs."""
+        tuned: type[Method] = methods.get(config.method)
+        values = tuned.complete(
+            configure(tuned, config.values), loss=config.loss, decoder=config.decoder
+        )
+        return tuned.needs(values, loss=config.loss, backbone=config.backbone)
+
+    @classmethod
+    def estimate_seconds(
+        cls, config: Any, *, train_rows: int, test_rows: int, n_items: int
+    ) -> float:
+        """Trials times the tuned method's own estimate."""
+        tuned: type[Method] = methods.get(config.method)
+        one = tuned.estimate_seconds(
+            configure(tuned, config.values),
+            train_rows=train_rows,
+            test_rows=test_rows,
+            n_items=n_items,
+        )
+        return float(config.trials * one)
+
+    def fit(self, train: Windows, valid: Exam, run: Run) -> None:
+        """Try the configurations one by one; those tried before an interruption are not tried again."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        kind: type[Method] = methods.get(self.config.method)
+        if not kind.search:
+            raise ConfigError(f"{kind.name} declares no search space, so there is nothing to tune")
+        space: dict[str, Any] = {
+            name: optuna.distributions.CategoricalDistribution(list(values))
+            for name, values in kind.search.items()
+            if name not in self.config.values
+        }
+        sampler = optuna.samplers.TPESampler(seed=run.seed_for("tuning"), n_startup_trials=4)
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        study.enqueue_trial(self._defaults(kind, space))
+        self.trials: list[dict[str, Any]] = _read(run.folder / "trials.json")
+        for number in range(self.config.trials):
+            trial = study.ask(space)
+            if number < len(self.trials) and self.trials[number]["config"] == trial.params:
+                score = self.trials[number]["score"]
+            else:
+                del self.trials[number:]
+                score = self._try(kind, trial.params, train, valid, run)
+                self.trials.append({"config": dict(trial.params), "score": score})
+                write_json(run.folder / "trials.json", self.trials)
+            study.tell(trial, score)
+            run.progress(number + 1, self.config.trials, ndcg5=score)
+        run.facts["trials"] = self.trials
+
+    def _defaults(self, kind: type[Method], space: Mapping[str, Any]) -> dict[str, Any]:
+        start = configure(kind, self.config.values)
+        return {name: getattr(start, name) for name in space}
+
+    def _try(
+        self, kind: type[Method], values: Mapping[str, Any], train: Windows, valid: Exam, run: Run
+    ) -> float:
+        config = kind.complete(
+            configure(kind, {**self.config.values, **values}),
+            loss=self.config.loss,
+            decoder=self.config.decoder,
+        )
+        method = kind(
+            config,
+            loss=self.config.loss,
+            decoder=self.config.decoder,
+            backbone=self.config.backbone,
+        )
+        folder = run.folder / f"trial-{len(self.trials)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        progress = partial(_part, run, len(self.trials), self.config.trials)
+        method.fit(train, valid, replace(run, folder=folder, facts={}, progress=progress))
+        ranking = method.recommend(valid.queries, min(K, train.n_items))
+        shutil.rmtree(folder, ignore_errors=True)
+        scores = evaluate(ranking, valid, train_count=train.target_count, names=kind.identity)
+        return scores[GOAL]
+
+    def recommend(self, queries: Queries, k: int) -> Ranking:
+        """A search has no lists of its own."""
+        raise NotImplementedError("a tuning recommends nothing; its best configuration is used")
+
+    def save(self, folder: Path) -> None:
+        """The best configuration and every trial."""
+        best = max(self.trials, key=lambda trial: trial["score"])
+        write_json(folder / "best.json", best)
+        write_json(folder / "trials.json", self.trials)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
+
+
+def _part(run: Run, number: int, trials: int, done: float, total: float, **numbers: float) -> None:
+    """Progress of one trial as a share of the whole search."""
+    run.progress(number + done / max(total, 1e-9), trials, **numbers)
