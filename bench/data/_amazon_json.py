@@ -1,0 +1,141 @@
+"""Records of a file of JSON lines, or of Python literals, as Arrow tables.
+
+Whole blocks go through Arrow's parser. A block it refuses (one bad line is enough, and the 2014
+metadata are Python literals throughout) is read again line by line in Python, where what can be
+repaired is repaired and counted.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.json as arrow_json
+
+from bench.data._amazon_open import Repairs, check_share, line_blocks
+
+BIGGEST = 2**62
+
+
+def json_tables(
+    path: str | Path, fields: Mapping[str, pa.DataType], repairs: Repairs
+) -> Iterator[pa.Table]:
+    """Named fields of every record, a table a block.
+
+    Args:
+        path: one record a line; plain, gzip, bzip2 or zip.
+        fields: names to keep and their types, ``pa.string()`` or ``pa.int64()``. A value of another
+            type becomes null, except that whole numbers and their decimal strings stand for each other.
+        repairs: takes the counts of skipped lines and replaced bytes.
+
+    Raises:
+        DataError: the file cannot be read, or more than one line in a hundred holds no record.
+    """
+    schema = pa.schema(list(fields.items()))
+    lines = unreadable = 0
+    example = ""
+    for first, block in line_blocks(path):
+        table = _fast(block, schema)
+        if table is None:
+            rows, bad = _slow(first, block, schema, repairs)
+            table = pa.Table.from_pylist(rows, schema=schema)
+            unreadable += len(bad)
+            example = example or next(iter(bad), "")
+        lines += block.count(b"\n") + (not block.endswith(b"\n"))
+        yield table
+    repairs.count("lines hold no record and were skipped", unreadable, example)
+    check_share(path, unreadable, lines, example)
+
+
+def _fast(block: bytes, schema: pa.Schema) -> pa.Table | None:
+    """Arrow's reading of a block, None if it objects to anything."""
+    try:
+        return arrow_json.read_json(
+            pa.BufferReader(block),
+            read_options=arrow_json.ReadOptions(use_threads=False, block_size=len(block) + 1),
+            parse_options=arrow_json.ParseOptions(
+                explicit_schema=schema, unexpected_field_behavior="ignore"
+            ),
+        )
+    except (pa.ArrowException, UnicodeDecodeError):
+        return None
+
+
+def _slow(
+    first: int, block: bytes, schema: pa.Schema, repairs: Repairs
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows of a block line by line, and one description for each line without a record."""
+    rows, bad = [], []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd escapes in literals are the publisher's affair
+        for number, raw in enumerate(_split(block), first):
+            record = _record(raw, repairs)
+            if record is None:
+                bad.append(f"line {number}: {raw[:40]!r}")
+            elif record:
+                rows.append({f.name: coerce(record.get(f.name), f.type, repairs) for f in schema})
+    return rows, bad
+
+
+def _split(block: bytes) -> list[bytes]:
+    """Lines as newlines end them; ``splitlines`` would cut at form feeds inside a text as well."""
+    return block.removesuffix(b"\n").split(b"\n")
+
+
+def _record(raw: bytes, repairs: Repairs) -> dict[str, Any] | None:
+    """One line as a dictionary: empty for a blank line, None for anything else."""
+    if not raw.strip():
+        return {}
+    text = decode(raw, repairs)
+    for parse in (_json, ast.literal_eval):
+        try:
+            record = parse(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return record if isinstance(record, dict) and record else None
+    return None
+
+
+def _json(text: str) -> Any:
+    return json.loads(text, strict=False)
+
+
+def decode(raw: bytes, repairs: Repairs) -> str:
+    """Text of a line; bytes that are no UTF-8 become U+FFFD, counted."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        repairs.count("lines held bytes that are not UTF-8; each became U+FFFD", 1, repr(raw[:40]))
+        return raw.decode("utf-8", errors="replace")
+
+
+def coerce(value: Any, kind: pa.DataType, repairs: Repairs) -> Any:
+    """A value as Arrow's string or int64 takes it, None where that is not possible."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if pa.types.is_integer(kind):
+        return whole_number(value)
+    if isinstance(value, int) and abs(value) < BIGGEST:
+        return str(value)
+    if not isinstance(value, str):
+        return None
+    if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+        repairs.count("texts held half a surrogate pair; it became U+FFFD", 1, ascii(value))
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return value
+
+
+def whole_number(value: Any) -> int | None:
+    """The whole number in an int, a float or a decimal string; None for anything else."""
+    if isinstance(value, str):
+        text = value.strip()
+        digits = text.removeprefix("-")
+        value = int(text) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
+    if isinstance(value, float):
+        value = int(value) if value == value and abs(value) < BIGGEST else None
+    return value if isinstance(value, int) and abs(value) < BIGGEST else None

@@ -1,0 +1,143 @@
+"""Columns of a CSV, TSV or Parquet file as a stream of Arrow tables, every repair counted."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+import pyarrow.parquet as parquet
+
+from bench.data._amazon_json import decode
+from bench.data._amazon_open import BLOCK, Repairs, check_share, open_raw
+from bench.errors import DataError
+
+csv.field_size_limit(1 << 24)
+
+
+def is_parquet(path: str | Path) -> bool:
+    """Whether a file starts as Parquet files do."""
+    path = Path(path)
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def column_names(path: str | Path) -> list[str]:
+    """Names in the header of a CSV or TSV, or in the schema of a Parquet file.
+
+    Raises:
+        DataError: there is no such file, or it is no text.
+    """
+    if is_parquet(path):
+        return list(_open_parquet(path).schema_arrow.names)
+    text = _first_line(path)
+    return next(csv.reader([text], delimiter=separator(text)))
+
+
+def separator(header: str) -> str:
+    """Tab if the header has one, else a comma."""
+    return "\t" if "\t" in header else ","
+
+
+def _first_line(path: str | Path) -> str:
+    with open_raw(path) as stream:
+        start = stream.read(1 << 16)
+    line = start.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0]
+    return line.rstrip(b"\r").decode("utf-8", errors="replace")
+
+
+def tables(
+    path: str | Path, columns: Sequence[str], repairs: Repairs, names: Sequence[str] = ()
+) -> Iterator[pa.Table]:
+    """The wanted columns, a table a block.
+
+    Args:
+        path: CSV or TSV (plain, gzip, bzip2 or zip) or Parquet.
+        columns: wanted names. CSV columns come as strings, Parquet columns as they are.
+        repairs: takes the counts of skipped rows and replaced bytes.
+        names: of all columns of a CSV without a header line.
+
+    Raises:
+        DataError: a column is missing, the file is damaged, or more than one row in a hundred has the
+            wrong number of columns.
+    """
+    present = list(names) or column_names(path)
+    if missing := [name for name in columns if name not in present]:
+        raise DataError(
+            f"{path}: no column {missing[0]!r}; it has {', '.join(map(repr, present[:20]))}. "
+            "Name the columns to read"
+        )
+    if is_parquet(path):
+        yield from _parquet(path, columns)
+    else:
+        yield from _csv(path, columns, repairs, list(names))
+
+
+def _open_parquet(path: str | Path) -> parquet.ParquetFile:
+    try:
+        return parquet.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: damaged Parquet file ({error}); download it again") from error
+
+
+def _parquet(path: str | Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    try:
+        for batch in _open_parquet(path).iter_batches(1 << 18, columns=list(columns)):
+            yield pa.Table.from_batches([batch])
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: damaged Parquet file ({error}); download it again") from error
+
+
+def _csv(
+    path: str | Path, columns: Sequence[str], repairs: Repairs, names: list[str]
+) -> Iterator[pa.Table]:
+    faults: list[str] = []
+
+    def refuse(row: arrow_csv.InvalidRow) -> str:
+        fault = f"row of {row.actual_columns} columns for {row.expected_columns}: {row.text[:40]!r}"
+        swallowed = row.text.count("\n") + 1  # an open quote makes one row of many lines
+        faults.extend([fault] * swallowed)
+        return "skip"
+
+    rows = 0
+    with open_raw(path) as stream:
+        try:
+            for batch in _open_csv(path, stream, columns, names, refuse):
+                rows += batch.num_rows
+                yield pa.table({name: _text(batch[name], repairs) for name in columns})
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{path}: not a readable table ({error})") from error
+    example = faults[0] if faults else ""
+    repairs.count("lines had the wrong number of columns and were skipped", len(faults), example)
+    check_share(path, len(faults), rows + len(faults), example)
+
+
+def _open_csv(
+    path: str | Path, stream: io.RawIOBase, columns: Sequence[str], names: list[str], refuse: object
+) -> arrow_csv.CSVStreamingReader:
+    delimiter = separator(_first_line(path))
+    return arrow_csv.open_csv(
+        pa.PythonFile(stream, mode="r"),
+        read_options=arrow_csv.ReadOptions(column_names=names or None, block_size=BLOCK),
+        parse_options=arrow_csv.ParseOptions(
+            delimiter=delimiter, newlines_in_values=True, invalid_row_handler=refuse
+        ),
+        convert_options=arrow_csv.ConvertOptions(
+            column_types=dict.fromkeys(columns, pa.binary()),
+            include_columns=list(columns),
+            strings_can_be_null=False,
+        ),
+    )
+
+
+def _text(column: pa.Array, repairs: Repairs) -> pa.Array:
+    """Bytes as text; what is not UTF-8 is repaired value by value."""
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowInvalid:
+        return pa.array([decode(value, repairs) for value in column.to_pylist()], pa.string())
