@@ -1,0 +1,176 @@
+"""What every decoder has in common: the result, the contract, and batches of users.
+
+Q queries, B users of one batch, K list length, R rows (a user at a trie node), M trie nodes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+
+from bench.errors import ConfigError
+from bench.types import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from llmrec.backbone import Backbone
+    from llmrec.prompt import Prompt
+    from llmrec.trie import Trie
+
+Progress = Callable[..., None]
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Lists of answers, best first.
+
+    Attributes:
+        leaf_QK: leaves of the trie, int32 [Q, K]; -1 fills a list that is shorter than K, at its end.
+        score_QK: what ordered them, higher is better, float32 [Q, K]; -inf where there is no leaf.
+        certified_Q: True where the list is proven to be the true top K of its scoring rule; None where
+            the decoder has no such notion.
+        failed_Q: True where nothing usable was generated.
+        facts: numbers about the decoding as a whole, for the row.
+    """
+
+    leaf_QK: IntArray
+    score_QK: FloatArray
+    certified_Q: BoolArray | None
+    failed_Q: BoolArray
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.leaf_QK)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """Options all decoders share.
+
+    Attributes:
+        batch: users decoded together; moves speed and memory, and scores by rounding only.
+    """
+
+    batch: int = 32
+
+    def __post_init__(self) -> None:
+        need("batch", self.batch, low=1)
+
+
+class Decoder(ABC):
+    """Turns prompts into ranked answers of the trie.
+
+    Class attributes:
+        Config: a frozen keyword-only dataclass with a default for every field.
+    """
+
+    name: ClassVar[str] = ""  # set by the registry
+    Config: ClassVar[type] = DecoderConfig
+
+    def __init__(self, config: Any = None) -> None:
+        self.config = configure(type(self), config)
+
+    @abstractmethod
+    def __call__(
+        self,
+        lm: Backbone,
+        prompts: Sequence[Prompt],
+        trie: Trie,
+        k: int,
+        *,
+        progress: Progress | None = None,
+    ) -> Decoded:
+        """The best ``k`` answers for each prompt.
+
+        Args:
+            lm: the model; its ``embed`` makes the inputs, so soft tokens work. Dropout is off meanwhile.
+            progress: called as ``progress(done, total)`` after each batch of users.
+
+        Raises:
+            ConfigError: ``k`` is more than this decoder can return.
+        """
+
+    def generation_config(self, lm: Backbone, trie: Trie) -> Any:
+        """What it hands to transformers' ``generate``, or None if it never calls it."""
+        return None
+
+    @property
+    def rule(self) -> str:
+        """The scoring rule in a few words, printed beside every result."""
+        return self.name
+
+
+def configure(decoder: type[Decoder], config: Any) -> Any:
+    """``config`` as an instance of the decoder's Config; a mapping overrides the defaults.
+
+    Raises:
+        ConfigError: an unknown key or a value the Config refuses.
+    """
+    if isinstance(config, decoder.Config):
+        return config
+    given: Mapping[str, Any] = dict(config or {})
+    known = sorted(f.name for f in dataclasses.fields(decoder.Config))
+    if unknown := sorted(set(given) - set(known)):
+        raise ConfigError(
+            f"the decoder {decoder.name!r} has no option {unknown[0]!r}; it knows {', '.join(known)}"
+        )
+    return decoder.Config(**given)
+
+
+def need(name: str, value: float, *, low: float) -> None:
+    """Refuse an option below its bound.
+
+    Raises:
+        ConfigError: with the value and the bound.
+    """
+    if not value >= low:
+        raise ConfigError(f"{name} is {value}; it must be at least {low}")
+
+
+@contextmanager
+def evaluating(lm: Backbone) -> Iterator[None]:
+    """No gradients and no dropout while decoding; modules in training mode return to it afterwards."""
+    training = [module for module in lm.modules() if module.training]
+    lm.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def batches(prompts: Sequence[Prompt], size: int) -> Iterator[IntArray]:
+    """Row numbers of prompts of similar length, ``size`` at a time.
+
+    Equal prompts sort together whatever the order they came in, so no list depends on that order.
+    """
+
+    def content(row: int) -> tuple[int, bytes, bytes]:
+        prompt = prompts[row]
+        return len(prompt), prompt.ids.tobytes(), prompt.slots.tobytes()
+
+    order = np.array(sorted(range(len(prompts)), key=content), np.int64)
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def shared_length(prompts: Sequence[Prompt]) -> int:
+    """Number of leading ordinary tokens that all prompts have in common, less than any prompt's length."""
+    first = prompts[0]
+    length = min(len(prompt) for prompt in prompts) - 1
+    same = first.slots[:length] == 0
+    for prompt in prompts[1:]:
+        same &= (prompt.ids[:length] == first.ids[:length]) & (prompt.slots[:length] == 0)
+    return int(np.logical_and.accumulate(same).sum())
+
+
+def blank(n_queries: int, k: int) -> tuple[IntArray, FloatArray]:
+    """Empty ``leaf_QK`` and ``score_QK``."""
+    return np.full((n_queries, k), -1, np.int32), np.full((n_queries, k), -np.inf, np.float32)

@@ -1,0 +1,202 @@
+"""What a path through the trie is worth: the scoring rule, and log-probabilities of the next tokens.
+
+``full``: log-probability over the whole vocabulary, invalid tokens dropped afterwards (the released
+code). ``valid``: log-probability among the valid tokens only, the distribution that MSL trains
+(equation 5); a token without alternative costs nothing and needs no forward pass.
+Q queries, R rows (a user at a trie node), C their children end to end, U distinct valid tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bench.errors import ConfigError
+from bench.types import BoolArray, IntArray
+from llmrec.decode.base import evaluating
+from llmrec.decode.tree import Shape, Tree
+
+if TYPE_CHECKING:
+    from llmrec.backbone import Backbone
+    from llmrec.prompt import Prompt
+    from llmrec.trie import Trie
+
+Space = Literal["full", "valid"]
+Scores = npt.NDArray[np.float64]
+CELLS = 2**24  # logits held at once
+# Two evaluations of one score differ by rounding; a proof has to clear it by a margin.
+SLACK = {torch.float64: 1e-6, torch.float32: 1e-3}
+SLACK_HALF = 5e-2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """``sum of log P(token | prefix) / length ** length_penalty``, end token counted.
+
+    Attributes:
+        space: ``full`` or ``valid``.
+        length_penalty: 0 for the log-probability of the answer, 1 for its mean per token.
+        tau: temperature under both softmaxes.
+    """
+
+    space: Space = "valid"
+    length_penalty: float = 0.0
+    tau: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.space not in {"full", "valid"}:
+            raise ConfigError(f"space is {self.space!r}; it is 'full' or 'valid'")
+        if not (np.isfinite(self.tau) and self.tau > 0):
+            raise ConfigError(f"tau is {self.tau}; it must be a positive number")
+        if not np.isfinite(self.length_penalty):
+            raise ConfigError(f"length_penalty is {self.length_penalty}; it must be a number")
+
+    @property
+    def words(self) -> str:
+        """The rule in a few words."""
+        space = "all tokens" if self.space == "full" else "valid tokens"
+        return (
+            f"sum of log-probabilities over {space} / length^{self.length_penalty:g}, "
+            f"tau {self.tau:g}"
+        )
+
+    def final(self, score: Scores, length: IntArray) -> Scores:
+        """Score of complete answers from their summed log-probability and their number of tokens."""
+        if self.length_penalty == 0:
+            return score
+        return score / np.maximum(length, 1).astype(np.float64) ** self.length_penalty
+
+    def bound(self, score: Scores, node: IntArray, shape: Shape) -> Scores:
+        """Best final score of any answer below these nodes: log-probabilities never rise."""
+        longer_is_better = self.length_penalty > 0
+        length = shape.longest_M[node] if longer_is_better else shape.shortest_M[node]
+        return self.final(score, length)
+
+    def free(self, trie: Trie, node: IntArray) -> BoolArray:
+        """Nodes whose only continuation costs nothing."""
+        if self.space == "full":
+            return np.zeros(len(node), bool)
+        return trie.fan_out_M[node] == 1
+
+
+def slack(lm: Backbone) -> float:
+    """Margin by which a proof has to hold, in score units."""
+    return SLACK.get(lm.causal.get_input_embeddings().weight.dtype, SLACK_HALF)
+
+
+def children(trie: Trie, node_R: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """All children of some nodes, end to end.
+
+    Returns:
+        For each child the row it belongs to, its token and its node, int64 [C] each.
+    """
+    count_R = trie.fan_out_M[node_R]
+    row_C = np.repeat(np.arange(len(node_R)), count_R)
+    within_C = np.arange(len(row_C)) - np.repeat(np.cumsum(count_R) - count_R, count_R)
+    edge_C = trie.indptr_M[node_R][row_C] + within_C
+    return row_C, trie.token_E[edge_C].astype(np.int64), trie.child_E[edge_C].astype(np.int64)
+
+
+def step(
+    tree: Tree, rule: Rule, user_R: IntArray, node_R: IntArray
+) -> tuple[IntArray, IntArray, Scores]:
+    """Log-probabilities of every valid continuation of some prefixes.
+
+    Returns:
+        For each child the row it belongs to, its node, and the log-probability of its token, [C] each.
+    """
+    row_C, token_C, child_C = children(tree.trie, node_R)
+    logp_C = np.zeros(len(row_C))
+    asked_R = ~rule.free(tree.trie, node_R)
+    if asked_R.any():
+        hidden_RD = tree.hidden(user_R[asked_R], node_R[asked_R])
+        asked_C = asked_R[row_C]
+        row = (np.cumsum(asked_R) - 1)[row_C[asked_C]]
+        logp_C[asked_C] = log_probs(tree.lm, rule, hidden_RD, row, token_C[asked_C])
+    return row_C, child_C, logp_C
+
+
+def log_probs(
+    lm: Backbone, rule: Rule, hidden_RD: Tensor, row_C: IntArray, token_C: IntArray
+) -> Scores:
+    """Log-probability of chosen tokens after chosen hidden states; in ``valid`` space the tokens of a row
+    are its whole choice. ``row_C`` ascends."""
+    widest = lm.head.vocabulary if rule.space == "full" else len(np.unique(token_C))
+    rows = max(1, CELLS // max(widest, 1))
+    score = _among_all if rule.space == "full" else _among_valid
+    logp_C = np.empty(len(row_C))
+    for start in range(0, len(hidden_RD), rows):
+        low, high = np.searchsorted(row_C, [start, start + rows])
+        part = score(
+            lm,
+            hidden_RD[start : start + rows],
+            row_C[low:high] - start,
+            token_C[low:high],
+            rule.tau,
+        )
+        logp_C[low:high] = part.double().cpu().numpy()
+    return logp_C
+
+
+def _among_all(
+    lm: Backbone, hidden_RD: Tensor, row_C: IntArray, token_C: IntArray, tau: float
+) -> Tensor:
+    logits_RV = lm.head.logits(hidden_RD) / tau
+    row = torch.as_tensor(row_C, device=logits_RV.device)
+    token = torch.as_tensor(token_C, device=logits_RV.device)
+    return logits_RV[row, token] - logits_RV.logsumexp(1)[row]
+
+
+def _among_valid(
+    lm: Backbone, hidden_RD: Tensor, row_C: IntArray, token_C: IntArray, tau: float
+) -> Tensor:
+    device = hidden_RD.device
+    token_U, column_C = np.unique(token_C, return_inverse=True)
+    logits_RU = lm.head.rows(torch.as_tensor(token_U, device=device)).logits(hidden_RD) / tau
+    row = torch.as_tensor(row_C, device=device)
+    column = torch.as_tensor(column_C.reshape(-1), device=device)
+    invalid_RU = torch.ones(logits_RU.shape, dtype=torch.bool, device=device)
+    invalid_RU[row, column] = False
+    return logits_RU.masked_fill_(invalid_RU, -torch.inf).log_softmax(1)[row, column]
+
+
+def score_all(
+    lm: Backbone, prompts: Sequence[Prompt], trie: Trie, rule: Rule | None = None
+) -> Scores:
+    """Scores of every answer of the catalogue, by one pass over the whole trie, float64 [Q, leaves].
+
+    Costs about as much as transformers' beam search with ten beams in ``valid`` space; in ``full`` space
+    every token of every title has to be computed, which is for small tries.
+    """
+    rule = rule or Rule()
+    score_QL = np.empty((len(prompts), trie.n_leaves))
+    node_R = np.flatnonzero(trie.fan_out_M > 0)
+    user_R = np.zeros(len(node_R), np.int64)
+    for query, prompt in enumerate(prompts):
+        with evaluating(lm):
+            tree = Tree(lm, [prompt], trie)
+            _, child_C, logp_C = step(tree, rule, user_R, node_R)
+        logp_M = np.zeros(trie.n_nodes)
+        logp_M[child_C] = logp_C
+        score_QL[query] = _along_paths(trie, logp_M, tree.shape)
+    return np.stack([rule.final(score_L, trie.answer.lengths) for score_L in score_QL])
+
+
+def _along_paths(trie: Trie, logp_M: Scores, shape: Shape) -> Scores:
+    """Sum of the node values from the root to each leaf, [leaves]."""
+    total_M = logp_M.copy()
+    order = np.argsort(shape.depth_M, kind="stable")
+    starts = np.searchsorted(shape.depth_M[order], np.arange(shape.depth_M.max() + 2))
+    for low, high in zip(starts[1:-1], starts[2:], strict=True):
+        level = order[low:high]
+        total_M[level] += total_M[shape.parent_M[level]]
+    ends = np.flatnonzero(trie.leaf_M >= 0)
+    score_L = np.empty(trie.n_leaves)
+    score_L[trie.leaf_M[ends]] = total_M[ends]
+    return score_L
