@@ -1,0 +1,167 @@
+"""Verdicts: each published number against ours, with the intervals of both.
+
+The numeric verdict and the question whether the protocols agree are kept apart and shown side by side: a
+number that was reached under another protocol is still compared, and said to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from bench.cell import Cell
+from bench.claims.paper import (
+    BACKBONE,
+    TEST_ROWS,
+    Claim,
+    Z,
+    claims,
+    standard_error,
+    table5,
+)
+from bench.stats import kendall
+
+Word = Literal["reproduced", "within noise", "lower", "higher", "not run"]
+CLOSE = 0.05  # relative gap up to which a number within noise counts as reproduced
+
+
+@dataclass(frozen=True)
+class Ours:
+    """Our side of a comparison: a mean, its standard error, and the cell it is from."""
+
+    cell: Cell
+    n: int
+    mean: float
+    se: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one claim.
+
+    Attributes:
+        claim: the published number.
+        word: the numeric comparison.
+        ours: our number, None if it was not run.
+        differs: in what our protocol departs from the paper's, one phrase each.
+    """
+
+    claim: Claim
+    word: Word
+    ours: Ours | None = None
+    differs: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """``lower`` or ``lower; protocol differs: scale embedded``."""
+        if not self.differs:
+            return self.word
+        return f"{self.word}; protocol differs: {', '.join(self.differs)}"
+
+
+def judge(claim: Claim, ours: Ours | None) -> Verdict:
+    """Compare one published number with ours.
+
+    With ``d`` our mean less theirs and ``s`` the root of the summed squares of both standard errors (the
+    two are treated as independent, which errs towards "within noise"; theirs is printed, so half a unit
+    of the last digit is granted on top): ``|d| > 1.96 s`` is *lower* or *higher*; else *reproduced* if
+    ``|d|`` is at most 5 % of theirs, and *within noise* if it is more.
+    """
+    if ours is None:
+        return Verdict(claim, "not run")
+    gap = ours.mean - claim.value
+    granted = 0.5 * 10.0**-claim.digits
+    noise = Z * float(np.hypot(ours.se, standard_error(claim))) + granted
+    word: Word = "within noise"
+    if abs(gap) > noise:
+        word = "higher" if gap > 0 else "lower"
+    elif abs(gap) <= CLOSE * claim.value + granted:
+        word = "reproduced"
+    return Verdict(claim, word, ours, departures(ours.cell, ours.n, claim))
+
+
+def departures(cell: Cell, n: int, claim: Claim) -> tuple[str, ...]:
+    """In what a cell's protocol departs from the paper's."""
+    found = []
+    if cell.scale != "full":
+        found.append(f"scale {cell.scale}")
+    if cell.backbone and BACKBONE not in cell.backbone.lower().replace("_", "-"):
+        found.append(f"backbone {cell.backbone}")
+    if cell.profile != "paper_faithful":
+        found.append(f"profile {cell.profile}")
+    if n != TEST_ROWS[claim.dataset]:
+        found.append(f"{n} test rows, not {TEST_ROWS[claim.dataset]}")
+    return tuple(found)
+
+
+def matches(claim: Claim, cell: Cell) -> bool:
+    """Whether a cell is what a claim is about; a claim without a loss takes any loss of its method."""
+    if (cell.dataset, cell.method) != (claim.dataset, claim.method):
+        return False
+    # the authors' later figures were scored over valid tokens only, as the corrected profile scores
+    loss, _, valid_scores = claim.loss.partition("+")
+    if valid_scores and cell.profile != "corrected":
+        return False
+    return not loss or cell.loss == loss
+
+
+def ledger(ours: Iterable[tuple[Cell, Mapping[str, Ours]]]) -> list[Verdict]:
+    """One verdict for every claim and matching configuration, in the order of the tables.
+
+    Args:
+        ours: configurations, each with its metrics by name.
+    """
+    have = list(ours)
+    verdicts = []
+    for claim in claims():
+        found = [m[claim.metric] for cell, m in have if matches(claim, cell) and claim.metric in m]
+        verdicts += [judge(claim, one) for one in found] or [judge(claim, None)]
+    return verdicts
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well the order of methods agrees with Table 5 on one dataset.
+
+    Attributes:
+        methods: how many were compared.
+        tau: Kendall's tau-b of NDCG@10; nan below two methods.
+        effect: for each backbone method the ratio MSL / LML, ours and theirs.
+    """
+
+    dataset: str
+    methods: int
+    tau: float
+    effect: Mapping[str, tuple[float, float]]
+
+
+def agreement(verdicts: Sequence[Verdict], metric: str = "ndcg@10") -> list[Agreement]:
+    """Rank agreement per dataset over the cells of Table 5 that were run."""
+    result = []
+    for dataset in TEST_ROWS:
+        pairs: dict[tuple[str, str], list[float]] = {}
+        for verdict in verdicts:
+            claim = verdict.claim
+            wanted = claim.table == "table5" and claim.metric == metric
+            if wanted and claim.dataset == dataset and verdict.ours is not None:
+                pairs.setdefault((claim.method, claim.loss), []).append(verdict.ours.mean)
+        ours = {key: float(np.mean(values)) for key, values in pairs.items()}
+        theirs = {(m, loss): table5()[dataset, m, loss][metric] for m, loss in ours}
+        tau = kendall(list(ours.values()), list(theirs.values()))
+        effect = {
+            method: (_ratio(ours, method), _ratio(theirs, method))
+            for method, loss in ours
+            if loss == "msl_ats" and (method, "lml") in ours
+        }
+        result.append(Agreement(dataset, len(ours), tau, effect))
+    return result
+
+
+def _ratio(value: Mapping[tuple[str, str], float], method: str) -> float:
+    below = value[method, "lml"]
+    return value[method, "msl_ats"] / below if below else float("nan")

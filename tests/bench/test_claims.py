@@ -1,0 +1,156 @@
+"""Published numbers: sealed, consistent with themselves, and compared without flattery."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bench.cell import Cell
+from bench.claims import Ours, agreement, claims, impossible, interval, judge, ledger, published
+from bench.claims.grim import possible
+from bench.claims.paper import FOLDER, SEALS, Z, read, standard_error
+from bench.errors import ArtefactError
+
+CELL = Cell(
+    dataset="book",
+    data_version="v",
+    method="bigrec",
+    loss="lml",
+    scale="full",
+    profile="paper_faithful",
+    backbone="meta-llama/Meta-Llama-3-8B",
+)
+
+
+def claim(dataset="book", method="bigrec", loss="lml", metric="ndcg@10", table="table5"):
+    wanted = (table, dataset, method, loss, metric)
+    [found] = [c for c in claims() if (c.table, *c.where, c.metric) == wanted]
+    return found
+
+
+def ours(mean, se=0.0, cell=CELL, n=4383):
+    return Ours(cell, n, mean, se, mean - Z * se, mean + Z * se)
+
+
+def test_every_cell_of_the_tables_is_there():
+    count = {}
+    for c in claims():
+        count[c.table] = count.get(c.table, 0) + 1
+    assert count == {"table5": 14 * 4 * 4, "table3": 4, "table6": 28, "upstream_readme": 12}
+    assert published("book", "sasrec", "ce")["hit@10"] == 0.0285
+    assert published("book", "bigrec", "msl_ats")["ndcg@10"] == 0.0172
+    assert published("book", "bigrec", "no_such_loss") == {}
+    assert published("ml_100k", "sasrec", None) == {}
+
+
+def test_a_changed_digit_breaks_the_seal(tmp_path, monkeypatch):
+    for name in SEALS:
+        (tmp_path / name).write_bytes((FOLDER / name).read_bytes())
+    changed = (tmp_path / "table5.csv").read_text().replace("0.0137", "0.0138", 1)
+    (tmp_path / "table5.csv").write_text(changed)
+    monkeypatch.setattr("bench.claims.paper.FOLDER", tmp_path)
+    assert len(read("table3.csv")) == 4
+    with pytest.raises(ArtefactError, match=r"table5\.csv"):
+        read("table5.csv")
+
+
+def test_grim_flags_exactly_one_number():
+    assert [(*c.where, c.metric, c.value) for c in impossible()] == [
+        ("office", "llara", "s_dpo", "hit@10", 0.0524)
+    ]
+
+
+def test_grim_by_hand():
+    assert possible(0.33, 2, 3)  # 1/3
+    assert not possible(0.35, 2, 3)
+    assert possible(0.0, 4, 7)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "half"),
+    [("toy", 0.0030), ("book", 0.0028), ("clothing", 0.0016), ("office", 0.0045)],
+)
+def test_half_widths_of_the_published_means(dataset, half):
+    low, high = interval(claim(dataset))
+    assert (high - low) / 2 == pytest.approx(half, abs=5e-5)
+
+
+def test_hit_is_binomial():
+    assert standard_error(claim(metric="hit@10")) == pytest.approx(
+        math.sqrt(0.0258 * (1 - 0.0258) / 4383)
+    )
+
+
+def test_every_claim_has_an_interval_inside_the_bound():
+    for c in claims():
+        assert 0 < standard_error(c) <= math.sqrt(c.value * (1 - c.value) / c.n) + 1e-12
+
+
+def test_verdicts_flip_where_they_should():
+    about = claim()  # .0137, standard error .0014
+    noise = Z * math.hypot(standard_error(about), 0.001) + 0.00005
+    said = {
+        gap: judge(about, ours(0.0137 + gap, 0.001)).word
+        for gap in (0.0, 0.0006, -0.0006, 0.001, noise - 1e-6, noise + 1e-6, -noise - 1e-6)
+    }
+    assert list(said.values()) == [
+        "reproduced",
+        "reproduced",
+        "reproduced",
+        "within noise",
+        "within noise",
+        "higher",
+        "lower",
+    ]
+    assert judge(about, None).word == "not run"
+
+
+def test_simulated_repeats_of_the_paper_are_seldom_called_different():
+    rng = np.random.default_rng(0)
+    about = claim(metric="hit@10")
+    p, n = about.value, about.n
+    called = 0
+    for _ in range(400):
+        theirs = replace(about, value=round(rng.binomial(n, p) / n, 4))
+        mean = rng.binomial(n, p) / n
+        verdict = judge(theirs, ours(mean, math.sqrt(mean * (1 - mean) / n)))
+        called += verdict.word in ("lower", "higher")
+    assert called / 400 <= 0.07
+
+
+def test_a_departure_stands_beside_the_comparison():
+    small = replace(CELL, scale="small", backbone="smollm2-135m")
+    verdict = judge(claim(), ours(0.0137, 0.001, small, n=500))
+    assert verdict.word == "reproduced"
+    assert verdict.text == (
+        "reproduced; protocol differs: scale small, backbone smollm2-135m, 500 test rows, not 4383"
+    )
+    assert judge(claim(), ours(0.0137, 0.001)).text == "reproduced"
+
+
+def test_ledger_has_a_line_for_every_claim():
+    verdicts = ledger([(CELL, {"ndcg@10": ours(0.0137, 0.001)})])
+    assert len(verdicts) == len(claims())
+    run = [v for v in verdicts if v.word != "not run"]
+    assert [(v.claim.table, v.claim.metric) for v in run] == [
+        ("table5", "ndcg@10"),
+        ("table6", "ndcg@10"),
+    ]
+
+
+def test_the_update_is_matched_by_fixed_tau_under_the_corrected_scores():
+    cell = replace(CELL, loss="msl_tau", profile="corrected")
+    tables = {v.claim.table for v in ledger([(cell, {"ndcg@10": ours(0.0138)})]) if v.ours}
+    assert tables == {"table6", "upstream_readme"}
+
+
+def test_agreement_of_ranks_and_effects():
+    mine = {"lml": 0.01, "s_dpo": 0.02, "msl_ats": 0.03}
+    have = [(replace(CELL, loss=loss), {"ndcg@10": ours(mean)}) for loss, mean in mine.items()]
+    book = {a.dataset: a for a in agreement(ledger(have))}["book"]
+    assert (book.methods, book.tau) == (3, 1.0)
+    assert book.effect["bigrec"] == pytest.approx((3.0, 0.0172 / 0.0137))
+    assert agreement(ledger([]))[0].methods == 0
