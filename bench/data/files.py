@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -61,3 +62,13 @@ def short(thing: Any) -> str:
 def some(ids: list[int]) -> str:
     """The first three of a list, for a message."""
     return ", ".join(map(str, ids[:3])) + (" ..." if len(ids) > 3 else "")
+
+
+def data_root(root: Path | None = None) -> Path:
+    """Where datasets lie: the argument, else ``BENCH_DATA``, else the cache ``data get`` fills."""
+    if root is not None:
+        return root
+    if os.environ.get("BENCH_DATA"):
+        return Path(os.environ["BENCH_DATA"]).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "msl-bench" / "data"
