@@ -85,6 +85,11 @@ class CompactTokenizer:
     def __len__(self) -> int:
         return len(self.kept_V)
 
+    def get_vocab(self) -> dict[str, int]:
+        """Token strings and their new ids."""
+        names = self.tokenizer.convert_ids_to_tokens(self.kept_V.tolist())
+        return {name: new for new, name in enumerate(names)}
+
     def __call__(self, text: str | Sequence[str], **options: Any) -> dict[str, Any]:
         """Token ids of a text or of several, without special tokens.
 
