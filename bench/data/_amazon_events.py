@@ -58,7 +58,9 @@ class _Codes:
 
     def append(self, names: pa.Array) -> None:
         self.chunks.append(names.dictionary_encode())
-        if len(self.chunks) > UNIFY_EVERY:
+        # Doubling, so that a name is hashed a fixed number of times however many blocks there are.
+        waiting = sum(map(len, self.chunks[1:]))
+        if len(self.chunks) > UNIFY_EVERY and waiting > len(self.chunks[0]):
             self.chunks = [self._unified()]
 
     def _unified(self) -> pa.DictionaryArray:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,14 @@ import pyarrow.json as arrow_json
 from bench.data._amazon_open import Repairs, check_share, line_blocks
 
 BIGGEST = 2**62
+_JSON = json.JSONDecoder(strict=False).decode
 
 
 def json_tables(
-    path: str | Path, fields: Mapping[str, pa.DataType], repairs: Repairs
+    path: str | Path,
+    fields: Mapping[str, pa.DataType],
+    repairs: Repairs,
+    wanted: tuple[str, Container[str]] | None = None,
 ) -> Iterator[pa.Table]:
     """Named fields of every record, a table a block.
 
@@ -32,17 +37,20 @@ def json_tables(
         fields: names to keep and their types, ``pa.string()`` or ``pa.int64()``. A value of another
             type becomes null, except that whole numbers and their decimal strings stand for each other.
         repairs: takes the counts of skipped lines and replaced bytes.
+        wanted: a field, and the only values of it that matter; other records may be left out, which
+            saves most of the work where Python has to read the lines.
 
     Raises:
         DataError: the file cannot be read, or more than one line in a hundred holds no record.
     """
     schema = pa.schema(list(fields.items()))
+    matters = _filter(wanted)
     lines = unreadable = 0
     example = ""
     for first, block in line_blocks(path):
         table = _fast(block, schema)
         if table is None:
-            rows, bad = _slow(first, block, schema, repairs)
+            rows, bad = _slow(first, _split(block), matters, schema, repairs)
             table = pa.Table.from_pylist(rows, schema=schema)
             unreadable += len(bad)
             example = example or next(iter(bad), "")
@@ -66,14 +74,38 @@ def _fast(block: bytes, schema: pa.Schema) -> pa.Table | None:
         return None
 
 
+def _filter(wanted: tuple[str, Container[str]] | None) -> Callable[[bytes], bool]:
+    """Whether a line may hold a wanted record: never False for one that does.
+
+    A value stands in its line as a quoted string behind its name; a line that shows only other values
+    in that place, at whatever depth, can be passed over without being parsed.
+    """
+    if wanted is None:
+        return lambda raw: True
+    name, values = wanted
+    pattern = re.compile(rf"""['"]{re.escape(name)}['"]\s*:\s*u?['"]([^'"\\]*)['"]""".encode())
+
+    def matters(raw: bytes) -> bool:
+        found = pattern.findall(raw)
+        return not found or any(value.decode("utf-8", "replace") in values for value in found)
+
+    return matters
+
+
 def _slow(
-    first: int, block: bytes, schema: pa.Schema, repairs: Repairs
+    first: int,
+    block: list[bytes],
+    matters: Callable[[bytes], bool],
+    schema: pa.Schema,
+    repairs: Repairs,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of a block line by line, and one description for each line without a record."""
     rows, bad = [], []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd escapes in literals are the publisher's affair
-        for number, raw in enumerate(_split(block), first):
+        for number, raw in enumerate(block, first):
+            if not matters(raw):
+                continue
             record = _record(raw, repairs)
             if record is None:
                 bad.append(f"line {number}: {raw[:40]!r}")
@@ -91,18 +123,14 @@ def _record(raw: bytes, repairs: Repairs) -> dict[str, Any] | None:
     """One line as a dictionary: empty for a blank line, None for anything else."""
     if not raw.strip():
         return {}
-    text = decode(raw, repairs)
-    for parse in (_json, ast.literal_eval):
+    text = decode(raw, repairs).strip()
+    for parse in (ast.literal_eval, _JSON) if text.startswith("{'") else (_JSON, ast.literal_eval):
         try:
-            record = parse(text.strip())
+            record = parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         return record if isinstance(record, dict) and record else None
     return None
-
-
-def _json(text: str) -> Any:
-    return json.loads(text, strict=False)
 
 
 def decode(raw: bytes, repairs: Repairs) -> str:

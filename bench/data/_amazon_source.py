@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+
 from bench.data._amazon_events import Unit
-from bench.data._amazon_open import open_raw
-from bench.data._amazon_tables import is_parquet
+from bench.data._amazon_json import json_tables
+from bench.data._amazon_open import Repairs, open_raw
+from bench.data._amazon_tables import is_parquet, tables
 from bench.errors import DataError
 
 DOMAINS = {
@@ -140,6 +144,41 @@ class RawSource:
             unit=layout.unit,
             domain=DOMAINS.get(category, "item"),
         )
+
+    def read_reviews(self, repairs: Repairs) -> Iterator[pa.Table]:
+        """Tables with the columns ``user``, ``item`` and ``time``.
+
+        Raises:
+            DataError: the file is missing, damaged or of another format.
+        """
+        columns = self.review_columns
+        if is_json_lines(self.reviews):
+            kinds = {"time": pa.int64()}
+            fields = {theirs: kinds.get(ours, pa.string()) for theirs, ours in columns.items()}
+            found = json_tables(self.reviews, fields, repairs)
+        else:
+            found = tables(self.reviews, list(columns), repairs, self.names)
+        return (_renamed(table, columns) for table in found)
+
+    def read_metadata(self, wanted: frozenset[str], repairs: Repairs) -> Iterator[pa.Table]:
+        """Tables with the columns ``item`` and ``title``; items not ``wanted`` may be left out.
+
+        Raises:
+            DataError: the file is missing, damaged or of another format.
+        """
+        assert self.metadata is not None, "there is metadata to read"
+        columns = self.title_columns
+        if is_json_lines(self.metadata):
+            name_of_item = next(theirs for theirs, ours in columns.items() if ours == "item")
+            fields = dict.fromkeys(columns, pa.string())
+            found = json_tables(self.metadata, fields, repairs, (name_of_item, wanted))
+        else:
+            found = tables(self.metadata, list(columns), repairs)
+        return (_renamed(table, columns) for table in found)
+
+
+def _renamed(table: pa.Table, columns: dict[str, str]) -> pa.Table:
+    return table.select(list(columns)).rename_columns(list(columns.values()))
 
 
 def _first(folder: Path, names: tuple[str, ...]) -> Path:

@@ -11,20 +11,16 @@ same bytes and switches give the same dataset on any machine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from bench.cell import digest
 from bench.data._amazon_events import EventLog, Events, k_core, repeated
-from bench.data._amazon_json import json_tables
 from bench.data._amazon_open import Repairs, file_digest
-from bench.data._amazon_source import RawSource, is_json_lines
+from bench.data._amazon_source import RawSource
 from bench.data._amazon_switches import PAPER, TABLE_4, RebuildSwitches, Statistics
-from bench.data._amazon_tables import tables
 from bench.data._amazon_titles import join_titles
 from bench.data.splits import Interactions, make_dataset
 from bench.data.titles import clean_titles
@@ -69,36 +65,12 @@ def build(source: RawSource, switches: RebuildSwitches = PAPER) -> Rebuilt:
     """
     repairs = Repairs()
     log = EventLog(source.unit, repairs)
-    for table in read_columns(source.reviews, source.review_columns, repairs, source.names):
+    for table in source.read_reviews(repairs):
         log.append(table)
     events = log.finish()
     events, titles = select(events, source, switches, repairs)
     hashes = [file_digest(path) for path in source.paths]
     return assemble(events, titles, source, switches, (digest(hashes), repairs))
-
-
-def read_columns(
-    path: Path, columns: dict[str, str], repairs: Repairs, names: tuple[str, ...] = ()
-) -> Iterator[pa.Table]:
-    """Columns of JSON lines or of a table, renamed.
-
-    Args:
-        path: the file, in any of the forms of :class:`RawSource`.
-        columns: our name by the file's name.
-        repairs: takes the counts.
-        names: of all columns of a CSV without a header line.
-
-    Raises:
-        DataError: the file is missing, damaged or of another format.
-    """
-    if is_json_lines(path):
-        kinds = {"time": pa.int64()}
-        fields = {theirs: kinds.get(ours, pa.string()) for theirs, ours in columns.items()}
-        found = json_tables(path, fields, repairs)
-    else:
-        found = tables(path, list(columns), repairs, names)
-    for table in found:
-        yield table.select(list(columns)).rename_columns(list(columns.values()))
 
 
 def select(
@@ -149,8 +121,9 @@ def _titles(
     if source.metadata is None:
         return {}
     code_C = np.unique(events.item_E)
-    found = read_columns(source.metadata, source.title_columns, repairs)
-    titles = join_titles(found, events.items.take(pa.array(code_C)), switches.titles, repairs)
+    names = events.items.take(pa.array(code_C))
+    metadata = source.read_metadata(frozenset(names.to_pylist()), repairs)
+    titles = join_titles(metadata, names, switches.titles, repairs)
     return {int(code_C[position]): title for position, title in titles.items()}
 
 
