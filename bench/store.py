@@ -85,7 +85,7 @@ class Store:
     def namesakes(self, cell: Cell) -> list[Row]:
         """Rows of the same method, loss and seed on the same board, whatever their configuration."""
         folder = self.rows / cell.dataset / cell.scale
-        rows = (read_row(path) for path in sorted(folder.glob(f"{cell.method}[+#[]*.json")))
+        rows = (read_row(path) for path in sorted(folder.glob(f"{cell.method}[-+~]*.json")))
         return [row for row in rows if _who(row.cell) == _who(cell)]
 
     def read(self, cell: Cell) -> Row | None:

@@ -1,0 +1,31 @@
+# Two commands do everything on a bare machine: `make run` and `make test`. Both set up first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.PHONY: run test smoke lint setup
+
+run: setup
+	$(BIN)/python -m bench run --suite paper
+
+test: setup lint
+	$(BIN)/python -m pytest
+
+smoke: setup
+	$(BIN)/python -m bench run --suite smoke
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+setup: $(STAMP)
+
+# torch goes in first and alone: with it present no other package's wider range pulls a newer build
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch setuptools wheel
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $(STAMP)

@@ -1,0 +1,73 @@
+"""Names: found without importing, suggested when misspelt, brought by a plugin."""
+
+import subprocess
+import sys
+
+import pytest
+
+from bench.errors import BenchError, UnknownName
+from bench.registry import Registry, load_plugin, methods
+
+PLUGIN = '''
+"""A method of a stranger."""
+import numpy as np
+from bench.method import Method
+from bench.registry import methods
+from bench.types import Ranking
+
+@methods.register("always_first")
+class AlwaysFirst(Method):
+    """Items 1, 2, 3 ... for everybody."""
+    family = "floor"
+    def fit(self, train, valid, run):
+        pass
+    def recommend(self, queries, k):
+        return Ranking(np.tile(np.arange(1, k + 1), (len(queries), 1)))
+'''
+
+
+def test_a_typo_gets_a_near_match_and_the_known_names():
+    with pytest.raises(UnknownName, match=r"no method is called 'popularty'. Did you mean pop"):
+        methods.get("popularty")
+
+
+def test_listing_imports_no_heavy_library():
+    code = (
+        "import sys; from bench.cli import main; main(['list']);"
+        "assert not {'torch', 'transformers', 'recbole', 'pandas'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "popularity" in done.stdout
+
+
+def test_two_owners_of_one_name_are_refused():
+    registry = Registry("thing", "things", ())
+
+    def one():
+        pass
+
+    def two():
+        pass
+
+    two.__module__ = "elsewhere"
+    registry.register("x")(one)
+    with pytest.raises(BenchError, match="already defined by"):
+        registry.register("x")(two)
+
+
+def test_a_plugin_brings_a_method_that_passes_the_contract(tmp_path):
+    path = tmp_path / "always_first.py"
+    path.write_text(PLUGIN)
+    load_plugin(path)
+    assert "always_first" in methods
+    from bench.conformance import examine
+
+    findings = list(examine("always_first"))
+    assert all(finding.ok for finding in findings), findings
+    assert len(findings) >= 6
+
+
+def test_a_missing_plugin_is_one_line():
+    with pytest.raises(BenchError, match="no such file"):
+        load_plugin("nowhere.py")

@@ -1,0 +1,83 @@
+"""Rows are whole or absent, keep one answer a question, and one cell has one runner."""
+
+import multiprocessing
+from dataclasses import replace
+
+import pytest
+
+from bench.cell import Cell, Row
+from bench.errors import DataError
+from bench.store import Store, read_row, write_whole
+
+CELL = Cell(dataset="d", data_version="v1", method="m", code="c1", config={"a": 1})
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "rows", tmp_path / "run")
+
+
+def test_a_row_comes_back_as_it_was(store):
+    row = Row(cell=CELL, status="done", n=3, metrics={"ndcg@10": 0.5}, facts={"family": "floor"})
+    path = store.write(row)
+    assert read_row(path) == row
+    assert store.look(CELL) == "done"
+
+
+def test_other_code_makes_a_row_stale_and_its_successor_takes_the_place(store):
+    store.write(Row(cell=CELL, status="done"))
+    newer = replace(CELL, code="c2")
+    assert store.look(newer) == "stale"
+    assert store.look(newer, any_code=True) == "done"
+    assert store.look(replace(newer, data_version="v2"), any_code=True) == "stale"
+    store.write(Row(cell=newer, status="done"))
+    assert store.look(newer) == "done"
+    assert len(list(store.rows.rglob("*.json"))) == 1
+
+
+def test_a_real_answer_replaces_the_note_that_there_is_none(store):
+    absent = replace(CELL, data_version="", config={}, code="")
+    store.write(Row(cell=absent, status="left out", reason="not built"))
+    store.write(Row(cell=CELL, status="done"))
+    assert [read_row(p).status for p in store.rows.rglob("*.json")] == ["done"]
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text("old")
+
+    def half(part):
+        part.write_text("ne")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, half)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_broken_row_is_named(tmp_path):
+    path = tmp_path / "row.json"
+    path.write_text("<<<<<<< HEAD")
+    with pytest.raises(DataError, match=r"row.json: not a row"):
+        read_row(path)
+
+
+def _hold(store, ready, go):
+    with store.claim("k") as held:
+        ready.put(held)
+        go.get()
+
+
+def test_a_claim_is_held_by_one_and_freed_by_death(store):
+    context = multiprocessing.get_context("spawn")
+    ready, go = context.Queue(), context.Queue()
+    holder = context.Process(target=_hold, args=(store, ready, go))
+    holder.start()
+    assert ready.get(timeout=60)
+    with store.claim("k") as held:
+        assert not held
+    holder.kill()
+    holder.join()
+    with store.claim("k", wait=5) as held:
+        assert held

@@ -1,0 +1,88 @@
+"""Suites as data: faults all at once, filters, what is left out and why."""
+
+from dataclasses import replace
+
+import pytest
+
+from bench.errors import SuiteError, UnknownName
+from bench.grid import Choice, expand
+from bench.suite import choose_scale, read, scales, suite_names
+
+
+def _suite(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return read(str(path))
+
+
+BASE = "title: t\ndatasets: [ml_100k]\nrows:\n"
+
+
+def test_the_suites_of_the_house_are_valid():
+    assert {"paper", "smoke"} <= set(suite_names())
+    for name in suite_names():
+        assert read(name).rows
+
+
+def test_the_paper_suite_has_the_fourteen_rows_of_table_5():
+    rows = {(r.method, loss) for r in read("paper").rows for loss in r.losses or [None]}
+    llm = {(m, x) for m in ("bigrec", "llara", "a_llmrec") for x in ("lml", "s_dpo", "msl_ats")}
+    assert llm <= rows
+    assert {m for m, _ in rows} >= {"sasrec", "bert4rec", "dros", "llm_cf", "dllm2rec"}
+
+
+def test_every_fault_of_a_file_is_listed_at_once(tmp_path):
+    with pytest.raises(SuiteError) as fault:
+        _suite(tmp_path, "title: t\ndatasets: 3\nseed: [0]\nrows:\n  - {metod: sasrec}\n")
+    text = str(fault.value)
+    assert "seed" in text
+    assert "metod" in text
+    assert "datasets" in text
+
+
+def test_every_wrong_name_of_a_grid_is_listed_at_once(tmp_path):
+    suite = _suite(
+        tmp_path,
+        BASE + "  - {method: popularty}\n  - {method: markov, config: {depth: 2}}\n"
+        "  - {method: markov, losses: [msl]}\n  - {method: markov, decoders: [beam]}\n",
+    )
+    with pytest.raises(SuiteError) as fault:
+        expand(suite, Choice())
+    text = str(fault.value)
+    for part in ("4 fault", "Did you mean popularity", "depth", "does not take the loss 'msl'"):
+        assert part in text
+
+
+def test_a_dataset_that_is_not_here_leaves_its_cells_out_with_a_reason(tmp_path):
+    suite = _suite(tmp_path, BASE.replace("ml_100k", "book") + "  - {method: markov}\n")
+    grid = expand(suite, Choice(data_root=tmp_path))
+    assert not grid.cells
+    assert [cell.method for cell, _ in grid.left_out] == ["markov"]
+    assert "data get" in grid.left_out[0][1]
+
+
+def test_filters_and_caps(tmp_path):
+    suite = _suite(
+        tmp_path, BASE + "  - {method: markov}\n  - {method: markov_then_new, config: {m: 3}}\n"
+    )
+    grid = expand(suite, Choice(methods=["markov_then_new"], seeds=[4], limit=50))
+    (cell,) = grid.cells
+    assert (cell.method, cell.seed, cell.test_rows, cell.config["m"]) == (
+        "markov_then_new", 4, 50, 3,
+    )  # fmt: skip
+
+
+def test_the_key_moves_with_whatever_decides_the_result_and_the_slot_does_not_move_with_code():
+    (cell,) = expand(read("smoke"), Choice(methods=["markov"])).cells
+    for change in ({"seed": 1}, {"code": "x"}, {"data_version": "y"}, {"test_rows": 9}):
+        assert replace(cell, **change).key != cell.key
+    assert replace(cell, code="x", data_version="y").slot == cell.slot
+    assert replace(cell, config={"a": 1}).slot != cell.slot
+
+
+def test_scales():
+    assert set(scales()) == {"embedded", "small", "full"}
+    assert choose_scale("small")[0] == "small"
+    assert choose_scale("auto")[0] in scales()
+    with pytest.raises(UnknownName, match="no scale is called 'huge'"):
+        choose_scale("huge")

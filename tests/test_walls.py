@@ -1,0 +1,75 @@
+"""The walls of the house: imports run one way, tables need no torch, and the house measure holds."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).resolve().parent.parent
+ORDER = {"bench": 0, "baselines": 1, "llmrec": 2}
+FILES = [path for room in (*ORDER, "speed") for path in sorted((HOUSE / room).rglob("*.py"))]
+MAX_LINES, MAX_BODY, MAX_ARGUMENTS = 300, 60, 7
+
+
+def _imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+def test_imports_run_bench_baselines_llmrec():
+    wrong = [
+        f"{path.relative_to(HOUSE)} imports {name}"
+        for path in FILES
+        if (room := path.relative_to(HOUSE).parts[0]) in ORDER
+        for name in _imported(path)
+        if ORDER.get(name.partition(".")[0], -1) > ORDER[room]
+    ]
+    assert wrong == []
+
+
+def test_losses_and_trie_know_nothing_of_datasets_and_suites():
+    files = [HOUSE / "llmrec/trie.py", *(HOUSE / "llmrec/losses").glob("*.py")]
+    known = {name for path in files for name in _imported(path) if name.startswith("bench.")}
+    assert not {n for n in known if n.startswith(("bench.data", "bench.suite", "bench.grid"))}
+
+
+@pytest.mark.parametrize("module", ["bench.board", "bench.stats", "bench.claims", "bench.metrics"])
+def test_tables_are_made_without_torch(module):
+    code = f"import sys, {module}; print([m for m in ('torch', 'recbole') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_house_measure():
+    wrong = []
+    for path in FILES:
+        text = path.read_text()
+        tree = ast.parse(text)
+        name = path.relative_to(HOUSE)
+        if text.count("\n") > MAX_LINES:
+            wrong.append(f"{name} has {text.count(chr(10))} lines")
+        if not ast.get_docstring(tree):
+            wrong.append(f"{name} has no docstring")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                size = node.end_lineno - node.lineno
+                arguments = node.args.args + node.args.kwonlyargs
+                if size > MAX_BODY or len(arguments) > MAX_ARGUMENTS + 1:
+                    wrong.append(f"{name}:{node.lineno} {node.name}: {size} lines")
+    assert wrong == []
+
+
+def test_no_assertion_free_tests():
+    empty = []
+    for path in (HOUSE / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
+                dump = ast.dump(node)
+                if "Assert" not in dump and "raises" not in dump and "assert_" not in dump:
+                    empty.append(f"{path.name}:{node.name}")
+    assert empty == []
