@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,6 +120,7 @@ class Store:
         self, row: Row, *, stage: bool = False, pack: Callable[[Path], None] | None = None
     ) -> Path:
         """Write a row, its packed positions first, so that a row is complete or absent."""
+        row = replace(row, reason=self._without_paths(row.reason))
         path = self.row_path(row.cell, stage=stage)
         if pack is not None:
             write_whole(path.with_suffix(".npz"), pack)
@@ -133,6 +134,15 @@ class Store:
                 if not other.cell.data_version:
                     self.row_path(other.cell).unlink(missing_ok=True)
         return path
+
+    def _without_paths(self, text: str) -> str:
+        """A reason as others may read it: where things lie on this machine is nobody's business."""
+        places = {str(self.root): "$BENCH_STORE", str(Path.cwd()): ".", str(Path.home()): "~"}
+        if data := os.environ.get("BENCH_DATA"):
+            places = {data: "$BENCH_DATA", **places}
+        for place, name in places.items():
+            text = text.replace(place, name)
+        return text
 
     def write_lists(self, key: str, arrays: Mapping[str, Any]) -> None:
         """Keep the recommendation lists of a cell in the run store."""

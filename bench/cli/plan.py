@@ -42,8 +42,12 @@ def main(options: argparse.Namespace) -> int:
             state = "run (code or data changed)"
         time = ("" if job.measured else "~") + clock(job.seconds) if job.todo else ""
         table.append([number, job.cell.label, state, time, "" if job.asked else "needed by others"])
-    for cell, reason in prepared.plan.left_out:
-        table.append(["", cell.label, "left out", "", reason])
     print(tabulate(table, headers=["", "cell", "", "time", ""], tablefmt="simple"))
+    why: dict[str, list[str]] = {}
+    for cell, reason in prepared.plan.left_out:
+        why.setdefault(reason, []).append(cell.label)
+    for reason, labels in why.items():
+        some = ", ".join(labels[:3]) + (" ..." if len(labels) > 3 else "")
+        print(f"left out ({len(labels)}): {some}\n    {reason}")
     print(f"about {clock(prepared.plan.seconds)} in all, one cell after the other")
     return 0
