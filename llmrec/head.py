@@ -74,6 +74,11 @@ class Head:
         bias = self.bias_V is not None and self.bias_V.requires_grad
         return torch.is_grad_enabled() and (self.weight_VD.requires_grad or bias)
 
+    def precision(self, hidden: Tensor) -> torch.dtype:
+        """What the logits of these hidden states come in: fp32, or fp64 if either side is."""
+        both = torch.promote_types(hidden.dtype, self.weight_VD.dtype)
+        return torch.promote_types(both, torch.float32)
+
     def rows(self, token_U: Tensor) -> Head:
         """The head of these tokens only, in fp32 (fp64 stays); a gradient reaches the touched rows."""
         weight = self.weight_VD.index_select(0, token_U)
@@ -90,16 +95,16 @@ class Head:
 
     def _product(self, hidden_RD: Tensor) -> Tensor:
         weight, bias = self.weight_VD, self.bias_V
-        if weight.dtype in {torch.bfloat16, torch.float16}:
+        if weight.dtype.itemsize == 2 and hidden_RD.dtype != torch.float64:
             hidden = hidden_RD.to(weight.dtype)
             if weight.is_cuda and not torch.is_grad_enabled():
                 product = torch.mm(hidden, weight.T, out_dtype=torch.float32)
             else:
                 product = functional.linear(hidden, weight).float()
             return product if bias is None else product + bias.float()
-        if hidden_RD.dtype == torch.float64:
-            weight, bias = weight.double(), None if bias is None else bias.double()
-        return functional.linear(hidden_RD.to(weight.dtype), weight, bias)
+        dtype = self.precision(hidden_RD)
+        bias = None if bias is None else bias.to(dtype)
+        return functional.linear(hidden_RD.to(dtype), weight.to(dtype), bias)
 
     def _shape(self, product_RV: Tensor) -> Tensor:
         if self.scale != 1.0:

@@ -62,7 +62,7 @@ def masked_nll(
     how = how or Softmax()
     require_valid(trie, answers.token_R, answers.node_R, answers.row_R)
     kept_R = torch.nonzero(fan_out(trie, answers.node_R) > 1).flatten()
-    dtype = torch.promote_types(hidden_RD.dtype, torch.float32)
+    dtype = head.precision(hidden_RD)
     nothing_R = hidden_RD.new_zeros(len(answers), dtype=dtype)
     if len(kept_R) == 0:
         empty = nothing_R.new_zeros(0, 3) if how.moments else None
@@ -86,7 +86,7 @@ class _ClosedForm(torch.autograd.Function):
     def forward(
         ctx: Any, hidden_KD: Tensor, head: Head, blocks: list[Block], how: Softmax
     ) -> tuple[Tensor, Tensor]:
-        dtype = torch.promote_types(hidden_KD.dtype, torch.float32)
+        dtype = head.precision(hidden_KD)
         nll_K = hidden_KD.new_empty(len(hidden_KD), dtype=dtype)
         moments_K3 = nll_K.new_empty(len(nll_K) if how.moments else 0, 3)
         wanted = ctx.needs_input_grad[0]

@@ -18,10 +18,10 @@ from torch import Tensor
 from bench.errors import ConfigError
 from llmrec.trie import Trie
 
-# Costs in multiply-adds a hidden unit, fitted on CPU by speed/msl_loss.py: a gathered head row is moved
-# and read twice, and a block of its own costs the launches of its dozen small operations.
+# Costs in multiply-adds a unit of hidden width: a gathered head row is moved and read twice; a block of
+# its own costs a dozen launches. Flat around these values on CPU: half the time of one union for 512 rows.
 GATHER_COST = 12
-BLOCK_COST = {"cpu": 2_000, "cuda": 2_000_000}
+BLOCK_COST = {"cpu": 4_000, "cuda": 1_000_000}
 MAX_BLOCKS = 32
 
 

@@ -62,7 +62,7 @@ class _ClosedForm(torch.autograd.Function):
     def forward(
         ctx: Any, hidden_RD: Tensor, head: Head, token_R: Tensor, tau: float, chunk: int
     ) -> Tensor:
-        dtype = torch.promote_types(hidden_RD.dtype, torch.float32)
+        dtype = head.precision(hidden_RD)
         nll_R = hidden_RD.new_empty(len(hidden_RD), dtype=dtype)
         wanted = ctx.needs_input_grad[0]
         gradient_RD = hidden_RD.new_empty(hidden_RD.shape, dtype=dtype) if wanted else None

@@ -57,7 +57,8 @@ def msl_alpha(
     Raises:
         ConfigError: a label is not among its valid tokens.
     """
-    return masked_nll(hidden_RD, head, answers, trie, Softmax(bonus_R=alpha_R.log())).nll_R
+    how = Softmax(bonus_R=alpha_R.log().to(head.precision(hidden_RD)))
+    return masked_nll(hidden_RD, head, answers, trie, how).nll_R
 
 
 def check_form(form: str) -> None:
@@ -151,8 +152,8 @@ class MSLAlpha(MSL):
     def per_row(self, hidden_RD: Tensor, head: Head, answers: Answers) -> Tensor:
         """See ``msl_alpha``."""
         if self.config.mode == "global":
-            alpha_R = torch.full_like(hidden_RD[:, 0], self.vocabulary / self.avt).detach()
+            alpha_R = torch.ones_like(answers.token_R, dtype=torch.float64)
+            alpha_R *= self.vocabulary / self.avt
         else:
-            alpha_R = self.vocabulary / fan_out(self.trie, answers.node_R).clamp(min=1)
-        dtype = torch.promote_types(hidden_RD.dtype, torch.float32)
-        return msl_alpha(hidden_RD, head, answers, self.trie, alpha_R=alpha_R.to(dtype))
+            alpha_R = self.vocabulary / fan_out(self.trie, answers.node_R).double()
+        return msl_alpha(hidden_RD, head, answers, self.trie, alpha_R=alpha_R)
