@@ -59,7 +59,7 @@ def _joined(metadata: Iterable[pa.Table], items: pa.Array) -> Iterator[pa.Table]
 def _join(waiting: list[pa.Table], items: pa.Array) -> pa.Table:
     table = pa.concat_tables(waiting)
     code = pc.index_in(as_names(table["item"]), value_set=items)
-    return pa.table({"code": code, "title": table["title"]}).filter(pc.is_valid(code))
+    return pa.table({"code": code, "title": as_names(table["title"])}).filter(pc.is_valid(code))
 
 
 def usable_title(raw: str | None, policy: TitlePolicy, repairs: Repairs) -> str:
