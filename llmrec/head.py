@@ -48,7 +48,8 @@ class Head:
         layer = model.get_output_embeddings()
         copies = getattr(layer, "modules_to_save", None)  # peft's trainable copy of a whole layer
         if copies is not None and len(copies):
-            layer = copies[layer.active_adapter[0] if layer.active_adapter else next(iter(copies))]
+            active = layer.active_adapter
+            layer = copies[active if isinstance(active, str) else active[0]]
         if hasattr(layer, "lora_A"):
             raise ConfigError(
                 "the output head carries a LoRA adapter, so its rows cannot be gathered; take "
