@@ -51,6 +51,7 @@ class Backbone(torch.nn.Module):
             raise ConfigError(f"the tokenizer of {name!r} has no end token; answers need one")
         self.model, self.tokenizer = model, tokenizer
         self.name, self.pretrained = name, pretrained
+        self._merged = False
 
     @property
     def causal(self) -> Any:
@@ -115,6 +116,23 @@ class Backbone(torch.nn.Module):
     def trainable(self) -> dict[str, Tensor]:
         """The parameters that training changes, by name."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def learnt(self) -> dict[str, Tensor]:
+        """What a checkpoint has to hold; soft tokens add theirs whether or not they need gradients."""
+        return self.trainable()
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups for the optimizer."""
+        return [{"params": list(self.trainable().values())}]
+
+    def begin_step(self, step: int, total: int) -> None:
+        """Called before each optimizer step, on every rank; a curriculum draws here."""
+
+    def merge(self) -> None:
+        """Fold the adapters into the weights for faster decoding; training ends here."""
+        if hasattr(self.model, "peft_config") and not self._merged:
+            self.model.merge_adapter()
+            self._merged = True
 
 
 def load(

@@ -1,0 +1,171 @@
+"""The training loop: one recipe for every loss, on Hugging Face's Trainer and Accelerate.
+
+Every loss sees the same rows in the same order, is normalised by the global count of its optimizer step,
+and keeps the epoch that the actual decoder likes best on the validation exam. An interrupted run goes on
+from its last epoch and ends with the same weights, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.cell import Run
+from bench.errors import ConfigError
+from llmrec.backbone import Backbone
+from llmrec.objective import Objective
+
+SELECT_BY = "ndcg@5"
+CPU_MICRO_BATCH = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The optimizer's side of a training; defaults as in the paper.
+
+    Attributes:
+        epochs: passes over the rows.
+        lr: peak learning rate of AdamW; linear to 0.
+        batch: rows per optimizer step, over all ranks.
+        warmup_steps: steps of linear warm-up, at most a tenth of all steps.
+        micro_batch: rows per forward pass; None begins with all (32 on a CPU) and halves when memory
+            runs out. It moves results by rounding only.
+        clip: largest gradient norm.
+        patience: evaluations without a better one before training ends; None for all epochs.
+        report_to: ``none``, ``tensorboard`` or ``wandb``.
+    """
+
+    epochs: int = 10
+    lr: float = 1e-4
+    batch: int = 128
+    warmup_steps: int = 20
+    micro_batch: int | None = None
+    clip: float = 1.0
+    patience: int | None = None
+    report_to: str = "none"
+
+
+def tune(
+    lm: Backbone,
+    rows: Sequence[Any],
+    objective: Objective,
+    recipe: Recipe,
+    run: Run,
+    validate: Callable[[], dict[str, float]] | None = None,
+) -> None:
+    """Train ``lm`` in place and leave it with the weights of the best epoch.
+
+    Checkpoints live in ``run.folder / "tuning"``; numbers go to ``run.facts``.
+
+    Args:
+        lm: its trainable parameters are trained.
+        rows: training rows of the kind that the objective takes.
+        objective: the loss with its state.
+        recipe: optimizer and schedule.
+        run: seeds, device, folder, progress.
+        validate: metrics of the model as it stands, ``ndcg@5`` among them; None keeps the last epoch.
+
+    Raises:
+        ConfigError: a batch that the ranks cannot share.
+        Unavailable: not even one row fits into memory.
+    """
+    from transformers import PrinterCallback
+
+    from llmrec._trainer import Follow, Shuffle, Step, Tuner, load_weights
+
+    folder = run.folder / "tuning"
+    args = _arguments(recipe, run, folder, len(rows), validating=validate is not None)
+    follow = Follow(run, objective, recipe.patience)
+    tuner = Tuner(
+        Step(lm, objective),
+        rows,
+        validate,
+        Shuffle(len(rows), run.seed_for("batches")),
+        micro_batch=recipe.micro_batch or _first_try(recipe, run),
+        args=args,
+        eval_dataset=range(1) if validate else None,  # Trainer wants one; evaluate() has its own
+        callbacks=[follow],
+    )
+    follow.tuner = tuner
+    tuner.remove_callback(PrinterCallback)
+    tuner.train(resume_from_checkpoint=last_checkpoint(folder))
+    best = tuner.state.best_global_step
+    if validate is not None and best:
+        load_weights(lm, folder / f"checkpoint-{best}")
+    lm.eval()
+    run.facts.update(_facts(tuner, lm, objective))
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end, or None."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    return None if newest is None else str(newest)
+
+
+def _first_try(recipe: Recipe, run: Run) -> int:
+    return CPU_MICRO_BATCH if run.device == "cpu" else recipe.batch
+
+
+def _arguments(recipe: Recipe, run: Run, folder: Path, n_rows: int, *, validating: bool) -> Any:
+    from accelerate import PartialState
+    from transformers import TrainingArguments
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    ranks = PartialState(cpu=run.device == "cpu").num_processes
+    if recipe.batch % ranks:
+        raise ConfigError(f"batch is {recipe.batch}; it must be a multiple of {ranks} ranks")
+    total = -(-n_rows // recipe.batch) * recipe.epochs
+    args = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=recipe.batch // ranks,
+        num_train_epochs=recipe.epochs,
+        learning_rate=recipe.lr,
+        lr_scheduler_type="linear",
+        warmup_steps=min(recipe.warmup_steps, total // 10),
+        max_grad_norm=recipe.clip,
+        weight_decay=0.0,
+        seed=run.seed_for("dropout"),
+        use_cpu=run.device == "cpu",
+        eval_strategy="epoch" if validating else "no",
+        save_strategy="epoch",
+        save_total_limit=1,
+        metric_for_best_model=SELECT_BY if validating else None,
+        greater_is_better=True if validating else None,
+        logging_strategy="epoch",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        label_names=[],
+        dataloader_pin_memory=run.device != "cpu",
+        report_to=recipe.report_to,
+    )
+    args._n_gpu = min(args.n_gpu, 1)  # several visible GPUs mean ranks, never DataParallel
+    return args
+
+
+def _facts(tuner: Any, lm: Backbone, objective: Objective) -> dict[str, Any]:
+    state = tuner.state
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    scores = [e[f"eval_{SELECT_BY}"] for e in state.log_history if f"eval_{SELECT_BY}" in e]
+    best = scores.index(max(scores)) + 1 if scores else round(state.epoch or 0)
+    facts: dict[str, Any] = dict(objective.facts())
+    facts |= {
+        "epochs": round(state.epoch or 0),
+        "best_epoch": best,
+        "steps": state.global_step,
+        "micro_batch": tuner.micro_batch,
+        "parameters_trained": sum(p.numel() for p in lm.trainable().values()),
+        "parameters_total": sum(p.numel() for p in lm.parameters()),
+        "loss_by_epoch": losses,
+        f"valid_{SELECT_BY}_by_epoch": scores,
+    }
+    if tuner.seconds and "train_tokens" in facts:
+        facts["train_tokens_per_second"] = facts["train_tokens"] / tuner.seconds
+    if tuner.args.device.type == "cuda":
+        facts["train_peak_bytes"] = torch.cuda.max_memory_allocated()
+    return facts

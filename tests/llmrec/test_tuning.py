@@ -1,0 +1,231 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from bench.cell import Run
+from bench.errors import ConfigError, Unavailable
+from bench.types import Catalogue
+from llmrec import backbone
+from llmrec.losses.lml import LML
+from llmrec.losses.msl import MSL
+from llmrec.losses.msl_ats import MSLATS
+from llmrec.objective import TokenObjective
+from llmrec.packing import Example, lay_out, states
+from llmrec.prompt import Prompter
+from llmrec.trie import for_titles
+from llmrec.tuning import Recipe, last_checkpoint, tune
+
+WORDS = ("red", "blue", "green", "small", "old")
+THINGS = ("lorry", "kite", "train set", "ball", "doll")
+TITLES = ("", *(f"The {word} {thing}" for word in WORDS for thing in THINGS))
+
+
+class Setting:
+    """A tiny model, a catalogue of 25 titles and 20 training rows."""
+
+    def __init__(self, loss=LML, seed=0):
+        self.lm = backbone.load("tiny", seed=seed)
+        self.trie = for_titles(TITLES, self.lm.tokenizer)
+        self.prompter = Prompter(Catalogue(TITLES, "toy"), self.lm.tokenizer)
+        rng = np.random.default_rng(1)
+        self.rows = [self.row(rng.integers(1, 26, rng.integers(2, 6))) for _ in range(20)]
+        avt = self.trie.avt()
+        options = {"eta": 0.9} if loss is MSLATS else None  # few valid tokens in a small catalogue
+        self.loss = loss(options, self.trie, vocabulary=self.lm.vocabulary, avt=avt)
+
+    def row(self, history):
+        leaf = int(self.trie.leaf_of_item_N[history[-1]])
+        return Example(self.prompter.prompt(history, training=True), leaf)
+
+    def objective(self, shared=True):
+        return TokenObjective(self.loss, self.trie, shared=self.prompter.shared if shared else 0)
+
+
+def gradient(setting, rows, size, *, shared=True):
+    setting.lm.zero_grad()
+    objective = setting.objective(shared)
+    for part in objective.parts(rows, size):
+        (objective.sum(setting.lm, part) / objective.count(rows)).backward()
+    return torch.cat([p.grad.flatten() for p in setting.lm.trainable().values()])
+
+
+def full_gradient(setting, rows):
+    """The dull way: every row alone and whole, all logits, the library's own cross entropy."""
+    lm, trie = setting.lm, setting.trie
+    lm.zero_grad()
+    for row in rows:
+        answer = torch.from_numpy(trie.answer[row.leaf].astype(np.int64))
+        prompt = torch.from_numpy(row.prompt.ids.astype(np.int64))
+        ids = torch.cat([prompt, answer])
+        logits = lm.causal(input_ids=ids[None]).logits[0, len(prompt) - 1 : -1]
+        loss = torch.nn.functional.cross_entropy(logits, answer, reduction="sum")
+        (loss / sum(trie.answer.lengths[r.leaf] for r in rows)).backward()
+    return torch.cat([p.grad.flatten() for p in lm.trainable().values()])
+
+
+def run_in(folder, progress=None):
+    more = {} if progress is None else {"progress": progress}
+    return Run(seed=3, device="cpu", folder=folder, **more)
+
+
+RECIPE = Recipe(epochs=3, lr=3e-3, batch=8, warmup_steps=2, micro_batch=4)
+
+
+def test_gradient_equals_whole_rows_with_all_logits():
+    setting = Setting(LML)
+    torch.testing.assert_close(
+        gradient(setting, setting.rows[:8], 8), full_gradient(setting, setting.rows[:8])
+    )
+
+
+@pytest.mark.parametrize("loss", [LML, MSL, MSLATS])
+def test_gradient_does_not_depend_on_micro_batches_or_the_shared_opening(loss):
+    setting = Setting(loss)
+    rows = setting.rows[:8]
+    whole = gradient(setting, rows, 8)
+    assert whole.norm() > 0
+    torch.testing.assert_close(gradient(setting, rows, 2), whole, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(gradient(setting, rows, 1), whole, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        gradient(setting, rows, 8, shared=False), whole, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_forced_tails_are_not_computed():
+    setting, pad = Setting(MSL), 1
+    rows = setting.rows[:6]
+    masked = lay_out(rows, setting.trie, setting.loss, pad=pad)
+    full = lay_out(rows, setting.trie, LML(None, setting.trie, vocabulary=9, avt=2.0), pad=pad)
+    assert masked.tokens < full.tokens
+    assert setting.loss.count(full.answers) == len(masked.answers)
+    assert len(states(setting.lm, masked)) == len(masked.answers)
+
+
+def test_rows_come_in_the_same_order_for_every_loss(tmp_path):
+    def order(loss):
+        setting, seen = Setting(loss), []
+        objective = setting.objective()
+        number = {id(row): i for i, row in enumerate(setting.rows)}
+        parts = objective.parts
+        objective.parts = lambda rows, size: (
+            seen.append([number[id(row)] for row in rows]),
+            parts(rows, size),
+        )[1]
+        tune(setting.lm, setting.rows, objective, RECIPE, run_in(tmp_path / loss.__name__))
+        return seen
+
+    by_lml, by_ats = order(LML), order(MSLATS)
+    assert by_lml == by_ats
+    assert [len(rows) for rows in by_lml] == [8, 8, 4] * 3
+    epochs = [sum(by_lml[i : i + 3], []) for i in (0, 3, 6)]
+    assert all(sorted(epoch) == list(range(20)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("loss", [LML, MSLATS])
+def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, loss):
+    def fit(folder, stop_at=None):
+        setting = Setting(loss)
+        for layer in setting.lm.causal.model.layers:
+            layer.self_attn.attention_dropout = 0.2  # so that chance has to be resumed too
+        scores = iter([0.2, 0.3, 0.1])  # never consulted twice for one epoch
+
+        def progress(done, total, **_):
+            if done == stop_at:
+                raise Stop
+
+        def validate():
+            if last_checkpoint(folder / "tuning") and not validate.asked:
+                next(scores)  # the resumed process has an epoch behind it
+            validate.asked = True
+            return {"ndcg@5": next(scores)}
+
+        validate.asked = False
+        run = run_in(folder, progress)
+        tune(setting.lm, setting.rows, setting.objective(), RECIPE, run, validate)
+        return setting, run
+
+    whole, run = fit(tmp_path / "whole")
+    with pytest.raises(Stop):
+        fit(tmp_path / "halves", stop_at=5)
+    halves, resumed = fit(tmp_path / "halves")
+    for name, value in whole.lm.trainable().items():
+        assert torch.equal(value, halves.lm.trainable()[name]), name
+    assert whole.loss.state_dict() == halves.loss.state_dict()
+    assert run.facts["best_epoch"] == resumed.facts["best_epoch"] == 2
+    assert run.facts["loss_by_epoch"] == resumed.facts["loss_by_epoch"]
+    assert run.facts["train_tokens"] == resumed.facts["train_tokens"]
+
+
+def test_the_loss_falls_and_training_stops_when_nothing_improves(tmp_path):
+    setting = Setting(MSL)
+    recipe = dataclasses.replace(RECIPE, epochs=9, patience=2)
+    scores = iter([0.1, 0.5, 0.3, 0.2, 0.9])
+    run = run_in(tmp_path)
+    tune(
+        setting.lm,
+        setting.rows,
+        setting.objective(),
+        recipe,
+        run,
+        lambda: {"ndcg@5": next(scores)},
+    )
+    assert run.facts["epochs"] == 4 and run.facts["best_epoch"] == 2
+    assert run.facts["loss_by_epoch"][-1] < run.facts["loss_by_epoch"][0]
+
+
+def test_micro_batches_shrink_when_memory_runs_out(tmp_path):
+    setting = Setting(MSLATS)
+    objective = setting.objective()
+    whole = objective.sum
+
+    def starved(lm, rows):
+        summed = whole(lm, rows)  # so that the loss has seen rows it must forget again
+        if len(rows) > 2:
+            raise torch.cuda.OutOfMemoryError
+        return summed
+
+    objective.sum = starved
+    run = run_in(tmp_path / "a")
+    tune(setting.lm, setting.rows, objective, dataclasses.replace(RECIPE, epochs=1), run)
+    assert run.facts["micro_batch"] == 2
+    roomy = Setting(MSLATS)
+    recipe = dataclasses.replace(RECIPE, epochs=1, micro_batch=2)
+    tune(roomy.lm, roomy.rows, roomy.objective(), recipe, run_in(tmp_path / "b"))
+    for name, value in roomy.lm.trainable().items():
+        torch.testing.assert_close(setting.lm.trainable()[name], value)
+    assert setting.loss.tau == pytest.approx(roomy.loss.tau)
+
+
+def test_a_row_that_never_fits_is_reported(tmp_path):
+    setting = Setting()
+    objective = setting.objective()
+
+    def starved(lm, rows):
+        raise torch.cuda.OutOfMemoryError
+
+    objective.sum = starved
+    with pytest.raises(Unavailable, match="single training row"):
+        tune(setting.lm, setting.rows, objective, RECIPE, run_in(tmp_path))
+
+
+def test_a_batch_the_ranks_cannot_share_is_refused(tmp_path, monkeypatch):
+    import accelerate
+
+    class Two:
+        num_processes = 2
+
+        def __init__(self, **_):
+            pass
+
+    monkeypatch.setattr(accelerate, "PartialState", Two)
+    setting = Setting()
+    recipe = dataclasses.replace(RECIPE, batch=7)
+    with pytest.raises(ConfigError, match="multiple of 2"):
+        tune(setting.lm, setting.rows, setting.objective(), recipe, run_in(tmp_path))
