@@ -90,6 +90,9 @@ class Decoder(ABC):
 
         Args:
             lm: the model; its ``embed`` makes the inputs, so soft tokens work. Dropout is off meanwhile.
+            prompts: one per query.
+            trie: the catalogue.
+            k: length of the lists.
             progress: called as ``progress(done, total)`` after each batch of users.
 
         Raises:

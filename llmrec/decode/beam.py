@@ -245,6 +245,8 @@ def best(user_C: IntArray, score_C: Scores, tie_C: IntArray, n_users: int, width
         user_C: owner of each candidate, ascending.
         score_C: higher is better.
         tie_C: decides between equal scores.
+        n_users: B.
+        width: candidates wanted per user.
 
     Returns:
         Candidate numbers, -1 where a user has fewer, int64 [B, width].

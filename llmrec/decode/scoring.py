@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -125,8 +126,10 @@ def step(
 def log_probs(
     lm: Backbone, rule: Rule, hidden_RD: Tensor, row_C: IntArray, token_C: IntArray
 ) -> Scores:
-    """Log-probability of chosen tokens after chosen hidden states; in ``valid`` space the tokens of a row
-    are its whole choice. ``row_C`` ascends."""
+    """Log-probability of chosen tokens after chosen hidden states, float64 [C].
+
+    ``row_C`` ascends; in ``valid`` space the tokens of a row are its whole choice.
+    """
     widest = lm.head.vocabulary if rule.space == "full" else len(np.unique(token_C))
     rows = max(1, CELLS // max(widest, 1))
     score = _among_all if rule.space == "full" else _among_valid
@@ -193,7 +196,7 @@ def _along_paths(trie: Trie, logp_M: Scores, shape: Shape) -> Scores:
     total_M = logp_M.copy()
     order = np.argsort(shape.depth_M, kind="stable")
     starts = np.searchsorted(shape.depth_M[order], np.arange(shape.depth_M.max() + 2))
-    for low, high in zip(starts[1:-1], starts[2:], strict=True):
+    for low, high in pairwise(starts[1:]):
         level = order[low:high]
         total_M[level] += total_M[shape.parent_M[level]]
     ends = np.flatnonzero(trie.leaf_M >= 0)

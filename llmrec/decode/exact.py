@@ -1,0 +1,258 @@
+"""The true top K of the catalogue, by branch and bound over the title trie.
+
+Log-probabilities only fall along a path, so a prefix that is worse than K complete answers can be left
+aside with everything below it. In ``valid`` space an answer is complete at its last choice. The search
+ends when no open prefix can still enter the list: that is the proof. See also BEAR (arXiv 2601.22925)
+on what beam search loses.
+Q queries, B users of a batch, K list length, O open prefixes, F found answers, C children end to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.registry import decoders
+from bench.types import BoolArray, IntArray
+from llmrec.decode.base import (
+    Decoded,
+    Decoder,
+    DecoderConfig,
+    Progress,
+    batches,
+    blank,
+    evaluating,
+    need,
+)
+from llmrec.decode.beam import Beam, best
+from llmrec.decode.scoring import Rule, Scores, slack, step
+from llmrec.decode.tree import Tree
+
+if TYPE_CHECKING:
+    from llmrec.backbone import Backbone
+    from llmrec.prompt import Prompt
+    from llmrec.trie import Trie
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactConfig(DecoderConfig):
+    """Options of the exact search; its scores are log-probabilities among valid tokens.
+
+    Attributes:
+        tau: temperature under the softmax.
+        length_penalty: exponent of the length the score is divided by.
+        budget: prefixes expanded per user at most; a user who needs more is left uncertified.
+        width: prefixes expanded per user and forward pass; moves speed only.
+    """
+
+    tau: float = 1.0
+    length_penalty: float = 0.0
+    budget: int = 2000
+    width: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need("budget", self.budget, low=1)
+        need("width", self.width, low=1)
+        _ = self.scoring
+
+    @property
+    def scoring(self) -> Rule:
+        """The scoring rule of these options."""
+        return Rule(space="valid", length_penalty=self.length_penalty, tau=self.tau)
+
+
+@decoders.register("exact")
+class Exact(Decoder):
+    """Best-first search with a proof."""
+
+    Config = ExactConfig
+    config: ExactConfig
+
+    @property
+    def rule(self) -> str:
+        """The scoring rule in words."""
+        return f"exact, {self.config.scoring.words}"
+
+    def __call__(
+        self,
+        lm: Backbone,
+        prompts: Sequence[Prompt],
+        trie: Trie,
+        k: int,
+        *,
+        progress: Progress | None = None,
+    ) -> Decoded:
+        """The ``k`` best answers of the catalogue; see ``Decoder``."""
+        need("k", k, low=1)
+        leaf_QK, score_QK = blank(len(prompts), k)
+        certified_Q = np.zeros(len(prompts), bool)
+        expanded_Q = np.zeros(len(prompts), np.int64)
+        done, tokens = 0, 0
+        for rows in batches(prompts, self.config.batch):
+            with evaluating(lm):
+                tree = Tree(lm, [prompts[row] for row in rows], trie)
+                search = _Search(tree, self.config, k, slack(lm))
+                search.run()
+            leaf_QK[rows], score_QK[rows] = search.leaf_BK, search.final_BK
+            certified_Q[rows], expanded_Q[rows] = search.proven(), search.expanded_B
+            tokens += tree.tokens
+            done += len(rows)
+            if progress:
+                progress(done, len(prompts))
+        facts = {
+            "space": "valid",
+            "length_penalty": self.config.length_penalty,
+            "decode_tau": self.config.tau,
+            "expansions_per_user": float(expanded_Q.mean()) if len(prompts) else 0.0,
+            "expansions_max": int(expanded_Q.max(initial=0)),
+            "tree_tokens_per_user": tokens / max(len(prompts), 1),
+            "certified_share": float(certified_Q.mean()) if len(prompts) else 0.0,
+        }
+        return Decoded(leaf_QK, score_QK, certified_Q, leaf_QK[:, 0] < 0, facts)
+
+
+class _Search:
+    """One batch of users.
+
+    Attributes:
+        user_O, node_O, score_O, bound_O: open prefixes, each at a node with a choice.
+        leaf_BK, final_BK: best answers so far; -1 and -inf where there is none.
+        expanded_B: prefixes expanded for each user.
+    """
+
+    def __init__(self, tree: Tree, config: ExactConfig, k: int, margin: float) -> None:
+        self.tree, self.config, self.rule, self.margin = tree, config, config.scoring, margin
+        self.leaf_BK = np.full((tree.n_users, k), -1, np.int64)
+        self.final_BK = np.full((tree.n_users, k), -np.inf)
+        self.expanded_B = np.zeros(tree.n_users, np.int64)
+        self.user_O = np.zeros(0, np.int64)
+        self.node_O, self.score_O, self.bound_O = self.user_O, np.zeros(0), np.zeros(0)
+        users = np.arange(tree.n_users)
+        self._sort_in(users, np.zeros_like(users), np.zeros(len(users)))
+
+    def run(self) -> None:
+        """Expand the most promising prefixes until none can enter a list or the budget is spent."""
+        while len(chosen := self._choose()):
+            user_R, node_R, score_R = self.user_O[chosen], self.node_O[chosen], self.score_O[chosen]
+            self._remove(chosen)
+            self.expanded_B += np.bincount(user_R, minlength=self.tree.n_users)
+            row_C, child_C, logp_C = step(self.tree, self.rule, user_R, node_R)
+            self._sort_in(user_R[row_C], child_C, score_R[row_C] + logp_C)
+
+    def _choose(self) -> IntArray:
+        """The next prefixes to expand, numbers into the open ones, grouped by user."""
+        self._remove(np.flatnonzero(~self._promising()))
+        left_B = self.config.budget - self.expanded_B
+        able = np.flatnonzero(left_B[self.user_O] > 0)
+        able = able[np.argsort(self.user_O[able], kind="stable")]
+        tie = self.tree.shape.first_leaf_M[self.node_O[able]]
+        picked_BX = best(
+            self.user_O[able], self.bound_O[able], tie, self.tree.n_users, self.config.width
+        )
+        picked_BX[np.arange(self.config.width) >= left_B[:, None]] = -1
+        return able[picked_BX[picked_BX >= 0]]
+
+    def _promising(self) -> BoolArray:
+        """Open prefixes below which an answer of the list may lie."""
+        return self.bound_O >= self.final_BK[self.user_O, -1] - self.margin
+
+    def _remove(self, which: IntArray) -> None:
+        keep = np.ones(len(self.user_O), bool)
+        keep[which] = False
+        for name in ("user_O", "node_O", "score_O", "bound_O"):
+            setattr(self, name, getattr(self, name)[keep])
+
+    def _sort_in(self, user_C: IntArray, child_C: IntArray, score_C: Scores) -> None:
+        """Complete answers go to the lists, the rest becomes open."""
+        trie, shape = self.tree.trie, self.tree.shape
+        sole_C = trie.sole_leaf_M[child_C]
+        found = sole_C >= 0
+        self._merge(user_C[found], sole_C[found], score_C[found])
+        open_ = ~found
+        node = shape.branch_M[child_C[open_]]
+        self.user_O = np.concatenate([self.user_O, user_C[open_]])
+        self.node_O = np.concatenate([self.node_O, node])
+        self.score_O = np.concatenate([self.score_O, score_C[open_]])
+        self.bound_O = np.concatenate([self.bound_O, self.rule.bound(score_C[open_], node, shape)])
+
+    def _merge(self, user_F: IntArray, leaf_F: IntArray, score_F: Scores) -> None:
+        """Put found answers, grouped by user, among the best."""
+        final_F = self.rule.final(score_F, self.tree.trie.answer.lengths[leaf_F])
+        k = self.leaf_BK.shape[1]
+        if len(user_F) == 0:
+            return
+        at_BK = best(user_F, final_F, leaf_F, self.tree.n_users, k)
+        leaf = np.concatenate([self.leaf_BK, np.where(at_BK >= 0, leaf_F[at_BK], -1)], 1)
+        final = np.concatenate([self.final_BK, np.where(at_BK >= 0, final_F[at_BK], -np.inf)], 1)
+        order = np.lexsort((leaf, -final), axis=1)[:, :k]
+        self.leaf_BK = np.take_along_axis(leaf, order, 1)
+        self.final_BK = np.take_along_axis(final, order, 1)
+
+    def proven(self) -> BoolArray:
+        """Users with no open prefix left that could enter the list."""
+        doubtful = self.user_O[self._promising()]
+        return np.bincount(doubtful, minlength=self.tree.n_users) == 0
+
+
+def beam_regret(
+    lm: Backbone,
+    prompts: Sequence[Prompt],
+    trie: Trie,
+    k: int,
+    *,
+    beam: Beam | None = None,
+    target_Q: IntArray | None = None,
+) -> dict[str, Any]:
+    """What a beam search loses against the exact list under the same rule.
+
+    Args:
+        lm: the model.
+        prompts: a sample of users.
+        trie: the catalogue.
+        k: list length.
+        beam: the search, in ``valid`` space; ten beams by default.
+        target_Q: the leaf each user went on to, for the difference in NDCG@k.
+
+    Returns:
+        ``users``; ``overlap``, mean share of the exact list that the beam found; ``identical``, share
+        of equal ordered lists; ``same_first``; ``mass``, mean probability of the exact list minus that
+        of the beam's (length penalty 0 only); ``certified`` and ``exact_certified``, shares; with
+        ``target_Q`` also ``ndcg``, exact minus beam.
+    """
+    beam = beam or Beam()
+    assert beam.config.space == "valid", "the exact search scores in valid space"
+    options = {"tau": beam.config.tau, "length_penalty": beam.config.length_penalty}
+    found, truth = (
+        decoder(lm, prompts, trie, k) for decoder in (beam, Exact({**options, "batch": 16}))
+    )
+    assert found.certified_Q is not None and truth.certified_Q is not None
+    shared_Q = _overlap(found.leaf_QK, truth.leaf_QK)
+    facts = {
+        "users": len(prompts),
+        "overlap": float(shared_Q.mean()),
+        "identical": float((found.leaf_QK == truth.leaf_QK).all(1).mean()),
+        "same_first": float((found.leaf_QK[:, 0] == truth.leaf_QK[:, 0]).mean()),
+        "certified": float(found.certified_Q.mean()),
+        "exact_certified": float(truth.certified_Q.mean()),
+    }
+    if beam.config.length_penalty == 0:
+        mass_2 = [np.exp(d.score_QK.astype(np.float64)).sum(1).mean() for d in (truth, found)]
+        facts["mass"] = float(mass_2[0] - mass_2[1])
+    if target_Q is not None:
+        facts["ndcg"] = _ndcg(truth.leaf_QK, target_Q) - _ndcg(found.leaf_QK, target_Q)
+    return facts
+
+
+def _overlap(leaf_QK: IntArray, truth_QK: IntArray) -> Scores:
+    real_QK = truth_QK >= 0
+    hit_QK = (truth_QK[:, :, None] == leaf_QK[:, None, :]).any(2) & real_QK
+    return hit_QK.sum(1) / np.maximum(real_QK.sum(1), 1)
+
+
+def _ndcg(leaf_QK: IntArray, target_Q: IntArray) -> float:
+    gain_K = 1 / np.log2(np.arange(leaf_QK.shape[1]) + 2)
+    return float(((leaf_QK == target_Q[:, None]) * gain_K).sum(1).mean())

@@ -1,0 +1,210 @@
+"""BIGRec's grounding: generate freely, then rank titles by their distance to what was generated.
+
+Both sides are embedded by the base model (adapters off) as its last hidden state of the last token; the
+distance is Euclidean, in fp32 (BIGRec, arXiv 2308.08434). Departures from the authors' code: the same
+quoting on both sides, one ranking entry per title, and no text is a miss instead of an undefined point.
+Q queries, N texts, I leaves, K list length, D hidden width.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from torch import Tensor
+from transformers import GenerationConfig
+
+from bench.errors import ConfigError
+from bench.registry import decoders
+from bench.types import FloatArray, IntArray
+from llmrec.decode.base import Decoded, Decoder, DecoderConfig, Progress, batches, blank, need
+from llmrec.decode.generate import NO_SAMPLING, own_generation, run
+from llmrec.decode.points import choose_gamma, distances, embed_texts, nearest, popularity, scaled
+
+if TYPE_CHECKING:
+    from llmrec.backbone import Backbone
+    from llmrec.prompt import Prompt
+    from llmrec.trie import Trie
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroundConfig(DecoderConfig):
+    """Options of the grounding.
+
+    Attributes:
+        beams: of the free generation, of which only the best is used; 1 is greedy.
+        max_new_tokens: longest generated answer.
+        quote: ``strip`` embeds titles without their quotes, ``keep`` with them, on both sides.
+        gamma: exponent of the popularity weighting, 0 for none; choose it on validation.
+    """
+
+    batch: int = 16
+    beams: int = 4
+    max_new_tokens: int = 128
+    quote: Literal["strip", "keep"] = "strip"
+    gamma: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need("beams", self.beams, low=1)
+        need("max_new_tokens", self.max_new_tokens, low=1)
+        need("gamma", self.gamma, low=0)
+        if self.quote not in {"strip", "keep"}:
+            raise ConfigError(f"quote is {self.quote!r}; it is 'strip' or 'keep'")
+
+
+@decoders.register("ground")
+class Ground(Decoder):
+    """Free generation, then the nearest titles.
+
+    Attributes:
+        weight_I: popularity of each leaf in [0, 1], or None; needed where ``gamma`` is not 0.
+    """
+
+    Config = GroundConfig
+    config: GroundConfig
+    weight_I: FloatArray | None = None
+    _kept: Any = None
+
+    @property
+    def rule(self) -> str:
+        """The scoring rule in words."""
+        weighting = f", popularity^{self.config.gamma:g}" if self.config.gamma else ""
+        return f"free beam {self.config.beams}, nearest title{weighting}"
+
+    def generation_config(self, lm: Backbone, trie: Trie) -> GenerationConfig:
+        """What ``generate`` is given."""
+        return GenerationConfig(
+            **NO_SAMPLING,
+            num_beams=self.config.beams,
+            num_return_sequences=1,
+            max_new_tokens=self.config.max_new_tokens,
+            eos_token_id=trie.eos,
+            pad_token_id=trie.eos,
+            early_stopping=False,
+            return_dict_in_generate=True,
+        )
+
+    def __call__(
+        self,
+        lm: Backbone,
+        prompts: Sequence[Prompt],
+        trie: Trie,
+        k: int,
+        *,
+        progress: Progress | None = None,
+    ) -> Decoded:
+        """The ``k`` titles nearest to the generated one; scores are negative distances.
+
+        Raises:
+            ConfigError: a popularity weighting without weights.
+        """
+        texts, cut = self._generate(lm, prompts, trie, progress)
+        said = np.array([bool(text) for text in texts], bool)
+        leaf_QK, score_QK = blank(len(prompts), k)
+        exact = 0
+        if said.any():
+            titles, point_ID = self._titles(lm, trie)
+            exact = len({t for t in titles if t} & set(texts))
+            point_QD = embed_texts(lm, [text for text in texts if text])
+            leaf_QK[said], score_QK[said] = self._rank(point_QD, point_ID, k)
+        facts = {
+            "beams": self.config.beams,
+            "quote": self.config.quote,
+            "gamma": self.config.gamma,
+            "empty_generations": int((~said).sum()),
+            "truncated_generations": cut,
+            "distinct_titles_said": exact,
+            "embedded_by": "base weights" if hasattr(lm.model, "disable_adapter") else "the model",
+        }
+        return Decoded(leaf_QK, score_QK, None, ~said, facts)
+
+    def choose(
+        self,
+        lm: Backbone,
+        prompts: Sequence[Prompt],
+        trie: Trie,
+        *,
+        weight_I: FloatArray,
+        target_Q: IntArray,
+    ) -> float:
+        """Set the popularity weighting to the gamma that is best on these validation users.
+
+        Args:
+            lm: the model.
+            prompts: of validation users.
+            trie: the catalogue.
+            weight_I: popularity of each leaf in the training rows, scaled to [0, 1].
+            target_Q: the leaf each user went on to.
+
+        Returns:
+            The gamma chosen by NDCG@5; users without a generated text do not count.
+        """
+        texts, _ = self._generate(lm, prompts, trie, None)
+        said = np.array([bool(text) for text in texts], bool)
+        gamma = 0.0
+        if said.any():
+            _, point_ID = self._titles(lm, trie)
+            point_QD = embed_texts(lm, [text for text in texts if text])
+            gamma = choose_gamma(point_QD, point_ID, weight_I, np.asarray(target_Q)[said])
+        self.weight_I, self.config = weight_I, replace(self.config, gamma=gamma)
+        return gamma
+
+    def _titles(self, lm: Backbone, trie: Trie) -> tuple[list[str], Tensor]:
+        """Text and embedding of each leaf; kept while the weights behind it cannot change."""
+        if self._kept is not None and self._kept[0]() is lm and self._kept[1] is trie:
+            return self._kept[2]
+        titles = self._texts(lm, [answer[:-1].tolist() for answer in trie.answer])
+        found = titles, embed_texts(lm, titles)
+        if hasattr(lm.model, "disable_adapter"):
+            self._kept = weakref.ref(lm), trie, found
+        return found
+
+    def _generate(
+        self, lm: Backbone, prompts: Sequence[Prompt], trie: Trie, progress: Progress | None
+    ) -> tuple[list[str], int]:
+        """One text per prompt, and how many never ended."""
+        config, texts, cut, done = self.generation_config(lm, trie), [""] * len(prompts), 0, 0
+        for rows in batches(prompts, self.config.batch):
+            with own_generation(lm):
+                token_QL, _ = run(lm, [prompts[row] for row in rows], config)
+            ended_QL = token_QL == trie.eos
+            cut += int((~ended_QL.any(1)).sum())
+            length_Q = np.where(ended_QL.any(1), ended_QL.argmax(1), token_QL.shape[1])
+            answers = [t[:n].tolist() for t, n in zip(token_QL, length_Q, strict=True)]
+            for row, text in zip(rows, self._texts(lm, answers), strict=True):
+                texts[row] = text
+            done += len(rows)
+            if progress:
+                progress(done, len(prompts))
+        return texts, cut
+
+    def _texts(self, lm: Backbone, answers: Sequence[list[int]]) -> list[str]:
+        """Answers as text, quoted as configured; an answer of quotes and spaces only is empty."""
+        found = []
+        for answer in answers:
+            text = lm.tokenizer.decode(
+                answer, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+            bare = text.strip().strip('"').strip()
+            found.append(f'"{bare}"' if bare and self.config.quote == "keep" else bare)
+        return found
+
+    def _rank(self, point_QD: Tensor, point_ID: Tensor, k: int) -> tuple[IntArray, FloatArray]:
+        if self.config.gamma and self.weight_I is None:
+            raise ConfigError(
+                f"gamma is {self.config.gamma:g} but no popularity was given; set weight_I of the "
+                "decoder, or gamma to 0"
+            )
+        if not self.config.gamma:
+            return nearest(point_QD, point_ID, k)
+        leaf_QK, score_QK = blank(len(point_QD), k)
+        factor_I = popularity(self.weight_I, self.config.gamma, len(point_ID))
+        for row, distance_I in enumerate(distances(point_QD, point_ID)):
+            score_I = -scaled(distance_I) * factor_I
+            order = np.argsort(-score_I, kind="stable")[:k]
+            leaf_QK[row, : len(order)], score_QK[row, : len(order)] = order, score_I[order]
+        return leaf_QK, score_QK
