@@ -123,9 +123,11 @@ def resample(
 ) -> Draws:
     """Bootstrap the means of several methods over users and seeds at once.
 
-    One resample draws as many users as there are, with all their queries, and for each method as many
-    seeds as it has; the mean is over the drawn queries. The deviation of drawn from given seeds is scaled
-    by sqrt(S / (S - 1)), without which few seeds would seem to agree better than they do (Rao and Wu, 1988).
+    One resample draws as many users as there are, with all their queries, and takes the mean over the drawn
+    queries; then it draws as many seeds as there are and adds the deviation of their means, scaled by
+    sqrt(S / (S - 1)), without which few seeds would seem to agree better than they do (Rao and Wu, 1988).
+    The luck of single queries is in both parts, so with several seeds intervals are a little too wide,
+    never too narrow; three seeds say too little of their own spread to take it out.
 
     Args:
         gain_MSQ: for each method its gains, float [S, Q]; S may differ, Q may not.
@@ -135,32 +137,33 @@ def resample(
     """
     _, index_Q, rows_U = np.unique(user_Q, return_inverse=True, return_counts=True)
     seeds_M = np.array([len(gain_SQ) for gain_SQ in gain_MSQ])
-    gain_CQ = np.concatenate([np.asarray(gain_SQ, np.float64) for gain_SQ in gain_MSQ])
-    assert gain_CQ.shape[1] == len(user_Q), "one user a query"
-    total_UC = np.stack(
-        [np.bincount(index_Q, gain_Q, minlength=len(rows_U)) for gain_Q in gain_CQ], axis=1
-    )
+    assert all(gain_SQ.shape[1] == len(user_Q) for gain_SQ in gain_MSQ), "one user a query"
+    total_MSU: list[FloatArray] = [
+        np.stack([np.bincount(index_Q, gain_Q, len(rows_U)) for gain_Q in gain_SQ])
+        for gain_SQ in gain_MSQ
+    ]
+    total_UM = np.stack([total_SU.mean(axis=0) for total_SU in total_MSU], axis=1)
     rng = np.random.default_rng(seed)
-    mix_RC = np.concatenate([_seed_weights(rng, draws, s) for s in seeds_M], axis=1)
-    first_M = np.cumsum(seeds_M) - seeds_M
-    draw_RM = np.empty((draws, len(seeds_M)))
+    off_MS = [_deviations(total_SU.sum(axis=1) / len(user_Q)) for total_SU in total_MSU]
+    draw_RM = np.stack([_seed_weights(rng, draws, len(off_S)) @ off_S for off_S in off_MS], axis=1)
     start = 0
     for weight_BU in _user_weights(rng, draws, len(rows_U)):
-        mean_BC = (weight_BU @ total_UC) / (weight_BU @ rows_U)[:, None]
-        stop = start + len(mean_BC)
-        draw_RM[start:stop] = np.add.reduceat(mean_BC * mix_RC[start:stop], first_M, axis=1)
+        stop = start + len(weight_BU)
+        draw_RM[start:stop] += (weight_BU @ total_UM) / (weight_BU @ rows_U)[:, None]
         start = stop
-    mean_C = gain_CQ.mean(axis=1)
-    by_method = np.split(mean_C, first_M[1:])
     return Draws(
-        mean_M=np.array([mean_S.mean() for mean_S in by_method]),
+        mean_M=total_UM.sum(axis=0) / len(user_Q),
         draw_RM=draw_RM,
-        user_UM=np.add.reduceat(total_UC, first_M, axis=1) / seeds_M / rows_U[:, None],
+        user_UM=total_UM / rows_U[:, None],
         seed_variance_M=np.array(
-            [mean_S.var(ddof=1) / len(mean_S) if len(mean_S) > 1 else 0.0 for mean_S in by_method]
+            [(off_S**2).sum() / max(len(off_S) - 1, 1) / len(off_S) for off_S in off_MS]
         ),
         seeds_M=seeds_M,
     )
+
+
+def _deviations(mean_S: FloatArray) -> FloatArray:
+    return mean_S - mean_S.mean()
 
 
 def _seed_weights(rng: np.random.Generator, draws: int, n_seeds: int) -> FloatArray:

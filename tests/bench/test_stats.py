@@ -65,10 +65,10 @@ def test_seeds_widen_the_interval_as_their_spread_asks():
     rng = np.random.default_rng(0)
     one_Q = rng.random(2000)
     shift_S = np.array([-0.1, 0.0, 0.1])
-    draws = resample([one_Q[None], one_Q + shift_S[:, None]], np.arange(2000), draws=20_000)
+    draws = resample([one_Q[None], one_Q + shift_S[:, None]], np.arange(2000), draws=5000)
     users = one_Q.var() / 2000
-    assert draws.se_M[0] == pytest.approx(np.sqrt(users), rel=0.03)
-    assert draws.se_M[1] == pytest.approx(np.sqrt(users + shift_S.var(ddof=1) / 3), rel=0.03)
+    assert draws.se_M[0] == pytest.approx(np.sqrt(users), rel=0.04)
+    assert draws.se_M[1] == pytest.approx(np.sqrt(users + shift_S.var(ddof=1) / 3), rel=0.04)
     low, high = draws.interval(1)
     assert high - low > 2 * 4.0 * draws.se_M[1]  # t with two degrees of freedom is 4.3, not 1.96
 
@@ -119,21 +119,21 @@ def test_twelve_identical_methods_are_rarely_separated():
     rng = np.random.default_rng(3)
     user_Q = np.arange(1000) * 4 // 5
     false = 0
-    for family in range(60):
-        draws = resample(rare_hits(rng, 12, user_Q), user_Q, draws=1000, seed=family)
+    for family in range(40):
+        draws = resample(rare_hits(rng, 12, user_Q), user_Q, draws=500, seed=family)
         ranks = tie_groups(draws)
         false += bool((ranks.first_M > 1).any())
-    assert false <= 6  # P(more than 6 of 60 at 5 %) < 3 %; the seed is fixed
+    assert false <= 5  # P(more than 5 of 40 at 5 %) < 2 %; the seed is fixed
 
 
 def test_intervals_cover():
     rng = np.random.default_rng(4)
     user_Q = np.arange(1500) * 2 // 3
     covered = 0
-    for trial in range(300):
+    for trial in range(200):
         found = resample(rare_hits(rng, 2, user_Q), user_Q, draws=400, seed=trial).difference(0, 1)
         covered += found.low <= 0 <= found.high
-    assert 0.92 <= covered / 300 <= 0.98
+    assert 0.92 <= covered / 200 <= 0.98
 
 
 @pytest.mark.parametrize(("n", "rho"), [(1925, 0.5), (4383, 0.2)])

@@ -1,0 +1,171 @@
+"""Tables as Markdown, CSV, LaTeX and HTML. Everything in a cell is untrusted text until it is escaped."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NOTHING = "—"
+Cells = Mapping[str, Any]
+
+
+def text(value: Any) -> str:
+    """The value as it is; a dash for none."""
+    return NOTHING if value is None or value == "" else str(value)
+
+
+def score(value: Any) -> str:
+    """Four decimals."""
+    return NOTHING if value is None else f"{value:.4f}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        key: its name in CSV.
+        head: its heading elsewhere; empty for a column that only CSV has.
+        show: value to text.
+        number: aligned to the right.
+    """
+
+    key: str
+    head: str
+    show: Callable[[Any], str] = text
+    number: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, groups of lines, and what has to be said about them.
+
+    Attributes:
+        title: heading.
+        notes: sentences above the table.
+        groups: name of the group (may be empty) and its lines, by column key.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    groups: tuple[tuple[str, tuple[Cells, ...]], ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> tuple[Column, ...]:
+        """The columns that people see."""
+        return tuple(column for column in self.columns if column.head)
+
+
+def escape_markdown(value: str) -> str:
+    r"""Text that Markdown and the HTML in it leave alone; line breaks become spaces, ``|`` ``\|``."""
+    flat = " ".join(value.split())
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(flat, quote=False)).replace(
+        "://", ":&#47;/"
+    )
+
+
+def escape_latex(value: str) -> str:
+    """Text that LaTeX prints as it stands."""
+    special = {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "—": "---",
+    }
+    special |= {c: "\\" + c for c in "{}$&#_%"}
+    return "".join(special.get(c, c) for c in " ".join(value.split()))
+
+
+def to_markdown(table: Table, level: int = 1) -> str:
+    """A heading, the notes and one pipe table a group."""
+    parts = [f"{'#' * level} {escape_markdown(table.title)}", ""]
+    parts += [f"- {escape_markdown(note)}" for note in table.notes]
+    heads = [escape_markdown(column.head) for column in table.shown]
+    rule = ["---:" if column.number else "---" for column in table.shown]
+    for name, lines in table.groups:
+        if not lines:
+            continue
+        parts += ["", f"{'#' * (level + 1)} {escape_markdown(name)}"] if name else []
+        parts += ["", _pipes(heads), _pipes(rule)]
+        parts += [
+            _pipes([escape_markdown(c.show(line.get(c.key))) for c in table.shown])
+            for line in lines
+        ]
+    return "\n".join(parts) + "\n"
+
+
+def _pipes(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def to_csv(table: Table) -> str:
+    """All columns with plain values; empty where there is none."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["group", *(column.key for column in table.columns)])
+    for name, lines in table.groups:
+        for line in lines:
+            writer.writerow([name, *(_plain(line.get(c.key)) for c in table.columns)])
+    return out.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def to_latex(table: Table) -> str:
+    """A booktabs tabular without a preamble, for a document to read in."""
+    shape = "".join("r" if column.number else "l" for column in table.shown)
+    parts = [f"% {note}".replace("\n", " ") for note in (table.title, *table.notes)]
+    parts += [rf"\begin{{tabular}}{{{shape}}}", r"\toprule"]
+    parts.append(" & ".join(escape_latex(c.head) for c in table.shown) + r" \\")
+    for name, lines in table.groups:
+        if not lines:
+            continue
+        parts.append(r"\midrule")
+        if name:
+            span = rf"\multicolumn{{{len(table.shown)}}}{{l}}{{\textit{{{escape_latex(name)}}}}} \\"
+            parts.append(span)
+        parts += [
+            " & ".join(escape_latex(c.show(line.get(c.key))) for c in table.shown) + r" \\"
+            for line in lines
+        ]
+    return "\n".join([*parts, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def to_html(table: Table, level: int = 3) -> str:
+    """A heading, the notes and one table with a body a group."""
+    parts = [f"<h{level}>{html.escape(table.title)}</h{level}>"]
+    if table.notes:
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
+        parts.append(f'<ul class="notes">{notes}</ul>')
+    heads = "".join(f"<th>{html.escape(column.head)}</th>" for column in table.shown)
+    parts.append(f'<div class="wide"><table><thead><tr>{heads}</tr></thead>')
+    for name, lines in table.groups:
+        if not lines:
+            continue
+        parts.append("<tbody>")
+        if name:
+            span = (
+                f'<tr class="group"><th colspan="{len(table.shown)}">{html.escape(name)}</th></tr>'
+            )
+            parts.append(span)
+        parts += [_html_line(table.shown, line) for line in lines]
+        parts.append("</tbody>")
+    return "\n".join([*parts, "</table></div>"])
+
+
+def _html_line(columns: Sequence[Column], line: Cells) -> str:
+    cells = (
+        f"<td{' class=n' if c.number else ''}>{html.escape(c.show(line.get(c.key)))}</td>"
+        for c in columns
+    )
+    return f"<tr>{''.join(cells)}</tr>"

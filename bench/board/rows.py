@@ -1,0 +1,248 @@
+"""Rows on disk to boards in memory: what belongs in one table, and what is one line of it.
+
+A board is one protocol, profile, scale and cap on test rows; a table is one dataset of it. Nothing is ever
+mixed across these. A line is one configuration, averaged over its seeds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.cell import Cell, Row
+from bench.errors import DataError
+from bench.metrics import gains
+from bench.packed import Packed
+from bench.stats import by_seed
+from bench.types import FloatArray, IntArray
+
+HEADLINE = "ndcg@10"
+FAMILIES = ("floor", "traditional", "enhanced", "llm")
+
+
+@dataclass(frozen=True)
+class Place:
+    """What tables never mix.
+
+    Attributes:
+        test_rows: cap on the test rows, None for all.
+        data_version: empty for cells whose dataset could not be had.
+    """
+
+    scale: str
+    profile: str
+    protocol: str
+    test_rows: int | None
+    dataset: str
+    data_version: str
+
+    @property
+    def board(self) -> str:
+        """Name of the board, also of its folder: ``small-corrected-protocol1``."""
+        cap = f"-{self.test_rows}rows" if self.test_rows else ""
+        return f"{self.scale}-{self.profile}-protocol{self.protocol}{cap}"
+
+    @classmethod
+    def of(cls, cell: Cell) -> Place:
+        """Where a cell belongs."""
+        return cls(
+            cell.scale,
+            cell.profile,
+            cell.protocol,
+            cell.test_rows,
+            cell.dataset,
+            cell.data_version,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One configuration in one table.
+
+    Attributes:
+        rows: its rows, one a seed, by seed.
+        packed: positions of those that are done, in the same order.
+    """
+
+    rows: tuple[Row, ...]
+    packed: tuple[Packed, ...] = ()
+    mark: str = ""
+
+    @property
+    def cell(self) -> Cell:
+        """The cell of the first seed."""
+        return self.rows[0].cell
+
+    @cached_property
+    def done(self) -> tuple[Row, ...]:
+        """The rows that have numbers."""
+        return tuple(row for row in self.rows if row.status == "done")
+
+    @property
+    def family(self) -> str:
+        """Declared by the method; ``unknown`` if its row could not tell."""
+        return str(self.rows[0].facts.get("family", "unknown"))
+
+    @property
+    def name(self) -> str:
+        """The method as tables show it, with what sets this configuration apart."""
+        row = self.rows[0]
+        title = str(row.facts.get("title") or row.cell.method)
+        extra = [str(row.facts.get("variant") or ""), self.mark, "tuned" if self.tuned else ""]
+        extra = [word for word in extra if word]
+        return f"{title} ({', '.join(extra)})" if extra else title
+
+    @property
+    def full_name(self) -> str:
+        """Name with loss and decoder, for plots."""
+        cell = self.cell
+        loss = f" + {cell.loss}" if cell.loss else ""
+        return f"{self.name}{loss}{f' / {cell.decoder}' if cell.decoder else ''}"
+
+    @property
+    def tuned(self) -> bool:
+        """Whether its configuration was searched for on validation."""
+        return bool(self.rows[0].facts.get("tuned"))
+
+    @property
+    def status(self) -> str:
+        """``done``, or what is wrong and why, seeds that lack included."""
+        lacking = [row for row in self.rows if row.status != "done"]
+        if not lacking:
+            return "done"
+        first = lacking[0]
+        text = f"{first.status}: {first.reason}"
+        return f"{len(lacking)} of {len(self.rows)} seeds {text}" if self.done else text
+
+    @cached_property
+    def gain_SQ(self) -> FloatArray:
+        """NDCG@10 by seed and query, under title identity."""
+        return by_seed([gains(packed.title)[HEADLINE] for packed in self.packed])
+
+    @property
+    def user_Q(self) -> IntArray:
+        """Whose query it is."""
+        return self.packed[0].user_Q
+
+    def mean(self, part: str, name: str) -> float | None:
+        """Mean over seeds of one number of the rows: ``metrics``, ``valid`` or a stratum."""
+        found = []
+        for row in self.done:
+            home = row.strata.get(part, {}) if part in row.strata else getattr(row, part, {})
+            value = home.get(name) if isinstance(home, Mapping) else None
+            if value is None or home.get("n") == 0:
+                return None
+            found.append(float(value))
+        return sum(found) / len(found) if found else None
+
+
+def read_folder(folder: Path) -> list[tuple[Path, Row]]:
+    """Every row under a folder with its file, in the order of their names.
+
+    Raises:
+        DataError: a file is not a row, or two files hold the same cell.
+    """
+    found: list[tuple[Path, Row]] = []
+    for path in sorted(folder.rglob("*.json")):
+        if path.name.startswith("."):
+            continue  # being written
+        try:
+            row = Row.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            if row.status not in ("done", "failed", "left out"):
+                raise ValueError(f"status {row.status!r}")
+        except (ValueError, KeyError, TypeError, AttributeError) as fault:
+            raise DataError(
+                f"{path}: not a row ({type(fault).__name__}: {fault}); delete it or restore it"
+            ) from fault
+        found.append((path, row))
+    return found
+
+
+def load_rows(folder: str | Path) -> list[Row]:
+    """Every row under a folder; failed and left-out ones too.
+
+    Raises:
+        DataError: a file is not a row; names it.
+    """
+    return [row for _, row in read_folder(Path(folder))]
+
+
+def as_frame(rows: Iterable[Row]) -> pd.DataFrame:
+    """Rows as a flat table, one line a row.
+
+    Columns are the cell's fields, ``status``, ``reason``, ``n``, the metrics under title identity by their
+    names, and everything else under ``item.``, ``valid.``, a stratum, a phase of cost or ``facts.``.
+    """
+    lines = []
+    for row in rows:
+        cell = {**row.cell.as_dict(), "config": json.dumps(dict(row.cell.config), sort_keys=True)}
+        cell.pop("needs")
+        line = {"key": row.cell.key, "label": row.cell.label, **cell}
+        line |= {"status": row.status, "reason": row.reason, "n": row.n, **row.metrics}
+        groups: dict[str, Mapping[str, Any]] = {
+            "item": row.metrics_by_item,
+            "valid": row.valid,
+            **row.strata,
+            **row.cost,
+            "facts": row.facts,
+        }
+        for group, values in groups.items():
+            line |= {f"{group}.{name}": value for name, value in values.items()}
+        line["date"] = row.provenance.get("date")
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def tables_of(found: Iterable[tuple[Path, Row]]) -> dict[Place, list[Entry]]:
+    """Rows by table, then by configuration, everything in a fixed order.
+
+    Cells whose dataset could not be had join the one table of that dataset, if there is one.
+
+    Raises:
+        ArtefactError: the positions of a finished row are missing or damaged.
+    """
+    seeds: dict[tuple[Place, str], list[tuple[Path, Row]]] = {}
+    versions: dict[Place, set[str]] = {}
+    found = list(found)
+    for _, row in found:
+        place = Place.of(row.cell)
+        versions.setdefault(replace(place, data_version=""), set()).add(place.data_version)
+    for path, row in found:
+        place = Place.of(row.cell)
+        known = versions[replace(place, data_version="")] - {""}
+        if not place.data_version and len(known) == 1:
+            place = replace(place, data_version=next(iter(known)))
+        question = replace(row.cell, seed=0).slot
+        seeds.setdefault((place, question), []).append((path, row))
+    tables: dict[Place, list[Entry]] = {}
+    for (place, _), files in seeds.items():
+        files.sort(key=lambda pair: pair[1].cell.seed)
+        packed = [Packed.load(p.with_suffix(".npz")) for p, row in files if row.status == "done"]
+        entry = Entry(tuple(row for _, row in files), tuple(packed))
+        tables.setdefault(place, []).append(entry)
+    return {place: _told_apart(tables[place]) for place in sorted(tables, key=lambda p: _order(p))}
+
+
+def _order(place: Place) -> tuple[str, str, str]:
+    return place.board, place.dataset, place.data_version
+
+
+def _told_apart(entries: list[Entry]) -> list[Entry]:
+    """Entries with a mark where their names alone would be the same."""
+
+    def shown(entry: Entry) -> tuple[str, str | None, str | None, str | None]:
+        return entry.name, entry.cell.loss, entry.cell.decoder, entry.cell.backbone
+
+    names = [shown(entry) for entry in entries]
+    return [
+        replace(entry, mark=replace(entry.cell, seed=0).slot[:6])
+        if names.count(name) > 1
+        else entry
+        for entry, name in zip(entries, names, strict=True)
+    ]

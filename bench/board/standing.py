@@ -1,0 +1,222 @@
+"""The numbers of one table: ranks that claim no more than the data do, intervals, verdicts, power."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from bench.board.rows import HEADLINE, Entry, Place
+from bench.cell import CUTOFFS
+from bench.claims import Ours, Verdict, claims, judge
+from bench.claims.ledger import matches
+from bench.errors import DataError
+from bench.metrics import gains
+from bench.stats import Draws, Ranks, by_seed, detectable_gap, resample, tie_groups
+
+RHO = 0.5  # assumed correlation of two methods' gains in the power line
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One configuration with its statistics; ``mean`` and what follows are None unless it is done."""
+
+    entry: Entry
+    rank: str = ""
+    middle: float = float("inf")
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    verdict: Verdict | None = None
+
+    @property
+    def floor(self) -> bool:
+        """Whether this is a floor, shown as a group of its own."""
+        return self.entry.family == "floor"
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """One table's lines in order: by NDCG@10, then those without numbers by name.
+
+    Attributes:
+        draws, ranks: over the lines that have numbers, in their order; None if there are none.
+    """
+
+    place: Place
+    lines: tuple[Line, ...]
+    draws: Draws | None = None
+    ranks: Ranks | None = None
+
+    @property
+    def scored(self) -> tuple[Line, ...]:
+        """The lines that have numbers."""
+        return tuple(line for line in self.lines if line.mean is not None)
+
+    @cached_property
+    def n(self) -> int:
+        """Test rows."""
+        return len(self.scored[0].entry.user_Q) if self.scored else 0
+
+    @property
+    def cold_share(self) -> float | None:
+        """Share of test targets that occur nowhere in training; one minus it is an ID model's ceiling."""
+        for line in self.scored:
+            strata = line.entry.done[0].strata
+            if "cold" in strata and self.n:
+                return float(strata["cold"]["n"]) / self.n
+        return None
+
+    @property
+    def gap(self) -> float | None:
+        """Smallest true gap to the first line that this many queries find four times in five."""
+        if self.draws is None or not self.n:
+            return None
+        sd = float(self.draws.se_M[0]) * float(np.sqrt(self.n))
+        return detectable_gap(sd, self.n, rho=RHO)
+
+
+def stand(place: Place, entries: Sequence[Entry]) -> Standing:
+    """Rank the entries of one table.
+
+    Ranks come from all pairs of the table: paired bootstrap over users and seeds, Holm over all pairs.
+
+    Raises:
+        DataError: two rows of the table were examined on different queries.
+    """
+    done = [entry for entry in entries if entry.packed]
+    rest = sorted((e for e in entries if not e.packed), key=lambda e: (e.full_name, e.status))
+    idle = [Line(entry) for entry in rest]
+    if not done:
+        return Standing(place, tuple(idle))
+    _same_queries(done)
+    done.sort(key=lambda entry: (-float(entry.gain_SQ.mean()), entry.full_name, entry.cell.slot))
+    draws = resample([entry.gain_SQ for entry in done], done[0].user_Q)
+    ranks = tie_groups(draws)
+    lines = []
+    for m, entry in enumerate(done):
+        low, high = draws.interval(m)
+        middle = (int(ranks.first_M[m]) + int(ranks.last_M[m])) / 2
+        ours = _ours(entry, HEADLINE, float(draws.mean_M[m]), (low, high), float(draws.se_M[m]))
+        line = Line(
+            entry, ranks.text(m), middle, ours.mean, max(low, 0.0), high, _verdict(entry, ours)
+        )
+        lines.append(line)
+    return Standing(place, tuple(lines + idle), draws, ranks)
+
+
+def _same_queries(done: Sequence[Entry]) -> None:
+    first = done[0]
+    for entry in done:
+        for row, packed in zip(entry.done, entry.packed, strict=True):
+            if not np.array_equal(packed.user_Q, first.user_Q):
+                raise DataError(
+                    f"{row.cell.label} ({row.cell.key}) and {first.cell.label} ({first.cell.key}) were "
+                    f"examined on different queries; run one of them again with `--reuse never`"
+                )
+
+
+def _ours(entry: Entry, metric: str, mean: float, ends: tuple[float, float], se: float) -> Ours:
+    return Ours(entry.cell, len(entry.user_Q), mean, se, *ends)
+
+
+def _verdict(entry: Entry, ours: Ours) -> Verdict | None:
+    """Against Table 5, NDCG@10; None if the paper has no such cell."""
+    for claim in claims():
+        wanted = claim.table == "table5" and claim.metric == HEADLINE
+        if wanted and matches(claim, entry.cell):
+            return judge(claim, ours)
+    return None
+
+
+def all_metrics(entry: Entry) -> Mapping[str, Ours]:
+    """Every metric of one finished entry with its interval, for the ledger of claims."""
+    by_name: dict[str, list[object]] = {}
+    for packed in entry.packed:
+        for name, gain_Q in gains(packed.title, CUTOFFS).items():
+            by_name.setdefault(name, []).append(gain_Q)
+    names = list(by_name)
+    draws = resample([by_seed(by_name[name]) for name in names], entry.user_Q, draws=2000)  # type: ignore[arg-type]
+    return {
+        name: _ours(entry, name, float(draws.mean_M[i]), draws.interval(i), float(draws.se_M[i]))
+        for i, name in enumerate(names)
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Overall:
+    """One configuration over all datasets of a board.
+
+    Attributes:
+        name: as in the tables; loss, decoder and backbone are in ``entry``.
+        by_dataset: NDCG@10 where there is a number.
+        missing: datasets of the board without one.
+        first, last: ranks over the datasets it shares with others.
+        middle: mean of the middles of its ranks in the tables.
+    """
+
+    entry: Entry
+    by_dataset: Mapping[str, float]
+    missing: tuple[str, ...]
+    first: int
+    last: int
+    middle: float
+
+    @property
+    def rank(self) -> str:
+        """``2`` or ``1-3 (tied)``."""
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last} (tied)"
+
+
+def overall(standings: Sequence[Standing]) -> list[Overall]:
+    """Aggregate the tables of one board.
+
+    One configuration is ahead of another if it is significantly better on at least one dataset and
+    significantly worse on none; p-values are Holm's within a table times the number of tables. Order is by
+    the mean middle of the ranks.
+    """
+    tables = [standing for standing in standings if standing.scored]
+    seen: dict[tuple[str | None, ...], dict[int, int]] = {}
+    for t, standing in enumerate(tables):
+        for place, line in enumerate(standing.scored):
+            seen.setdefault(_who(line.entry), {}).setdefault(t, place)
+    keys = list(seen)
+    datasets = sorted({_dataset(standing) for standing in standings})
+    ahead = {(a, b): _ahead(tables, seen[a], seen[b]) for a in keys for b in keys if a != b}
+    result = []
+    for key in keys:
+        lines = {t: tables[t].scored[place] for t, place in seen[key].items()}
+        by_dataset = {_dataset(tables[t]): line.mean or 0.0 for t, line in lines.items()}
+        result.append(
+            Overall(
+                entry=next(iter(lines.values())).entry,
+                by_dataset=by_dataset,
+                missing=tuple(name for name in datasets if name not in by_dataset),
+                first=1 + sum(ahead[other, key] for other in keys if other != key),
+                last=len(keys) - sum(ahead[key, other] for other in keys if other != key),
+                middle=float(np.mean([line.middle for line in lines.values()])),
+            )
+        )
+    return sorted(result, key=lambda line: (line.middle, line.entry.full_name))
+
+
+def _who(entry: Entry) -> tuple[str | None, ...]:
+    cell = entry.cell
+    return entry.name, cell.loss, cell.decoder, cell.backbone
+
+
+def _dataset(standing: Standing) -> str:
+    return standing.place.dataset
+
+
+def _ahead(tables: Sequence[Standing], a: Mapping[int, int], b: Mapping[int, int]) -> bool:
+    better = worse = False
+    for t in a.keys() & b.keys():
+        draws, ranks = tables[t].draws, tables[t].ranks
+        assert draws is not None and ranks is not None, "a scored table has draws"
+        if ranks.p_MM[a[t], b[t]] * len(tables) < 0.05:
+            better |= bool(draws.mean_M[a[t]] > draws.mean_M[b[t]])
+            worse |= bool(draws.mean_M[a[t]] < draws.mean_M[b[t]])
+    return better and not worse

@@ -1,0 +1,102 @@
+"""Every table from the rows alone, at any moment; equal rows give equal bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from bench.board.page import Section, page
+from bench.board.render import Table, escape_markdown, to_csv, to_latex, to_markdown
+from bench.board.rows import Entry, Place, read_folder, tables_of
+from bench.board.standing import Standing, overall, stand
+from bench.board.tables import cost, overall_table, quality
+
+FORMATS = {".md": to_markdown, ".csv": to_csv, ".tex": to_latex}
+HEAD = (
+    "# Leaderboards\n\nMade from `rows/` by `python -m bench board`; nobody edits a table by hand. "
+    "One page with plots: [index.html](index.html). A board is one scale, profile and protocol; numbers "
+    "of two boards are not comparable.\n"
+)
+
+
+def write_board(rows_folder: str | Path, out_folder: str | Path) -> list[Path]:
+    """Write all tables of all rows; returns the files, sorted.
+
+    Under ``out_folder``: ``README.md``, ``index.html`` and ``tables/<board>/<dataset>/`` with quality and
+    cost as Markdown, CSV and LaTeX. ``tables/`` belongs to this function: tables whose rows are gone are removed.
+
+    Raises:
+        DataError: a file is not a row, or two rows of a table were examined on different queries.
+        ArtefactError: the positions beside a finished row are missing or damaged.
+    """
+    out = Path(out_folder)
+    sections = build(tables_of(read_folder(Path(rows_folder))))
+    files = {"README.md": _index(sections), "index.html": page(sections)}
+    for section in sections:
+        home = f"tables/{section.name}"
+        files |= _files(f"{home}/overall", section.overall)
+        for standing, table, bill in section.datasets:
+            files |= _files(f"{home}/{_folder(standing, section)}/quality", table)
+            files |= _files(f"{home}/{_folder(standing, section)}/cost", bill)
+    paths = []
+    for name, content in sorted(files.items()):
+        path = out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.tmp")
+        partial.write_text(content, encoding="utf-8", newline="\n")
+        partial.replace(path)
+        paths.append(path)
+    _forget(out / "tables", set(paths))
+    return paths
+
+
+def build(tables: Mapping[Place, Sequence[Entry]]) -> list[Section]:
+    """Boards with their tables, in a fixed order."""
+    standings = [stand(place, entries) for place, entries in tables.items()]
+    sections = []
+    for name, group in groupby(standings, key=lambda standing: standing.place.board):
+        board = list(group)
+        datasets = sorted({standing.place.dataset for standing in board})
+        lines = overall(board)
+        waiting = [line for s in board for line in s.lines if line.mean is None]
+        tables_here = tuple((s, quality(s), cost(s)) for s in board)
+        sections.append(Section(name, overall_table(lines, datasets, waiting), tables_here))
+    return sections
+
+
+def _folder(standing: Standing, section: Section) -> str:
+    place = standing.place
+    twins = [s for s, _, _ in section.datasets if s.place.dataset == place.dataset]
+    return place.dataset if len(twins) == 1 else f"{place.dataset}@{place.data_version[:8]}"
+
+
+def _files(stem: str, table: Table) -> dict[str, str]:
+    return {stem + suffix: write(table) for suffix, write in FORMATS.items()}
+
+
+def _index(sections: Sequence[Section]) -> str:
+    parts = [HEAD]
+    for section in sections:
+        home = f"tables/{section.name}"
+        parts.append(f"## {escape_markdown(section.name)}\n")
+        for standing, _, _ in section.datasets:
+            place = f"{home}/{_folder(standing, section)}"
+            numbers = f"{len(standing.scored)} of {len(standing.lines)} configurations have numbers"
+            name = escape_markdown(standing.place.dataset)
+            parts.append(
+                f"- **{name}**: [quality]({place}/quality.md), [cost]({place}/cost.md); {numbers}"
+            )
+        parts.append("\n" + to_markdown(section.overall, level=3))
+    if not sections:
+        parts.append("No rows yet: `python -m bench run --suite paper` makes them.\n")
+    return "\n".join(parts)
+
+
+def _forget(home: Path, kept: set[Path]) -> None:
+    """Remove tables that no row asks for any more, and folders left empty."""
+    for path in sorted(home.rglob("*"), reverse=True):
+        if path.is_file() and path.suffix in FORMATS and path not in kept:
+            path.unlink()
+        elif path.is_dir() and not any(path.iterdir()):
+            path.rmdir()

@@ -1,0 +1,128 @@
+"""``bench claims``: every published number against ours."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import DataError
+
+if TYPE_CHECKING:
+    from bench.cell import Cell
+    from bench.claims import Ours, Verdict
+
+ABOUT = """\
+The ledger of claims: every published number (Tables 3, 5 and 6 of the MSL paper and its authors' later update)
+with its interval, ours with its interval, and a verdict:
+
+  reproduced     within 5 % of the published number and within noise
+  within noise   further off, but no further than sampling of users explains
+  lower, higher  further off than that
+  not run        no row of ours
+
+In what our protocol departs from the paper's (scale, backbone, profile, test rows) is said beside the verdict.
+
+  python -m bench claims                              the numbers that were run
+  python -m bench claims --dataset book --all         all of Book, those not run too
+  python -m bench claims --metric ndcg@10 --format csv
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the verb."""
+    parser = subparsers.add_parser(
+        "claims",
+        help="published numbers against ours",
+        description=ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--rows", default="leaderboards/rows", help="folder of rows (default: %(default)s)"
+    )
+    parser.add_argument("--dataset", help="only this one: toy, book, clothing or office")
+    parser.add_argument("--metric", help="only this one, e.g. ndcg@10")
+    parser.add_argument("--all", action="store_true", help="also claims that were not run")
+    parser.add_argument("--format", choices=("md", "csv", "tex"), default="md", help="default: md")
+    parser.set_defaults(func=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the ledger, the agreement of ranks and the digit check."""
+    from bench.board.render import to_csv, to_latex, to_markdown
+    from bench.claims import agreement, impossible, ledger
+
+    verdicts = ledger(_ours(Path(options.rows)))
+    chosen = [
+        verdict
+        for verdict in verdicts
+        if options.dataset in (None, verdict.claim.dataset)
+        and options.metric in (None, verdict.claim.metric)
+    ]
+    if not chosen:
+        raise DataError(
+            f"no claim about dataset {options.dataset!r}, metric {options.metric!r}; "
+            "datasets: toy, book, clothing, office; metrics: ndcg@5, ndcg@10, hit@5, hit@10"
+        )
+    shown = [v for v in chosen if options.all or v.ours is not None]
+    write = {"md": to_markdown, "csv": to_csv, "tex": to_latex}[options.format]
+    print(write(table(shown)), end="")
+    if options.format == "md":
+        count = Counter(verdict.word for verdict in chosen)
+        print("\n" + ", ".join(f"{number} {word}" for word, number in count.most_common()) + ".")
+        for line in agreement(verdicts):
+            if line.methods > 1:
+                print(
+                    f"{line.dataset}: Kendall {line.tau:.2f} over {line.methods} cells{_effects(line.effect)}"
+                )
+        for claim in impossible():
+            print(
+                f"digit check: {' '.join(filter(None, claim.where))} {claim.metric} = {claim.value:.4f} "
+                f"is no fraction of {claim.n} test rows"
+            )
+    return 0
+
+
+def _effects(effect: Mapping[str, tuple[float, float]]) -> str:
+    parts = (f"{m} MSL/LML {ours:.2f} (paper {theirs:.2f})" for m, (ours, theirs) in effect.items())
+    text = ", ".join(parts)
+    return f"; {text}" if text else ""
+
+
+def _ours(rows: Path) -> Iterable[tuple[Cell, Mapping[str, Ours]]]:
+    from bench.board.rows import read_folder, tables_of
+    from bench.board.standing import all_metrics
+    from bench.claims import TEST_ROWS
+
+    if not rows.is_dir():
+        return []
+    tables = tables_of((p, row) for p, row in read_folder(rows) if row.cell.dataset in TEST_ROWS)
+    entries = [entry for entries in tables.values() for entry in entries if entry.packed]
+    return [(entry.cell, all_metrics(entry)) for entry in entries]
+
+
+def table(verdicts: Sequence[Verdict]) -> Any:
+    """The ledger as a table."""
+    from bench.board.render import Column, Table
+    from bench.claims import interval
+
+    heads = ("Table", "Dataset", "Method", "Loss", "Metric", "Published", "Ours", "Verdict")
+    columns = tuple(Column(head.lower(), head) for head in heads)
+    lines = []
+    for verdict in verdicts:
+        claim, ours = verdict.claim, verdict.ours
+        low, high = interval(claim)
+        cells = (
+            claim.table,
+            claim.dataset,
+            claim.method,
+            claim.loss,
+            claim.metric,
+            f"{claim.value:.4f} [{low:.4f}, {high:.4f}]",
+            f"{ours.mean:.4f} [{max(ours.low, 0):.4f}, {ours.high:.4f}]" if ours else None,
+            verdict.text,
+        )
+        lines.append(dict(zip((column.key for column in columns), cells, strict=True)))
+    return Table("Claims", columns, (("", tuple(lines)),))

@@ -1,0 +1,154 @@
+"""``bench compare A B``: is the difference of two configurations real?"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import DataError, UnknownName
+
+if TYPE_CHECKING:
+    from bench.board.rows import Entry
+    from bench.types import FloatArray
+
+ABOUT = """\
+The paired difference of two configurations on the same queries: bootstrap over users (and seeds where there
+are several), 95 % interval, two-sided p, effect size, and what gap this many queries could show at all.
+
+A and B are labels as tables and logs give them, keys, or any part of a label that fits one configuration:
+
+  python -m bench compare book/sasrec+ce book/bigrec+msl_ats
+  python -m bench compare 3f0a1b2c4d5e6f70 book/markov --metric hit@10
+  python -m bench compare office/bert4rec office/bigrec+lml --stratum cold --scale small
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the verb."""
+    parser = subparsers.add_parser(
+        "compare",
+        help="paired difference of two configurations",
+        description=ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("a", metavar="A", help="label, part of a label, or key")
+    parser.add_argument("b", metavar="B", help="the other one")
+    parser.add_argument(
+        "--rows", default="leaderboards/rows", help="folder of rows (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--metric", default="ndcg@10", help="ndcg or hit @ 1, 5 or 10 (default: %(default)s)"
+    )
+    parser.add_argument("--stratum", help="only these queries: cold, warm, head, tail ...")
+    parser.add_argument("--scale", help="only rows of this scale")
+    parser.add_argument("--profile", help="only rows of this profile")
+    parser.set_defaults(func=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the comparison."""
+    import numpy as np
+
+    from bench.stats import detectable_gap, resample, rows_needed
+
+    a, b = (_find(word, options) for word in (options.a, options.b))
+    if not np.array_equal(a.user_Q, b.user_Q):
+        raise DataError(f"{_label(a)} and {_label(b)} were examined on different queries")
+    keep = _mask(a, options.stratum)
+    gain = [_gains(entry, options.metric)[:, keep] for entry in (a, b)]
+    draws = resample(gain, a.user_Q[keep])
+    found = draws.difference(0, 1)
+    n = int(keep.sum())
+    where = f" of stratum {options.stratum}" if options.stratum else ""
+    print(f"{options.metric} over {n} test rows{where}, {len(draws.user_UM)} users")
+    for m, (side, entry) in enumerate((("A", a), ("B", b))):
+        low, high = draws.interval(m)
+        print(
+            f"  {side}  {draws.mean_M[m]:.4f} [{low:.4f}, {high:.4f}]  {_label(entry)}, "
+            f"{len(entry.done)} seed(s)"
+        )
+    print(f"  A - B  {found.gap:+.4f} [{found.low:+.4f}, {found.high:+.4f}]  p {_p(found.p)}")
+    sd = float(draws.se_M.mean()) * float(np.sqrt(n))
+    rho = _correlation(draws.user_UM[:, 0], draws.user_UM[:, 1])
+    print(f"  effect {found.effect:+.3f} standard deviations of the per-user difference")
+    print(
+        f"  power: gaps from {detectable_gap(sd, n, rho=rho):.4f} are found four times in five",
+        end="",
+    )
+    if found.gap:
+        print(
+            f"; a gap of {abs(found.gap):.4f} needs {rows_needed(sd, found.gap, rho=rho):,} rows",
+            end="",
+        )
+    print(f" (correlation {rho:.2f})")
+    print("One comparison, uncorrected; the ranks of the tables are corrected for all pairs.")
+    return 0
+
+
+def _p(p: float) -> str:
+    return f"{p:.4f}" if p >= 1e-4 else "< 0.0001"
+
+
+def _correlation(a_U: FloatArray, b_U: FloatArray) -> float:
+    import numpy as np
+
+    if a_U.std() == 0 or b_U.std() == 0:
+        return 0.0
+    return float(min(np.corrcoef(a_U, b_U)[0, 1], 0.999))
+
+
+def _label(entry: Entry) -> str:
+    return entry.cell.label.rpartition("#")[0]
+
+
+def _gains(entry: Entry, metric: str) -> FloatArray:
+    from bench.metrics import gains
+    from bench.stats import by_seed
+
+    per_seed = [gains(packed.title) for packed in entry.packed]
+    if metric not in per_seed[0]:
+        raise UnknownName(f"no metric is called {metric!r}; known: {', '.join(per_seed[0])}")
+    return by_seed([gain[metric] for gain in per_seed])
+
+
+def _mask(entry: Entry, stratum: str | None) -> Any:
+    import numpy as np
+
+    masks = entry.packed[0].masks
+    if stratum is None:
+        return np.ones(len(entry.user_Q), bool)
+    if stratum not in masks or not masks[stratum].any():
+        known = ", ".join(name for name, mask in masks.items() if mask.any())
+        raise UnknownName(f"no test row is in a stratum called {stratum!r}; known: {known}")
+    return masks[stratum]
+
+
+def _find(word: str, options: argparse.Namespace) -> Entry:
+    """The one finished configuration that a label, a part of one, or a key means."""
+    from bench.board.rows import read_folder, tables_of
+    from bench.cli.board import existing
+
+    pairs = [
+        (path, row)
+        for path, row in read_folder(existing(options.rows))
+        if row.status == "done"
+        and options.scale in (None, row.cell.scale)
+        and options.profile in (None, row.cell.profile)
+    ]
+    by_key = [
+        (path, row) for path, row in pairs if len(word) >= 6 and row.cell.key.startswith(word)
+    ]
+    entries = [entry for table in tables_of(by_key or pairs).values() for entry in table]
+    exact = [e for e in entries if word in (_label(e), e.cell.label) or by_key]
+    near = exact or [entry for entry in entries if word in _label(entry)]
+    if len(near) == 1:
+        return near[0]
+    listed = near or entries
+    several = "\n  ".join(
+        f"{_label(entry)}  {replace(entry.cell, seed=0).slot}  key {entry.cell.key}  "
+        f"{entry.cell.scale} {entry.cell.profile}"
+        for entry in listed[:20]
+    )
+    what = "means several configurations" if near else "means no finished configuration"
+    raise UnknownName(f"{word!r} {what}; give a key, --scale or --profile. There are:\n  {several}")
