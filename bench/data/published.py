@@ -54,14 +54,16 @@ def read_published(
     name: str,
     root: Path | None = None,
     *,
+    domain: str | None = None,
     test_stems: tuple[str, ...] = ("test",),
     on_missing_title: OnMissingTitle = "error",
 ) -> Dataset:
     """Read a dataset in the published form.
 
     Args:
-        name: the folder below ``root``, and the domain of the prompts.
+        name: the folder below ``root``.
         root: the folder above; None for ``BENCH_DATA`` or the cache.
+        domain: of the prompts; None for the name.
         test_stems: names the test file may have, the first one found is taken.
         on_missing_title: as in ``read_windows``.
 
@@ -77,7 +79,7 @@ def read_published(
         "test": _require(name, folder, tuple(f"{stem}.csv" for stem in test_stems)),
         **({"valid": valid_file} if valid_file else {}),
     }
-    titles = read_titles(files["titles"], name)
+    titles = read_titles(files["titles"], domain or name)
     notes = list(titles.notes)
     rows: dict[str, Windows] = {}
     for part in [part for part in ("train", "valid", "test") if part in files]:
@@ -100,7 +102,8 @@ def _assemble(train: Windows, valid: Exam | None, test: Exam, notes: list[str]) 
 
 def _version(name: str, rows: Mapping[str, Windows]) -> str:
     """Hash of what the files say, so that compression or a further column makes no other data."""
-    seal = hashlib.sha256(digest([READER, name, rows["train"].catalogue.titles]).encode())
+    catalogue = rows["train"].catalogue
+    seal = hashlib.sha256(digest([READER, name, catalogue.domain, catalogue.titles]).encode())
     for part, windows in rows.items():
         sequences = windows.sequences
         seal.update(f"{part} {len(windows)}".encode())
