@@ -20,6 +20,7 @@ from bench.errors import ConfigError
 SOFTCAPS = ("final_logit_softcapping", "output_logit_soft_cap", "logits_soft_cap")
 MULTIPLIERS = ("logit_scale", "lm_head_multiplier", "output_multiplier")
 MULTIPLIES_BY_LOGITS_SCALING = ("hyperclovax",)  # the Granite family divides by it
+MIXED_PRODUCT = "out_dtype" in (torch.mm.__doc__ or "")  # torch 2.8: 16-bit in, fp32 out, on CUDA
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +99,7 @@ class Head:
         weight, bias = self.weight_VD, self.bias_V
         if weight.dtype.itemsize == 2 and hidden_RD.dtype != torch.float64:
             hidden = hidden_RD.to(weight.dtype)
-            if weight.is_cuda and not torch.is_grad_enabled():
+            if weight.is_cuda and MIXED_PRODUCT and not torch.is_grad_enabled():
                 product = torch.mm(hidden, weight.T, out_dtype=torch.float32)
             else:
                 product = functional.linear(hidden, weight).float()

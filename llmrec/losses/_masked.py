@@ -90,24 +90,14 @@ class _ClosedForm(torch.autograd.Function):
         nll_K = hidden_KD.new_empty(len(hidden_KD), dtype=dtype)
         moments_K3 = nll_K.new_empty(len(nll_K) if how.moments else 0, 3)
         wanted = ctx.needs_input_grad[0]
-        gradient_KD = hidden_KD.new_empty(hidden_KD.shape, dtype=dtype) if wanted else None
+        gradient_KD = hidden_KD.new_empty(hidden_KD.shape if wanted else (0, 0), dtype=dtype)
         for block in blocks:
-            rows = head.rows(block.token_U)
-            logits_RU = rows.logits(hidden_KD[block.row_R])
-            if how.moments:
-                moments_K3[block.row_R] = _moments(logits_RU, block)
-            scaled_RU = _scaled(logits_RU, block, how)
-            if head.softcap is None:
-                del logits_RU
-                logits_RU = scaled_RU
-            lse_R = scaled_RU.logsumexp(1)
-            label_R1 = block.label_R[:, None]
-            nll_K[block.row_R] = lse_R - scaled_RU.gather(1, label_R1)[:, 0]
-            if gradient_KD is not None:
-                share_RU = scaled_RU.sub_(lse_R[:, None]).exp_()
-                share_RU.scatter_add_(1, label_R1, torch.full_like(share_RU[:, :1], -1.0))
-                share_RU /= how.tau
-                gradient_KD[block.row_R] = rows.pull(share_RU, logits_RU)
+            row_R = block.row_R
+            nll_K[row_R], gradient_RD, moments_R3 = _block(hidden_KD, head, block, how, wanted)
+            if gradient_RD is not None:
+                gradient_KD[row_R] = gradient_RD
+            if moments_R3 is not None:
+                moments_K3[row_R] = moments_R3
         ctx.save_for_backward(gradient_KD)
         ctx.dtype = hidden_KD.dtype
         ctx.mark_non_differentiable(moments_K3)
@@ -118,6 +108,24 @@ class _ClosedForm(torch.autograd.Function):
     def backward(ctx: Any, back_K: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient_KD,) = ctx.saved_tensors
         return (back_K[:, None] * gradient_KD).to(ctx.dtype), None, None, None
+
+
+def _block(
+    hidden_KD: Tensor, head: Head, block: Block, how: Softmax, wanted: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Loss of a block's rows and, where wanted, the gradient of their states and their moments."""
+    rows = head.rows(block.token_U)
+    logits_RU = rows.logits(hidden_KD[block.row_R])
+    moments_R3 = _moments(logits_RU, block) if how.moments else None
+    scaled_RU = _scaled(logits_RU, block, how)
+    lse_R = scaled_RU.logsumexp(1)
+    label_R1 = block.label_R[:, None]
+    nll_R = lse_R - scaled_RU.gather(1, label_R1)[:, 0]
+    if not wanted:
+        return nll_R, None, moments_R3
+    share_RU = scaled_RU.sub_(lse_R[:, None]).exp_()
+    share_RU.scatter_add_(1, label_R1, torch.full_like(lse_R, -1.0)[:, None])
+    return nll_R, rows.pull(share_RU, logits_RU) / how.tau, moments_R3
 
 
 def _generic(

@@ -65,18 +65,12 @@ class _ClosedForm(torch.autograd.Function):
         dtype = head.precision(hidden_RD)
         nll_R = hidden_RD.new_empty(len(hidden_RD), dtype=dtype)
         wanted = ctx.needs_input_grad[0]
-        gradient_RD = hidden_RD.new_empty(hidden_RD.shape, dtype=dtype) if wanted else None
+        gradient_RD = hidden_RD.new_empty(hidden_RD.shape if wanted else (0, 0), dtype=dtype)
         for start in range(0, len(hidden_RD), chunk):
             rows = slice(start, start + chunk)
-            token_C1 = token_R[rows, None]
-            logits_CV = head.logits(hidden_RD[rows])
-            scaled_CV = logits_CV / tau if head.softcap or not wanted else logits_CV.div_(tau)
-            lse_C = scaled_CV.logsumexp(1)
-            nll_R[rows] = lse_C - scaled_CV.gather(1, token_C1)[:, 0]
-            if gradient_RD is not None:
-                share_CV = scaled_CV.sub_(lse_C[:, None]).exp_()
-                share_CV.scatter_add_(1, token_C1, torch.full_like(share_CV[:, :1], -1.0))
-                gradient_RD[rows] = head.pull(share_CV.div_(tau), logits_CV)
+            nll_R[rows], gradient_CD = _chunk(hidden_RD[rows], head, token_R[rows], tau, wanted)
+            if gradient_CD is not None:
+                gradient_RD[rows] = gradient_CD
         ctx.save_for_backward(gradient_RD)
         ctx.dtype = hidden_RD.dtype
         return nll_R
@@ -86,6 +80,27 @@ class _ClosedForm(torch.autograd.Function):
     def backward(ctx: Any, back_R: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient_RD,) = ctx.saved_tensors
         return (back_R[:, None] * gradient_RD).to(ctx.dtype), None, None, None, None
+
+
+def _chunk(
+    hidden_CD: Tensor, head: Head, token_C: Tensor, tau: float, wanted: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Loss and, if wanted, gradient; in place, because a second chunk x V would double the memory."""
+    token_C1 = token_C[:, None]
+    logits_CV = head.logits(hidden_CD)
+    scaled_CV = logits_CV.clone() if head.softcap is not None else logits_CV
+    if tau != 1.0:
+        scaled_CV /= tau
+    label_C1 = scaled_CV.gather(1, token_C1)
+    peak_C1 = scaled_CV.amax(1, keepdim=True)
+    share_CV = scaled_CV.sub_(peak_C1).exp_()
+    total_C1 = share_CV.sum(1, keepdim=True)
+    nll_C = (total_C1.log() + peak_C1 - label_C1)[:, 0]
+    if not wanted:
+        return nll_C, None
+    share_CV /= total_C1
+    share_CV.scatter_add_(1, token_C1, torch.full_like(label_C1, -1.0))
+    return nll_C, head.pull(share_CV, logits_CV) / tau
 
 
 @dataclass(frozen=True, kw_only=True)

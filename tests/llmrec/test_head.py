@@ -7,6 +7,7 @@ from peft import LoraConfig, get_peft_model
 
 from bench.errors import ConfigError
 from llmrec.head import Head
+from llmrec.losses.lml import lml
 
 SIZE = {
     "vocab_size": 50,
@@ -91,6 +92,14 @@ def test_pull_is_the_gradient_of_logits(options):
     logits = head.logits(hidden)
     (wanted,) = torch.autograd.grad((logits * upstream).sum(), hidden)
     torch.testing.assert_close(head.pull(upstream.clone(), logits.detach()), wanted)
+
+
+def test_lml_is_the_loss_of_the_model_itself():
+    model = tiny("LlamaConfig")
+    ids = torch.arange(1, 12)[None]
+    hidden_LD = model.base_model(input_ids=ids).last_hidden_state[0]
+    mine = lml(hidden_LD[:-1], Head.of(model), ids[0, 1:]).mean()
+    torch.testing.assert_close(mine, model(input_ids=ids, labels=ids).loss, rtol=1e-5, atol=0)
 
 
 def test_frozen_and_learning_heads():
