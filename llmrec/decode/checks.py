@@ -1,7 +1,8 @@
 """The decode doctor: what has to hold before a decoder's lists may be scored.
 
 Constrained search goes wrong in silence: sampling flags of the model's own generation config leak into
-it, lists repeat items, or lists change with the seed. Each check says one sentence; a failed one voids the cell.
+it, lists repeat items, or lists change with the seed. Each check says
+one sentence; a failed one voids the cell.
 """
 
 from __future__ import annotations

@@ -102,14 +102,14 @@ class Ground(Decoder):
         Raises:
             ConfigError: a popularity weighting without weights.
         """
-        texts, cut = self._generate(lm, prompts, trie, progress)
+        texts, answers, cut = self._generate(lm, prompts, trie, progress)
         said = np.array([bool(text) for text in texts], bool)
         leaf_QK, score_QK = blank(len(prompts), k)
         exact = 0
         if said.any():
             titles, point_ID = self._titles(lm, trie)
             exact = len({t for t in titles if t} & set(texts))
-            point_QD = embed_texts(lm, [text for text in texts if text])
+            point_QD = self._points(lm, texts, answers)
             leaf_QK[said], score_QK[said] = self._rank(point_QD, point_ID, k)
         facts = {
             "beams": self.config.beams,
@@ -143,12 +143,12 @@ class Ground(Decoder):
         Returns:
             The gamma chosen by NDCG@5; users without a generated text do not count.
         """
-        texts, _ = self._generate(lm, prompts, trie, None)
+        texts, answers, _ = self._generate(lm, prompts, trie, None)
         said = np.array([bool(text) for text in texts], bool)
         gamma = 0.0
         if said.any():
             _, point_ID = self._titles(lm, trie)
-            point_QD = embed_texts(lm, [text for text in texts if text])
+            point_QD = self._points(lm, texts, answers)
             gamma = choose_gamma(point_QD, point_ID, weight_I, np.asarray(target_Q)[said])
         self.weight_I, self.config = weight_I, replace(self.config, gamma=gamma)
         return gamma
@@ -165,22 +165,27 @@ class Ground(Decoder):
 
     def _generate(
         self, lm: Backbone, prompts: Sequence[Prompt], trie: Trie, progress: Progress | None
-    ) -> tuple[list[str], int]:
-        """One text per prompt, and how many never ended."""
-        config, texts, cut, done = self.generation_config(lm, trie), [""] * len(prompts), 0, 0
+    ) -> tuple[list[str], list[list[int]], int]:
+        """One text per prompt, its tokens, and how many never ended."""
+        config, cut, done = self.generation_config(lm, trie), 0, 0
+        said: list[list[int]] = [[] for _ in prompts]
         for rows in batches(prompts, self.config.batch):
             with own_generation(lm):
                 token_QL, _ = run(lm, [prompts[row] for row in rows], config)
             ended_QL = token_QL == trie.eos
             cut += int((~ended_QL.any(1)).sum())
             length_Q = np.where(ended_QL.any(1), ended_QL.argmax(1), token_QL.shape[1])
-            answers = [t[:n].tolist() for t, n in zip(token_QL, length_Q, strict=True)]
-            for row, text in zip(rows, self._texts(lm, answers), strict=True):
-                texts[row] = text
+            for row, tokens, length in zip(rows, token_QL, length_Q, strict=True):
+                said[row] = tokens[:length].tolist()
             done += len(rows)
             if progress:
                 progress(done, len(prompts))
-        return texts, cut
+        return self._texts(lm, said), said, cut
+
+    def _points(self, lm: Backbone, texts: list[str], answers: list[list[int]]) -> Tensor:
+        """Embeddings of the texts that are not empty."""
+        kept = [row for row, text in enumerate(texts) if text]
+        return embed_texts(lm, [texts[r] for r in kept], instead=[answers[r] for r in kept])
 
     def _texts(self, lm: Backbone, answers: Sequence[list[int]]) -> list[str]:
         """Answers as text, quoted as configured; an answer of quotes and spaces only is empty."""

@@ -35,12 +35,20 @@ def base_weights(lm: Backbone) -> Iterator[None]:
         yield
 
 
-def embed_texts(lm: Backbone, texts: Sequence[str], batch: int = 32) -> Tensor:
+def embed_texts(
+    lm: Backbone,
+    texts: Sequence[str],
+    *,
+    instead: Sequence[list[int]] | None = None,
+    batch: int = 32,
+) -> Tensor:
     """Last hidden state of the last token of each text, tokenised as the tokenizer does by default.
 
     Args:
         lm: the model; its adapters are switched off meanwhile.
         texts: an empty text is embedded as the end token.
+        instead: tokens of each text to take where the tokenizer cannot read the text again (a compact
+            vocabulary knows only the tokens it was made for).
         batch: texts per forward pass.
 
     Returns:
@@ -51,7 +59,7 @@ def embed_texts(lm: Backbone, texts: Sequence[str], batch: int = 32) -> Tensor:
     """
     head = bos_of(lm.tokenizer)
     end = [lm.tokenizer.eos_token_id]
-    bodies = lm.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    bodies = _token_ids(lm, texts, instead)
     ids = [[*head, *body] or end for body in bodies]
     order = sorted(range(len(ids)), key=lambda row: (len(ids[row]), ids[row]))
     points: list[Tensor | None] = [None] * len(ids)
@@ -64,6 +72,20 @@ def embed_texts(lm: Backbone, texts: Sequence[str], batch: int = 32) -> Tensor:
     if not bool(torch.isfinite(point_ND).all()):
         raise ContractError("the model gives embeddings that are not finite; check its weights")
     return point_ND
+
+
+def _token_ids(
+    lm: Backbone, texts: Sequence[str], instead: Sequence[list[int]] | None
+) -> list[list[int]]:
+    if instead is None:
+        return list(lm.tokenizer(list(texts), add_special_tokens=False)["input_ids"])
+    found = []
+    for text, tokens in zip(texts, instead, strict=True):
+        try:
+            found.append(lm.tokenizer(text, add_special_tokens=False)["input_ids"])
+        except ValueError:
+            found.append(tokens)
+    return found
 
 
 def _last_states(lm: Backbone, ids: Sequence[list[int]]) -> Tensor:
