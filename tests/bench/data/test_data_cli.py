@@ -9,6 +9,13 @@ from bench.cli import main
 from bench.registry import datasets
 
 
+@pytest.fixture(autouse=True)
+def no_trace_in_the_registry():
+    before = dict(datasets._loaded), dict(datasets._owner)
+    yield
+    datasets._loaded, datasets._owner = before
+
+
 @pytest.fixture
 def ratings(tmp_path):
     rng = np.random.default_rng(0)
