@@ -12,9 +12,11 @@ from bench.board.rows import HEADLINE, Entry, Place
 from bench.cell import CUTOFFS
 from bench.claims import Ours, Verdict, claims, judge
 from bench.claims.ledger import matches
+from bench.claims.paper import Z
 from bench.errors import DataError
 from bench.metrics import gains
 from bench.stats import Draws, Ranks, by_seed, detectable_gap, resample, tie_groups
+from bench.types import FloatArray
 
 RHO = 0.5  # assumed correlation of two methods' gains in the power line
 
@@ -99,10 +101,9 @@ def stand(place: Place, entries: Sequence[Entry]) -> Standing:
     for m, entry in enumerate(done):
         low, high = draws.interval(m)
         middle = (int(ranks.first_M[m]) + int(ranks.last_M[m])) / 2
-        ours = _ours(entry, HEADLINE, float(draws.mean_M[m]), (low, high), float(draws.se_M[m]))
-        line = Line(
-            entry, ranks.text(m), middle, ours.mean, max(low, 0.0), high, _verdict(entry, ours)
-        )
+        ours = _ours(entry, draws, m)
+        ends = (max(low, 0.0), min(high, 1.0))
+        line = Line(entry, ranks.text(m), middle, ours.mean, *ends, _verdict(entry, ours))
         lines.append(line)
     return Standing(place, tuple(lines + idle), draws, ranks)
 
@@ -118,8 +119,11 @@ def _same_queries(done: Sequence[Entry]) -> None:
                 )
 
 
-def _ours(entry: Entry, metric: str, mean: float, ends: tuple[float, float], se: float) -> Ours:
-    return Ours(entry.cell, len(entry.user_Q), mean, se, *ends)
+def _ours(entry: Entry, draws: Draws, m: int) -> Ours:
+    low, high = draws.interval(m)
+    # half the interval, and not draws.se_M: few users or seeds count here too
+    se = (high - low) / (2 * Z)
+    return Ours(entry.cell, len(entry.user_Q), float(draws.mean_M[m]), se, low, high)
 
 
 def _verdict(entry: Entry, ours: Ours) -> Verdict | None:
@@ -133,16 +137,13 @@ def _verdict(entry: Entry, ours: Ours) -> Verdict | None:
 
 def all_metrics(entry: Entry) -> Mapping[str, Ours]:
     """Every metric of one finished entry with its interval, for the ledger of claims."""
-    by_name: dict[str, list[object]] = {}
+    by_name: dict[str, list[FloatArray]] = {}
     for packed in entry.packed:
         for name, gain_Q in gains(packed.title, CUTOFFS).items():
             by_name.setdefault(name, []).append(gain_Q)
     names = list(by_name)
-    draws = resample([by_seed(by_name[name]) for name in names], entry.user_Q, draws=2000)  # type: ignore[arg-type]
-    return {
-        name: _ours(entry, name, float(draws.mean_M[i]), draws.interval(i), float(draws.se_M[i]))
-        for i, name in enumerate(names)
-    }
+    draws = resample([by_seed(by_name[name]) for name in names], entry.user_Q, draws=2000)
+    return {name: _ours(entry, draws, i) for i, name in enumerate(names)}
 
 
 @dataclass(frozen=True, eq=False)

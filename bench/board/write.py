@@ -24,7 +24,8 @@ def write_board(rows_folder: str | Path, out_folder: str | Path) -> list[Path]:
     """Write all tables of all rows; returns the files, sorted.
 
     Under ``out_folder``: ``README.md``, ``index.html`` and ``tables/<board>/<dataset>/`` with quality and
-    cost as Markdown, CSV and LaTeX. ``tables/`` belongs to this function: tables whose rows are gone are removed.
+    cost as Markdown, CSV and LaTeX. ``tables/`` belongs to this function: tables whose rows are gone are
+    removed.
 
     Raises:
         DataError: a file is not a row, or two rows of a table were examined on different queries.

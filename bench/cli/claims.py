@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from bench.claims import Ours, Verdict
 
 ABOUT = """\
-The ledger of claims: every published number (Tables 3, 5 and 6 of the MSL paper and its authors' later update)
-with its interval, ours with its interval, and a verdict:
+The ledger of claims: every published number (Tables 3, 5 and 6 of the MSL paper and its authors' later
+update) with its interval, ours with its interval, and a verdict:
 
   reproduced     within 5 % of the published number and within noise
   within noise   further off, but no further than sampling of users explains
   lower, higher  further off than that
   not run        no row of ours
 
-In what our protocol departs from the paper's (scale, backbone, profile, test rows) is said beside the verdict.
+In what our protocol departs from the paper's (scale, backbone, profile, test rows) is said beside it.
 
   python -m bench claims                              the numbers that were run
   python -m bench claims --dataset book --all         all of Book, those not run too

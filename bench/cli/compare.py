@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     for m, (side, entry) in enumerate((("A", a), ("B", b))):
         low, high = draws.interval(m)
         print(
-            f"  {side}  {draws.mean_M[m]:.4f} [{low:.4f}, {high:.4f}]  {_label(entry)}, "
+            f"  {side}  {draws.mean_M[m]:.4f} [{max(low, 0):.4f}, {min(high, 1):.4f}]  {_label(entry)}, "
             f"{len(entry.done)} seed(s)"
         )
     print(f"  A - B  {found.gap:+.4f} [{found.low:+.4f}, {found.high:+.4f}]  p {_p(found.p)}")

@@ -1,0 +1,230 @@
+"""Boards rebuilt from rows made by hand; every number below can be worked out from RANKS."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from _board_rows import NASTY, cell, done, tiny_board, write
+
+from bench.board import as_frame, load_rows, write_board
+from bench.board.render import escape_latex, escape_markdown
+from bench.board.rows import read_folder, tables_of
+from bench.board.standing import overall, stand
+from bench.cell import Row
+from bench.errors import ArtefactError, DataError
+
+GOLDEN = Path(__file__).parent / "golden_board"
+BOARD = "small-corrected-protocol1"
+
+
+def written(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def rows(tmp_path):
+    return tiny_board(tmp_path / "rows")
+
+
+def quality(out, dataset="office", board=BOARD):
+    text = (out / "tables" / board / dataset / "quality.csv").read_text()
+    return {line["method"]: line for line in csv.DictReader(io.StringIO(text))}
+
+
+def test_the_board_is_the_golden_one(rows, tmp_path):
+    """BENCH_GOLDEN=write makes it anew, for a change that is meant."""
+    write_board(rows, tmp_path / "out")
+    if os.environ.get("BENCH_GOLDEN") == "write":
+        write_board(rows, GOLDEN)
+    now, golden = written(tmp_path / "out"), written(GOLDEN)
+    assert now.keys() == golden.keys()
+    for name in golden:
+        assert now[name].decode() == golden[name].decode(), name
+
+
+def test_rebuilding_gives_equal_bytes_and_drops_what_has_no_rows(rows, tmp_path):
+    out = tmp_path / "out"
+    paths = write_board(rows, out)
+    first = written(out)
+    stale = out / "tables" / "gone" / "x" / "quality.md"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("old")
+    assert write_board(rows, out) == paths
+    assert written(out) == first
+    assert not (out / "tables" / "gone").exists()
+
+
+def test_numbers_by_hand(rows, tmp_path):
+    write_board(rows, tmp_path / "out")
+    lines = quality(tmp_path / "out")
+    sasrec, bigrec, floor = (lines[name] for name in ("sasrec", "bigrec", "popularity"))
+    second, fifth = 1 / math.log2(3), 1 / math.log2(6)
+    assert float(sasrec["ndcg@10"]) == pytest.approx((1 + (second + fifth) / 2) / 6, abs=1e-6)
+    assert (sasrec["seeds"], sasrec["n"], sasrec["family"]) == ("2", "6", "traditional")
+    assert float(bigrec["warm"]) == pytest.approx(1 / 3, abs=1e-6)
+    assert float(bigrec["cold"]) == pytest.approx((1 + 0.5) / 3, abs=1e-6)
+    assert float(floor["hit@10"]) == pytest.approx(1 / 6, abs=1e-6)
+    assert float(floor["hit@5"]) == 0.0
+    assert (floor["group"], bigrec["group"]) == ("Floors", "Methods")
+    assert sasrec["paper"] == "0.0183"
+    assert (
+        "protocol differs: scale small, profile corrected, 6 test rows, not 1925"
+        in (sasrec["verdict"])
+    )
+
+
+def test_what_did_not_run_stays_with_its_reason(rows, tmp_path):
+    write(rows, Row(cell=cell("bigrec", 1), status="failed", reason="loss is nan"))
+    write_board(rows, tmp_path / "out")
+    lines = quality(tmp_path / "out")
+    assert lines["LLaRA <b>*bold*</b>"]["status"] == f"left out: {NASTY}"
+    assert lines["bigrec"]["status"] == "1 of 2 seeds failed: loss is nan"
+
+
+def test_a_cell_without_its_dataset_joins_the_table_of_that_dataset(rows, tmp_path):
+    absent = cell("llara", loss="s_dpo", data_version="")
+    write(rows, Row(cell=absent, status="left out", reason="no file"))
+    write_board(rows, tmp_path / "out")
+    folders = [p.name for p in (tmp_path / "out/tables" / BOARD).iterdir() if p.is_dir()]
+    assert folders == ["office"]
+    assert "no file" in (tmp_path / "out/tables" / BOARD / "office/quality.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "board", "dataset"),
+    [
+        ({"scale": "full"}, "full-corrected-protocol1", "office"),
+        ({"profile": "paper_faithful"}, "small-paper_faithful-protocol1", "office"),
+        ({"protocol": "2"}, "small-corrected-protocol2", "office"),
+        ({"test_rows": 6}, "small-corrected-protocol1-6rows", "office"),
+        ({"data_version": "fedcba9876"}, BOARD, "office@fedcba98"),
+    ],
+)
+def test_nothing_is_ever_mixed(rows, tmp_path, change, board, dataset):
+    write(rows, *done([0, 0, 0, 0, 0, 0], cell("sasrec", loss="bce", **change)))
+    write_board(rows, tmp_path / "out")
+    assert list(quality(tmp_path / "out", dataset, board)) == ["sasrec"]
+    old = "office@01234567" if "@" in dataset else "office"
+    assert quality(tmp_path / "out", old)["sasrec"]["seeds"] == "2"
+
+
+def test_untrusted_text_is_escaped_everywhere(rows, tmp_path):
+    write_board(rows, tmp_path / "out")
+    for name, text in written(tmp_path / "out").items():
+        if name.endswith((".html", ".md")):
+            assert b"<script" not in text, name
+            assert b"<b>" not in text, name
+        if name.endswith(".md"):
+            table = [line for line in text.decode().splitlines() if line.startswith("|")]
+            bars = [len(line.replace("\\|", "").split("|")) for line in table]
+            assert all(n > 5 for n in bars)
+    tex = (tmp_path / "out/tables" / BOARD / "office/quality.tex").read_text()
+    assert r"8\_GiB, 50 \% \{of\} it" in tex
+
+
+def test_escapes_by_hand():
+    assert escape_markdown("a|b\n`c` *d* [e](f) <i>") == r"a\|b \`c\` \*d\* \[e\](f) &lt;i&gt;"
+    assert escape_latex("a\\b_c^d~e") == (
+        r"a\textbackslash{}b\_c\textasciicircum{}d\textasciitilde{}e"
+    )
+
+
+def test_unmeasured_energy_is_never_zero(rows, tmp_path):
+    write_board(rows, tmp_path / "out")
+    text = (tmp_path / "out/tables" / BOARD / "office/cost.md").read_text()
+    assert "not measured" in text
+    assert "| 0.00 |" not in text
+
+
+def test_the_page_is_whole_and_fetches_nothing(rows, tmp_path):
+    write_board(rows, tmp_path / "out")
+    text = (tmp_path / "out/index.html").read_text()
+    plots = [part.partition("</svg>")[0] for part in text.split("<svg")[1:]]
+    assert len(plots) == 3
+    for plot in plots:
+        ET.fromstring("<svg" + plot + "</svg>")
+    assert "src=" not in text
+    assert "url(" not in text
+    assert "http" not in text.replace('http-equiv="Content-Security-Policy"', "")
+
+
+def test_broken_rows_are_named(rows, tmp_path):
+    bad = rows / "office" / "small" / "bad.json"
+    for content in ('{"cell": ', "[]", json.dumps({"cell": {}, "status": "done"})):
+        bad.write_text(content)
+        with pytest.raises(DataError, match=r"bad\.json"):
+            load_rows(rows)
+    bad.unlink()
+    assert len(load_rows(rows)) == 5
+    next(rows.rglob("popularity*.npz")).unlink()
+    with pytest.raises(ArtefactError, match="popularity"):
+        write_board(rows, tmp_path / "out")
+
+
+def test_rows_of_other_queries_are_refused(rows, tmp_path):
+    row, packed = done([0] * 6, cell("sasrec", loss="bce"))
+    write(rows, row, replace(packed, user_Q=np.array([1, 1, 2, 3, 4, 9])))
+    with pytest.raises(DataError, match="different queries"):
+        write_board(rows, tmp_path / "out")
+
+
+def test_frame_has_a_line_a_row(rows):
+    frame = as_frame(load_rows(rows))
+    assert len(frame) == 5
+    assert frame.set_index("label")["cold.n"].dropna().unique().tolist() == [3]
+    assert set(frame["status"]) == {"done", "left out"}
+
+
+def test_no_rows_no_tables(tmp_path):
+    (tmp_path / "rows").mkdir()
+    write_board(tmp_path / "rows", tmp_path / "out")
+    assert "No rows yet" in (tmp_path / "out/README.md").read_text()
+
+
+def many(folder, dataset, quality_by_method, n=400):
+    rng = np.random.default_rng(len(dataset))
+    hard = rng.random(n)
+    for method, rate in quality_by_method.items():
+        ranks = np.where(hard < rate, 0, 255)
+        row, packed = done(ranks[:6], cell(method, dataset=dataset))
+        title = replace(packed.title, position_Q=ranks.astype(np.uint8))
+        write(folder, row, replace(packed, title=title, item=title, user_Q=np.arange(n), masks={}))
+
+
+def test_overall_ranks_and_missing_datasets(tmp_path):
+    many(tmp_path, "toy", {"sasrec": 0.5, "bigrec": 0.2, "popularity": 0.05})
+    many(tmp_path, "book", {"sasrec": 0.5, "bigrec": 0.5})
+    tables = tables_of(read_folder(tmp_path))
+    lines = overall([stand(place, entries) for place, entries in tables.items()])
+    assert [(line.entry.cell.method, line.rank, line.missing) for line in lines] == [
+        ("sasrec", "1", ()),
+        ("bigrec", "2", ()),
+        ("popularity", "3", ("book",)),
+    ]
+
+
+def test_the_scoring_room_loads_no_deep_learning():
+    code = (
+        "import sys, bench.board, bench.stats, bench.claims, bench.metrics, bench.strata, bench.packed\n"
+        "import bench.cli.board, bench.cli.claims, bench.cli.compare, bench.cli.verify\n"
+        "import bench.board.write, bench.board.standing\n"
+        "print(sorted({'torch', 'transformers', 'recbole'} & set(sys.modules)))"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -1,0 +1,118 @@
+"""The verbs board, claims, compare and verify, called as the command line calls them."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+
+import pytest
+from _board_rows import tiny_board
+
+from bench.errors import DataError, UnknownName
+
+
+@pytest.fixture
+def rows(tmp_path):
+    return tiny_board(tmp_path / "rows")
+
+
+def call(*words):
+    parser = argparse.ArgumentParser(prog="bench")
+    subparsers = parser.add_subparsers(dest="verb")
+    for verb in ("board", "claims", "compare", "verify"):
+        importlib.import_module(f"bench.cli.{verb}").add_parser(subparsers)
+    options = parser.parse_args([str(word) for word in words])
+    return options.func(options)
+
+
+@pytest.mark.parametrize("verb", ["board", "claims", "compare", "verify"])
+def test_help_teaches_with_examples(verb, capsys):
+    with pytest.raises(SystemExit):
+        call(verb, "--help")
+    assert f"python -m bench {verb}" in capsys.readouterr().out
+
+
+def test_board(rows, tmp_path, capsys):
+    assert call("board", "--rows", rows, "--out", tmp_path / "out") == 0
+    assert "3 tables" in capsys.readouterr().out
+    with pytest.raises(DataError, match="no such folder"):
+        call("board", "--rows", tmp_path / "nowhere")
+
+
+def test_compare(rows, capsys):
+    assert call("compare", "sasrec", "bigrec", "--rows", rows) == 0
+    text = capsys.readouterr().out
+    assert "6 test rows, 4 users" in text
+    # (1 + (.6309 + .3869) / 2) / 6 = .2515; (1 + 1 + .5) / 6 = .4167
+    assert "A  0.2515 [" in text
+    assert "B  0.4167 [" in text
+    assert "A - B  -0.1652 [" in text
+
+
+def test_compare_by_key_and_stratum(rows, capsys):
+    key = json.loads(next(rows.rglob("popularity*.json")).read_text())["key"]
+    assert call("compare", key, "bigrec", "--rows", rows, "--stratum", "cold") == 0
+    assert "3 test rows of stratum cold" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nothing", "bigrec"), "no finished configuration"),
+        (("office", "bigrec"), "several configurations"),
+        (("sasrec", "bigrec", "--metric", "mrr"), "known: ndcg@1"),
+        (("sasrec", "bigrec", "--stratum", "lukewarm"), "known: cold, warm"),
+    ],
+)
+def test_compare_says_what_is_there(rows, words, said):
+    with pytest.raises(UnknownName, match=said):
+        call("compare", *words, "--rows", rows)
+
+
+def test_claims(rows, capsys):
+    assert call("claims", "--rows", rows, "--dataset", "office", "--metric", "ndcg@10") == 0
+    text = capsys.readouterr().out
+    assert "office llara s_dpo hit@10 = 0.0524" in text
+    assert "office: Kendall" in text
+    with pytest.raises(DataError, match="datasets: toy"):
+        call("claims", "--rows", rows, "--dataset", "tay")
+
+
+def test_claims_without_rows_lists_what_was_published(tmp_path, capsys):
+    assert call("claims", "--rows", tmp_path / "none", "--all", "--format", "csv") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 268
+
+
+def test_verify_accepts_what_was_written(rows, capsys):
+    assert call("verify", "--rows", rows) == 0
+    assert "5 rows, 4 with numbers; 0 do not agree" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda row: row["metrics"].update({"ndcg@10": row["metrics"]["ndcg@10"] + 1e-6}),
+        lambda row: row["metrics_by_item"].update({"hit@1": 0.9}),
+        lambda row: row["strata"]["cold"].update({"n": 4}),
+        lambda row: row.update({"n": 7}),
+        lambda row: row["cell"].update({"seed": 5}),
+        lambda row: row.update({"status": "failed"}),
+    ],
+)
+def test_verify_finds_one_changed_number(rows, capsys, change):
+    path = next(rows.rglob("bigrec*.json"))
+    row = json.loads(path.read_text())
+    change(row)
+    path.write_text(json.dumps(row))
+    assert call("verify", "--rows", rows) == 1
+    assert path.name in capsys.readouterr().out
+
+
+def test_verify_finds_a_flipped_byte(rows, capsys):
+    path = next(rows.rglob("bigrec*.npz"))
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(bytes(content))
+    assert call("verify", "--rows", rows) == 1
+    assert path.name in capsys.readouterr().out
