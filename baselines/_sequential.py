@@ -1,0 +1,227 @@
+"""What SASRec, BERT4Rec and DROS share as methods. Torch and RecBole are loaded when first needed.
+
+To build on one of them (another loss, an enriched item table), subclass the method, override ``module`` (the
+torch class), ``options`` (keys it reads) or ``prepare`` (what to set on the module before training).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.cell import Run
+from bench.errors import ConfigError, DataError
+from bench.method import Method
+from bench.types import BoolArray, Exam, Queries, Ragged, Ranking, Windows
+
+WEIGHTS, VECTORS, SHAPE = "weights.safetensors", "vectors.safetensors", "shape.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequentialConfig:
+    """Size and training of a Transformer over item ids; defaults are RecBole's unless said otherwise."""
+
+    hidden_size: int = 64
+    """Width of item vectors and states."""
+    inner_size: int = 256
+    """Width inside the feed-forward block."""
+    n_layers: int = 2
+    """Transformer layers."""
+    n_heads: int = 2
+    """Attention heads; must divide the hidden size."""
+    dropout: float = 0.5
+    """Dropout of embeddings, states and attention weights."""
+    max_length: int = 10
+    """Most recent history items that are read (windows of the paper hold at most 10)."""
+    learning_rate: float = 1e-3
+    """Step size of Adam."""
+    weight_decay: float = 0.0
+    """L2 penalty inside Adam."""
+    batch_size: int = 256
+    """Training rows a step (RecBole: 2048, the authors' own SASRec: 256)."""
+    epochs: int = 100
+    """Most epochs."""
+    patience: int = 10
+    """Training stops after more than this many epochs without a better validation NDCG@5."""
+
+    def __post_init__(self) -> None:
+        positive = (
+            "hidden_size",
+            "inner_size",
+            "n_layers",
+            "n_heads",
+            "max_length",
+            "learning_rate",
+        )
+        for name in (*positive, "batch_size", "epochs"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected more than 0")
+        for name in ("weight_decay", "patience"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected 0 or more")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout is {self.dropout}, expected 0 <= dropout < 1")
+        if self.hidden_size % self.n_heads:
+            raise ConfigError(
+                f"hidden_size {self.hidden_size} is not a multiple of n_heads {self.n_heads}"
+            )
+
+
+class Sequential(Method):
+    """A sequential model trained by RecBole's Trainer, chosen by validation NDCG@5.
+
+    Attributes:
+        model: the torch module, once fitted or loaded.
+        seen: items that occur in the training rows, bool [N + 1]; the vectors of others are untrained.
+        with_target: whether training rows hold the target as well, because the model masks items itself.
+    """
+
+    family = "traditional"
+    Config: ClassVar[type] = SequentialConfig
+    with_target: ClassVar[bool] = False
+    seconds_per_row: ClassVar[float] = 2.5e-4  # one epoch on two cores at 6,000 items, rounded up
+    typical_epochs: ClassVar[int] = 30
+
+    model: Any
+    seen: BoolArray
+    faithful: bool = False
+
+    @classmethod
+    def module(cls) -> type:
+        """The torch class, a subclass of a RecBole model; imports torch."""
+        raise NotImplementedError
+
+    def options(self) -> dict[str, Any]:
+        """RecBole keys of the model besides the shared ones."""
+        return {}
+
+    def prepare(self, model: Any, train: Windows, run: Run) -> Callable[[Any], Any] | None:
+        """Set what only training knows on the fresh module; may return a loss in place of the module's."""
+        return None
+
+    def fit(self, train: Windows, valid: Exam, run: Run) -> None:
+        """Train; see ``baselines._training.train`` for checkpoints and facts.
+
+        Raises:
+            DataError: no row has a history.
+            ContractError: the loss is not finite.
+            Unavailable: RecBole is not installed.
+        """
+        import torch
+
+        from baselines import _training as training
+
+        self.faithful, self.seen = run.profile == "paper_faithful", train.seen
+        if not (train.history.lengths > 0).any():
+            raise DataError(f"{self.name}: none of the {len(train)} training rows has a history")
+        with_target = self.with_target and not self.faithful
+        history = train.sequences if with_target else train.history
+        columns = training.columns(history, train.target_W, self.width)
+        with torch.random.fork_rng():
+            torch.manual_seed(run.seed_for("weights"))
+            config, dataset = self.build(columns, train.n_items, run.folder, run.device)
+            loss = self.prepare(self.model, train, run)
+            training.seed_everything(run.seed_for("dropout"))
+            course = training.Course(
+                valid=valid,
+                train_count=train.target_count,
+                width=self.config.max_length,
+                batch_size=self.config.batch_size,
+                run=run,
+                calculate_loss=loss,
+            )
+            training.train(self.model, config, dataset, course)
+
+    @property
+    def width(self) -> int:
+        """Length of the rows the model is trained on."""
+        return self.config.max_length + (self.with_target and not self.faithful)
+
+    def build(self, columns: Any, n_items: int, folder: Path, device: str) -> tuple[Any, Any]:
+        """Make the module; returns RecBole's config and dataset."""
+        from baselines import _recbole as rb
+
+        c = self.config
+        keys = ("hidden_size", "inner_size", "n_layers", "n_heads", "learning_rate", "weight_decay")
+        options = {key: getattr(c, key) for key in keys} | {
+            "hidden_dropout_prob": c.dropout,
+            "attn_dropout_prob": c.dropout,
+            "hidden_act": "gelu",
+            "layer_norm_eps": 1e-12,
+            "initializer_range": 0.02,
+            "epochs": c.epochs,
+            "stopping_step": c.patience,
+            "MAX_ITEM_LIST_LENGTH": self.width,
+            "faithful": self.faithful,
+            **self.options(),
+        }
+        config = rb.settings(self.module(), options, folder=folder, device=device)
+        columns = {name: column.to(device) for name, column in columns.items()}
+        dataset = rb.ArrayDataset(config, columns, n_items)
+        dataset.check_identity()
+        self.model = self.module()(config, dataset).to(device)
+        return config, dataset
+
+    def recommend(self, queries: Queries, k: int) -> Ranking:
+        """The ``k`` items with the highest scores; the history is not excluded."""
+        from baselines._training import rank
+
+        return rank(self.model, queries.history, k, self.config.max_length)
+
+    def item_vectors(self) -> npt.NDArray[np.float32]:
+        """What user vectors are compared with, float32 [N + 1, D]; row 0 is zeros."""
+        import torch
+
+        with torch.inference_mode():
+            table = self.model.item_table().detach().cpu().float().numpy().copy()
+        table[0] = 0
+        return table
+
+    def user_vectors(self, history: Ragged) -> npt.NDArray[np.float32]:
+        """The state after each history, float32 [Q, D], in evaluation mode."""
+        from baselines._training import encode
+
+        return encode(self.model, history, self.config.max_length)
+
+    def save(self, folder: Path) -> None:
+        """Write weights, item vectors with ``seen``, and the shape, without pickles."""
+        from safetensors.numpy import save_file
+
+        state = {
+            k: v.detach().cpu().contiguous().numpy() for k, v in self.model.state_dict().items()
+        }
+        save_file(state, folder / WEIGHTS)
+        save_file({"item_emb": self.item_vectors(), "seen": self.seen}, folder / VECTORS)
+        shape = {"n_items": len(self.seen) - 1, "faithful": self.faithful}
+        (folder / SHAPE).write_text(json.dumps(shape))
+
+    def load(self, folder: Path, *, device: str) -> None:
+        """Build the module and fill it with the saved weights."""
+        import torch
+        from safetensors.torch import load_file
+
+        from baselines._training import columns
+
+        shape = json.loads((folder / SHAPE).read_text())
+        self.faithful = shape["faithful"]
+        nothing = columns(Ragged.of([]), np.zeros(0, np.int64), self.width)
+        with torch.random.fork_rng():
+            self.build(nothing, shape["n_items"], folder, device)
+        self.model.load_state_dict(load_file(folder / WEIGHTS, device=device))
+        self.model.eval()
+        self.seen = load_file(folder / VECTORS)["seen"].numpy()
+
+    @classmethod
+    def estimate_seconds(
+        cls, config: Any, *, train_rows: int, test_rows: int, n_items: int
+    ) -> float:
+        """Seconds of a typical training on two cores, from the rows and the size of the catalogue."""
+        epochs = min(config.epochs, cls.typical_epochs)
+        per_row = cls.seconds_per_row * (0.5 + n_items / 12_000) * config.hidden_size / 64
+        return 5.0 + epochs * train_rows * per_row + test_rows * n_items * 2e-8

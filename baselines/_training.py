@@ -1,0 +1,263 @@
+"""Training by RecBole's Trainer, with our batches, our validation and a resume that is exact.
+
+Axes: B batch, W training rows, H history, N items, K list.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from baselines import _recbole as rb
+from bench import metrics
+from bench.cell import Run
+from bench.errors import ContractError
+from bench.types import Exam, Ragged, Ranking
+
+BLOCK = 512  # histories scored at a time
+CHECKPOINT = "checkpoint.pt"
+Loss = Callable[[Any], Tensor]
+
+
+def columns(history: Ragged, target: Any, width: int) -> dict[str, Tensor]:
+    """The fields of a RecBole dataset, without rows whose history is empty.
+
+    Args:
+        history: the items that a row's ``item_id_list`` shall hold; the last ``width`` are kept.
+        target: the items that follow, int [W].
+        width: length of ``item_id_list``.
+    """
+    row = np.flatnonzero(history.lengths > 0)
+    kept = history if len(row) == len(history) else history.take(row)
+    return {
+        rb.HISTORY: torch.from_numpy(kept.padded(width, align="left").astype(np.int64)),
+        rb.LENGTH: torch.from_numpy(np.minimum(kept.lengths, width).astype(np.int64)),
+        rb.ITEM: torch.from_numpy(np.asarray(target)[row].astype(np.int64)),
+        rb.ROW: torch.from_numpy(row.astype(np.int64)),
+    }
+
+
+class Batches:
+    """The rows of a dataset in an order that depends on the seed and the epoch only.
+
+    Yields RecBole Interactions (``item_id_list``, ``item_length``, ``item_id``, and ``row``, the number of
+    the training row) to which the model's ``draw`` has added what it needs. All tensors stay on the device.
+
+    Attributes:
+        epoch: set before each pass.
+    """
+
+    shuffle = True
+
+    def __init__(self, dataset: rb.ArrayDataset, model: Any, *, size: int, seed: int) -> None:
+        self.dataset, self.model, self.size, self.seed, self.epoch = dataset, model, size, seed, 0
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.size)
+
+    def __iter__(self) -> Iterator[Any]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        fields = self.dataset.inter_feat.interaction
+        device = next(iter(fields.values())).device
+        order = torch.from_numpy(rng.permutation(len(self.dataset))).to(device)
+        for rows_B in order.split(self.size):
+            batch = rb.Interaction({name: column[rows_B] for name, column in fields.items()})
+            yield self.model.draw(batch, self.dataset, rng)
+
+
+@torch.inference_mode()
+def rank(model: Any, history: Ragged, k: int, width: int) -> Ranking:
+    """The ``k`` best items for each history.
+
+    Blocks always have the same shape, so that a list does not depend on which others are asked for.
+
+    Args:
+        model: has ``scores(item_BH, length_B) -> [B, N + 1]``.
+        history: items seen before; the last ``width`` are used.
+        k: length of the lists.
+        width: longest history of the model.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    item_QK = np.zeros((len(history), k), np.int32)
+    score_QK = np.full((len(history), k), -np.inf, np.float32)
+    for start in range(0, len(history), BLOCK):
+        rows = np.arange(start, min(start + BLOCK, len(history)))
+        item_BH, length_B = block(history, rows, width, device)
+        best = model.scores(item_BH, length_B)[: len(rows)].topk(min(k, model.n_items - 1))
+        item_QK[rows, : best.indices.shape[1]] = best.indices.cpu().numpy()
+        score_QK[rows, : best.values.shape[1]] = best.values.cpu().numpy()
+    return Ranking(item_QK, score_QK)
+
+
+def block(history: Ragged, rows: Any, width: int, device: Any) -> tuple[Tensor, Tensor]:
+    """Histories as a left-aligned block of BLOCK rows, the surplus ones being copies of the first."""
+    padded = np.pad(rows, (0, BLOCK - len(rows)), mode="edge")
+    part = history.take(padded)
+    length_B = np.clip(part.lengths, 1, width)  # an empty history is read as one padding item
+    item_BH = torch.from_numpy(part.padded(width, align="left").astype(np.int64))
+    return item_BH.to(device), torch.from_numpy(length_B.astype(np.int64)).to(device)
+
+
+@torch.inference_mode()
+def encode(model: Any, history: Ragged, width: int) -> npt.NDArray[np.float32]:
+    """User vectors of the module, float32 [Q, D]; arguments as for ``rank``."""
+    device = next(model.parameters()).device
+    model.eval()
+    parts = [np.zeros((0, model.hidden_size), np.float32)]
+    for start in range(0, len(history), BLOCK):
+        rows = np.arange(start, min(start + BLOCK, len(history)))
+        user_BD = model.encode(*block(history, rows, width, device))
+        parts.append(user_BD[: len(rows)].cpu().float().numpy())
+    return np.concatenate(parts)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch (dropout) and Python (RecBole's own masks)."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Course:
+    """What a training needs besides the model.
+
+    Attributes:
+        valid: chooses the epoch.
+        train_count: occurrences by item in training, for the scorer, int [N + 1].
+        width: longest history.
+        batch_size: rows a step.
+        run: seeds, folder, progress.
+        calculate_loss: loss of one batch; None for the model's own.
+    """
+
+    valid: Exam
+    train_count: Any
+    width: int
+    batch_size: int
+    run: Run
+    calculate_loss: Loss | None = None
+
+
+class ExamTrainer(rb.Trainer):
+    """RecBole's Trainer that validates by the suite's scorer and can be killed at any time.
+
+    Attributes:
+        best: state of the best epoch so far, with its metrics and number.
+    """
+
+    def __init__(self, config: rb.Settings, model: Any, course: Course) -> None:
+        super().__init__(config, model)
+        self.course, self.best = course, {"epoch": -1, "metrics": {}, "state": {}}
+        self.path = Path(config["checkpoint_dir"]) / CHECKPOINT
+
+    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
+        if self.learner != "adam" or self.model.faithful:
+            return super()._build_optimizer(**kwargs)
+        return torch.optim.Adam(
+            self.model.parameters(),
+            lr=self.learning_rate,
+            weight_decay=self.weight_decay,
+            fused=True,
+        )
+
+    def _train_epoch(self, train_data: Batches, epoch_idx: int, **kwargs: Any) -> float:
+        train_data.epoch = epoch_idx
+        return super()._train_epoch(train_data, epoch_idx, loss_func=self.course.calculate_loss)
+
+    def _check_nan(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise ContractError(
+                f"{type(self.model).__name__}: the training loss is {loss.item()}; lower the learning rate"
+            )
+
+    def _valid_epoch(self, valid_data: Exam, show_progress: bool = False) -> tuple[float, Any]:
+        ranking = rank(self.model, valid_data.queries.history, metrics.K, self.course.width)
+        found = metrics.evaluate(ranking, valid_data, train_count=self.course.train_count)
+        return found["ndcg@5"], found
+
+    def after_epoch(self, epoch: int, score: float) -> None:
+        """Keep the best state, write the checkpoint, report."""
+        if self.cur_step == 0:
+            state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+            self.best = {"epoch": epoch, "metrics": self.best_valid_result, "state": state}
+        self._write(epoch)
+        loss = self.train_loss_dict[epoch]
+        self.course.run.progress(epoch + 1, self.epochs, ndcg5=score, loss=loss)
+
+    def _write(self, epoch: int) -> None:
+        state = {
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "best": self.best,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "torch": torch.get_rng_state(),
+            "cuda": [s.cpu() for s in torch.cuda.get_rng_state_all()],
+            "python": random.getstate(),
+        }
+        fresh = self.path.with_suffix(".tmp")
+        torch.save(state, fresh)
+        os.replace(fresh, self.path)  # noqa: PTH105
+
+    def resume(self) -> None:
+        """Continue where the checkpoint of this folder stopped, if there is one."""
+        if not self.path.exists():
+            return
+        state = torch.load(self.path, map_location=self.device, weights_only=True)
+        self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
+        self.best_valid_score, self.best = state["best_valid_score"], state["best"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["torch"].cpu())
+        if state["cuda"]:
+            torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+        version, internal, gauss = state["python"]
+        random.setstate((version, tuple(internal), gauss))
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a resumed training had already ended."""
+        return self.cur_step > self.stopping_step or self.start_epoch >= self.epochs
+
+
+def train(model: Any, config: rb.Settings, dataset: rb.ArrayDataset, course: Course) -> None:
+    """Train ``model`` in place up to its best epoch by validation NDCG@5 (title identity).
+
+    Per epoch a checkpoint is written to the run's folder; a killed training that is started again ends in the
+    same weights as an uninterrupted one (bit for bit on a CPU). ``run.facts`` gets ``epochs``,
+    ``best_epoch`` (both from 1), ``valid_ndcg@5`` and ``parameters_total``.
+
+    Raises:
+        ContractError: the loss is not finite.
+    """
+    trainer = ExamTrainer(config, model, course)
+    config.check_all_read()
+    trainer.resume()
+    batches = Batches(dataset, model, size=course.batch_size, seed=course.run.seed_for("batches"))
+    if not trainer.stopped:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # RecBole's torch.cuda.amp.GradScaler
+            trainer.fit(
+                batches, course.valid, verbose=False, saved=False, callback_fn=trainer.after_epoch
+            )
+    model.load_state_dict(trainer.best["state"])
+    course.run.facts.update(
+        {
+            "epochs": max(trainer.train_loss_dict, default=trainer.start_epoch - 1) + 1,
+            "best_epoch": trainer.best["epoch"] + 1,
+            "valid_ndcg@5": trainer.best["metrics"]["ndcg@5"],
+            "parameters_total": sum(p.numel() for p in model.parameters()),
+        }
+    )

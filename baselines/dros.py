@@ -1,0 +1,61 @@
+"""DROS: SASRec with distributionally robust optimisation (Yang et al., SIGIR 2023)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from baselines._sequential import Sequential, SequentialConfig
+from bench.errors import ConfigError
+from bench.registry import methods
+
+
+@dataclass(frozen=True, kw_only=True)
+class DROSConfig(SequentialConfig):
+    """SASRec's configuration and the robust term."""
+
+    dro_alpha: float = 0.1
+    """Weight of the robust term; 0 is SASRec. Published code: 0 by default; tune it."""
+    dro_beta: float = 1.0
+    """Temperature b0 of the robust term."""
+    dro_power: float = 0.05
+    """Exponent of the item propensities."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dro_alpha < 0:
+            raise ConfigError(f"dro_alpha is {self.dro_alpha}, expected 0 or more")
+        if self.dro_beta <= 0:
+            raise ConfigError(f"dro_beta is {self.dro_beta}, expected more than 0")
+
+
+@methods.register("dros")
+class DROS(Sequential):
+    """SASRec whose loss adds a robust term over all items, weighted by popularity.
+
+    Losses name what the term is added to: ``bce`` as in the original or ``ce``. Under the faithful profile
+    the output layer is untied and BCE is taken at the last position only.
+    """
+
+    losses = ("bce", "ce")
+    Config = DROSConfig
+    search: ClassVar = {
+        "dro_alpha": (0.01, 0.05, 0.1, 0.3, 0.5, 1.0),
+        "dro_beta": (0.5, 1.0, 2.0),
+        "learning_rate": (1e-3, 5e-4),
+        "dropout": (0.1, 0.2, 0.5),
+    }
+
+    @classmethod
+    def module(cls) -> type:
+        """The torch class."""
+        from baselines._models import RobustModel
+
+        return RobustModel
+
+    def options(self) -> dict[str, Any]:
+        """The objective and the robust term."""
+        keys = ("dro_alpha", "dro_beta", "dro_power")
+        return {"objective": self.loss or self.losses[0]} | {
+            key: getattr(self.config, key) for key in keys
+        }

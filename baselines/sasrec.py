@@ -1,0 +1,36 @@
+"""SASRec: self-attention over the history (Kang and McAuley, ICDM 2018), by RecBole."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from baselines._sequential import Sequential
+from bench.registry import methods
+
+
+@methods.register("sasrec")
+class SASRec(Sequential):
+    """Causal Transformer whose last state is compared with every item.
+
+    Losses: ``ce``, softmax over the catalogue at the last position of a window (RecBole's default and the
+    stronger one); ``bce``, one sampled negative at every position, as in the original and in the code of the
+    paper's authors. Downstream methods use ``item_vectors``, ``user_vectors`` and ``seen``.
+    """
+
+    losses = ("ce", "bce")
+    search: ClassVar = {
+        "learning_rate": (1e-3, 5e-4),
+        "dropout": (0.2, 0.5),
+        "batch_size": (256, 2048),
+    }
+
+    @classmethod
+    def module(cls) -> type:
+        """The torch class."""
+        from baselines._models import CausalModel
+
+        return CausalModel
+
+    def options(self) -> dict[str, Any]:
+        """The objective."""
+        return {"objective": self.loss or self.losses[0]}
