@@ -63,14 +63,16 @@ def json_tables(
 def _fast(block: bytes, schema: pa.Schema) -> pa.Table | None:
     """Arrow's reading of a block, None if it objects to anything."""
     try:
-        return arrow_json.read_json(
+        table = arrow_json.read_json(
             pa.BufferReader(block),
             read_options=arrow_json.ReadOptions(use_threads=False, block_size=len(block) + 1),
             parse_options=arrow_json.ParseOptions(
                 explicit_schema=schema, unexpected_field_behavior="ignore"
             ),
         )
-    except (pa.ArrowException, UnicodeDecodeError):
+        table.validate(full=True)  # the parser lets bytes pass that are not UTF-8
+        return table
+    except pa.ArrowException:
         return None
 
 

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 
-from bench.data._amazon_json import decode
 from bench.data._amazon_open import BLOCK, Repairs, check_share, open_raw
 from bench.errors import DataError
 
@@ -107,9 +106,9 @@ def _csv(
     rows = 0
     with open_raw(path) as stream:
         try:
-            for batch in _open_csv(path, stream, columns, names, refuse):
+            for batch in _open_csv(path, _Utf8(stream, repairs), columns, names, refuse):
                 rows += batch.num_rows
-                yield pa.table({name: _text(batch[name], repairs) for name in columns})
+                yield pa.table({name: batch[name] for name in columns})
         except pa.ArrowInvalid as error:
             raise DataError(f"{path}: not a readable table ({error})") from error
     example = faults[0] if faults else ""
@@ -128,16 +127,63 @@ def _open_csv(
             delimiter=delimiter, newlines_in_values=True, invalid_row_handler=refuse
         ),
         convert_options=arrow_csv.ConvertOptions(
-            column_types=dict.fromkeys(columns, pa.binary()),
+            column_types=dict.fromkeys(columns, pa.string()),
             include_columns=list(columns),
             strings_can_be_null=False,
         ),
     )
 
 
-def _text(column: pa.Array, repairs: Repairs) -> pa.Array:
-    """Bytes as text; what is not UTF-8 is repaired value by value."""
-    try:
-        return column.cast(pa.string())
-    except pa.ArrowInvalid:
-        return pa.array([decode(value, repairs) for value in column.to_pylist()], pa.string())
+class _Utf8(io.RawIOBase):
+    """The bytes of a stream with everything that is not UTF-8 replaced by U+FFFD, counted.
+
+    Arrow must never see such bytes: its handler of bad rows fails on them without a word.
+    """
+
+    def __init__(self, source: io.RawIOBase, repairs: Repairs) -> None:
+        super().__init__()
+        self.source, self.repairs = source, repairs
+        self.ready, self.given, self.rest = b"", 0, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """At most ``size`` bytes: a replacement is longer than what it replaces."""
+        size = BLOCK if size < 0 else size
+        if self.given == len(self.ready):
+            self.ready, self.given = self._next(size), 0
+        piece = self.ready[self.given : self.given + size]
+        self.given += len(piece)
+        return piece
+
+    def _next(self, size: int) -> bytes:
+        while True:
+            chunk = self.source.read(max(size, 64)) or b""
+            data = self.rest + chunk
+            end = _whole(data) if chunk else len(data)
+            data, self.rest = data[:end], data[end:]
+            if data or not chunk:
+                return self._mended(data)
+
+    def _mended(self, data: bytes) -> bytes:
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError:
+            text = data.decode("utf-8", errors="replace")
+            added = text.count("\ufffd") - data.count("\ufffd".encode())
+            self.repairs.count("stretches of bytes are not UTF-8; each became U+FFFD", added)
+            return text.encode()
+        return data
+
+
+def _whole(data: bytes) -> int:
+    """Length of ``data`` without a character that its end may cut in two."""
+    for back in range(1, min(4, len(data) + 1)):
+        byte = data[-back]
+        if byte >= 0xC0:
+            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return len(data) - back if back < needed else len(data)
+        if byte < 0x80:
+            break
+    return len(data)
