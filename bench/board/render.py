@@ -58,8 +58,13 @@ class Table:
 
     @property
     def shown(self) -> tuple[Column, ...]:
-        """The columns that people see."""
-        return tuple(column for column in self.columns if column.head)
+        """The columns that people see: those with a heading and something to say."""
+        lines = [line for _, group in self.groups for line in group]
+        return tuple(
+            column
+            for column in self.columns
+            if column.head and any(column.show(line.get(column.key)) != NOTHING for line in lines)
+        )
 
 
 def escape_markdown(value: str) -> str:

@@ -108,7 +108,7 @@ class Entry:
     @property
     def tuned(self) -> bool:
         """Whether its configuration was searched for on validation."""
-        return bool(self.rows[0].facts.get("tuned"))
+        return bool(self.cell.tune or self.rows[0].facts.get("tuned"))
 
     @property
     def status(self) -> str:

@@ -56,6 +56,7 @@ QUALITY = (
     Column("item", "NDCG@10 by id", score, True),
     Column("valid", "Valid NDCG@5", score, True),
     Column("certified", "Certified", _percent, True),
+    Column("regret", "Beam regret", score, True),
     Column("paper", "Paper NDCG@10", score, True),
     Column("verdict", "Against the paper"),
     Column("status", "Status"),
@@ -223,6 +224,7 @@ def _quality_line(line: Line) -> dict[str, Any]:
         "item": entry.mean("metrics_by_item", "ndcg@10"),
         "valid": entry.mean("valid", "ndcg@5"),
         "certified": entry.mean("facts", "certified_share"),
+        "regret": entry.mean("facts", "beam_regret"),
         "paper": verdict.claim.value if verdict else None,
         "verdict": verdict.text if verdict else None,
     }
