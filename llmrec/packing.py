@@ -27,10 +27,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One training row: a prompt and the leaf of its answer in the trie."""
+    """One training row.
+
+    Attributes:
+        prompt: the prompt.
+        leaf: of its answer in the trie.
+        keep: how many tokens of the answer are trained on; None for all of them.
+    """
 
     prompt: Prompt
     leaf: int
+    keep: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +71,18 @@ class Layout:
 
 
 def all_answers(examples: Sequence[Example], trie: Trie) -> Answers:
-    """Every answer token of these rows, end tokens included."""
-    return Answers.of(trie, np.array([example.leaf for example in examples], np.int64))
+    """Every answer token of these rows that is trained on, end tokens included."""
+    answers = Answers.of(trie, np.array([example.leaf for example in examples], np.int64))
+    if all(example.keep is None for example in examples):
+        return answers
+    most = [len(answers) if example.keep is None else example.keep for example in examples]
+    return answers.take(torch.from_numpy(_place(answers) < np.array(most)[answers.row_R]))
+
+
+def _place(answers: Answers) -> IntArray:
+    """Index of each answer token within its answer, [R]."""
+    lengths = np.bincount(answers.row_R.numpy())
+    return np.arange(len(answers)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 def lay_out(
@@ -82,10 +99,7 @@ def lay_out(
     """
     answers = all_answers(examples, trie)
     wanted_R = loss.matters(answers).numpy()
-    lengths = trie.answer.lengths[[example.leaf for example in examples]]
-    start = np.repeat(np.cumsum(lengths) - lengths, lengths)
-    place_R = np.arange(len(answers)) - start  # index within the answer
-    row_R = answers.row_R.numpy()
+    place_R, row_R = _place(answers), answers.row_R.numpy()
     reach_B = np.zeros(len(examples), np.int64)  # answer tokens to predict, forced tail excluded
     np.maximum.at(reach_B, row_R[wanted_R], place_R[wanted_R] + 1)
     prompt_B = np.array([len(example.prompt) for example in examples]) - shared

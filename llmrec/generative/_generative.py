@@ -1,0 +1,338 @@
+"""What all methods share in which a language model writes the title of the next item.
+
+Subclasses add soft tokens: they override ``style`` (where the slots are), ``dress`` (wrap the backbone so
+that it embeds them) and ``undress``/``redress`` (what else is saved).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from bench import metrics
+from bench.cell import Need, Run
+from bench.errors import ArtefactError, DataError
+from bench.method import Method
+from bench.registry import decoders, losses
+from bench.types import Catalogue, Exam, Queries, Ranking, Windows
+from llmrec import backbone as backbones
+from llmrec._small import CompactTokenizer, Shape
+from llmrec.backbone import EMBEDDED, SCRATCH, Backbone, Lora
+from llmrec.decode import checks
+from llmrec.generative._config import ZERO_SHOT, GenerativeConfig, completed
+from llmrec.generative._ranking import as_ranking, prompts_for, shown
+from llmrec.objective import Objective, TokenObjective
+from llmrec.packing import Example
+from llmrec.prompt import Prompter, Style, TooLong, all_texts
+from llmrec.trie import Trie, for_titles
+from llmrec.tuning import Recipe, tune
+
+FAITHFUL = "paper_faithful"
+MANIFEST, KEPT = "llm.json", "kept_tokens.npy"
+SECONDS_PER_TRAIN_ROW, SECONDS_PER_USER = 0.5, 0.35  # SmolLM2-135M on two cores
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is trained on and how: rows, objective and recipe."""
+
+    rows: list[Any]
+    objective: Objective
+    recipe: Recipe
+
+
+class Generative(Method):
+    """Base class: prompts, tuning with any registered loss, decoding with any registered decoder."""
+
+    family = "llm"
+    takes: ClassVar[frozenset[str]] = frozenset({"token", "preference"})
+    decodes = True
+    identity = "title"
+    Config = GenerativeConfig
+    config: GenerativeConfig
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {"lr": (5e-5, 1e-4, 2e-4, 5e-4, 1e-3)}
+    toy: ClassVar[Mapping[str, Any]] = {
+        "backbone": "tiny",
+        "epochs": 2,
+        "batch": 32,
+        "scratch_lr": 3e-3,
+        "valid_rows": 8,
+        "loss_options": {"msl_ats": {"eta": 0.95}},  # the toy catalogue offers few valid tokens
+    }
+    tags: ClassVar[frozenset[str]] = frozenset({"text", "pretrained"})
+
+    lm: Backbone
+    trie: Trie
+    prompter: Prompter
+
+    @classmethod
+    def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
+        """The config with every option of its loss and decoder written out."""
+        return completed(config, loss=loss, decoder=decoder)
+
+    @classmethod
+    def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:
+        """A preference loss starts from the same method tuned with LML."""
+        if loss in {None, ZERO_SHOT} or losses.get(loss).kind != "preference":
+            return {}
+        values = {k: v for k, v in vars(config).items() if k != "loss_options"}
+        return {"lml": Need(method=cls.name, loss="lml", backbone=backbone, config=values)}
+
+    @classmethod
+    def estimate_seconds(
+        cls, config: Any, *, train_rows: int, test_rows: int, n_items: int
+    ) -> float:
+        """Seconds with the embedded model on two cores; the axes are not known here."""
+        valid = min(config.valid_rows or test_rows, test_rows) * config.epochs
+        decoding = SECONDS_PER_USER * (test_rows + valid)
+        return 15 + SECONDS_PER_TRAIN_ROW * train_rows * config.epochs + decoding
+
+    def style(self) -> Style:
+        """Layout of the prompts; with slots in methods that have soft tokens."""
+        faithful = self._profile == FAITHFUL
+        return Style(infer_extra_space=faithful, fit_history=not faithful)
+
+    def dress(self, lm: Backbone, train: Windows, run: Run) -> Backbone:
+        """The backbone with what this method adds to it, before training."""
+        return lm
+
+    def undress(self, folder: Path) -> None:
+        """Save what ``dress`` added and training did not change."""
+
+    def redress(self, lm: Backbone, folder: Path) -> Backbone:
+        """Undo ``undress``: the backbone as ``dress`` left it."""
+        return lm
+
+    def fit(self, train: Windows, valid: Exam, run: Run) -> None:
+        """Tune the backbone on the training rows; ``zero_shot`` leaves it as it is.
+
+        Raises:
+            Unavailable: weights or packages are missing.
+            DataError: a training row that cannot be a prompt.
+        """
+        self._profile, self._progress = run.profile, run.progress
+        self.lm = self.dress(self._backbone(train.catalogue, run), train, run)
+        self._index(train.catalogue)
+        run.facts.update(self._facts(train))
+        if self.loss == ZERO_SHOT:
+            self.lm.requires_grad_(False).eval()
+            self._doctor(valid.queries)
+            return
+        lesson = self._lesson(train, run)
+        exam = valid.sample(self.config.valid_rows)
+        validate = self._validator(exam, train) if len(exam) else None
+        tune(self.lm, lesson.rows, lesson.objective, lesson.recipe, run, validate)
+        self._doctor(valid.queries)
+
+    def recommend(self, queries: Queries, k: int) -> Ranking:
+        """The ``k`` best titles, each named by its smallest item id."""
+        self._index(queries.catalogue)
+        if self.config.quant is None:
+            self.lm.merge()
+        self.lm.eval()
+        with torch.no_grad():
+            return self._decode(queries, k, self._progress)
+
+    def save(self, folder: Path) -> None:
+        """Write adapters (or all weights if all were trained) and how to find the rest."""
+        from llmrec._trainer import save_weights
+
+        save_weights(self.lm, folder)
+        if isinstance(self.lm.tokenizer, CompactTokenizer):
+            np.save(folder / KEPT, self.lm.tokenizer.kept_V)
+        manifest = {
+            "backbone": self.lm.name,
+            "profile": self._profile,
+            "seed": self._seed,
+            "trie": self.trie.fingerprint,
+        }
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        self.undress(folder)
+
+    def load(self, folder: Path, *, device: str) -> None:
+        """Undo ``save``.
+
+        Raises:
+            ArtefactError: the folder holds something else.
+        """
+        from llmrec._trainer import load_weights
+
+        if not (folder / MANIFEST).is_file():
+            raise ArtefactError(f"no {MANIFEST} in {folder}; run the cell again with --reuse never")
+        manifest = json.loads((folder / MANIFEST).read_text())
+        self._profile, self._fingerprint = manifest["profile"], manifest["trie"]
+        kept = np.load(folder / KEPT) if (folder / KEPT).is_file() else None
+        self._seed = manifest["seed"]  # an untuned model without pretraining is its seed
+        lm = self._bare(manifest["backbone"], device, kept_V=kept)
+        self.lm = self.redress(lm, folder)
+        if self.loss == ZERO_SHOT:
+            self.lm.requires_grad_(False)
+        load_weights(self.lm, folder)
+
+    _profile = "corrected"
+    _seed = 0
+    _fingerprint: str | None = None
+    _catalogue: Catalogue | None = None
+    _progress: Callable[..., None] | None = None
+
+    def _backbone(self, catalogue: Catalogue, run: Run) -> Backbone:
+        name = self.backbone or EMBEDDED
+        self._seed = run.seed_for("weights")
+        if name != SCRATCH:
+            return self._bare(name, run.device, kept_V=None)
+        whole = backbones.embedded_tokenizer()
+        kept_V = CompactTokenizer.of(whole, all_texts(catalogue)).kept_V
+        return self._bare(name, run.device, kept_V=kept_V)
+
+    def _bare(self, name: str, device: str, *, kept_V: Any) -> Backbone:
+        """The backbone before training, without anything a method adds."""
+        c, seed = self.config, self._seed
+        if name == SCRATCH:
+            shape = Shape(
+                hidden=c.hidden, layers=c.layers, heads=c.heads, feed_forward=c.feed_forward
+            )
+            tokenizer = backbones.embedded_tokenizer(kept_V)
+            return backbones.small(name, tokenizer, shape=shape, seed=seed, device=device)
+        adapters = None
+        if name != backbones.TINY_NAME and c.lora_r and self.loss != ZERO_SHOT:
+            adapters = Lora(
+                r=c.lora_r, alpha=c.lora_alpha, dropout=c.lora_dropout, targets=c.lora_targets
+            )
+        dtype = None if c.dtype == "auto" else getattr(torch, c.dtype)
+        return backbones.load(
+            name, dtype=dtype, device=device, seed=seed, lora=adapters, quant=c.quant
+        )
+
+    def _index(self, catalogue: Catalogue) -> None:
+        """Tokenise a catalogue, once.
+
+        Raises:
+            ArtefactError: a model that was tuned for another catalogue or tokenizer.
+        """
+        if self._catalogue is catalogue:
+            return
+        tokenizer = self.lm.tokenizer
+        self.trie = for_titles(catalogue.titles, tokenizer)
+        if self._fingerprint not in {None, self.trie.fingerprint}:
+            raise ArtefactError(
+                "this model was tuned for other titles or another tokenizer; run the cell again "
+                "with --reuse never"
+            )
+        self._fingerprint, self._catalogue = self.trie.fingerprint, catalogue
+        budget = min(self.config.answer_budget, int(self.trie.answer.lengths.max()))
+        self.prompter = Prompter(
+            catalogue,
+            tokenizer,
+            cutoff=self.config.cutoff,
+            answer_budget=budget,
+            style=self.style(),
+        )
+
+    def examples(self, train: Windows) -> list[Example]:
+        """Training rows as prompts with the leaf of their answer.
+
+        Raises:
+            DataError: a row that does not fit the cutoff even with one history item.
+        """
+        leaf_W = self.trie.leaf_of_item_N[train.target_W]
+        rows = []
+        for row, history in enumerate(train.history):
+            length = int(self.trie.answer.lengths[leaf_W[row]])
+            items = shown(history, self.config.history)
+            try:
+                prompt = self.prompter.prompt(items, training=True, answer=length)
+            except TooLong as fault:
+                cutoff = self.config.cutoff
+                raise DataError(f"training row {row}: {fault}; raise cutoff ({cutoff})") from fault
+            rows.append(Example(prompt, int(leaf_W[row])))
+        return self._cut(rows) if self._profile == FAITHFUL else rows
+
+    def _cut(self, rows: list[Example]) -> list[Example]:
+        """What the released code's truncation leaves of over-long rows: a part of the answer, or nothing."""
+        room = [self.config.cutoff - len(row.prompt) for row in rows]
+        return [replace(row, keep=left) for row, left in zip(rows, room, strict=True) if left > 0]
+
+    def _lesson(self, train: Windows, run: Run) -> Lesson:
+        kind = losses.get(self.loss or "lml")
+        if kind.kind == "preference":
+            return kind.lesson(self, train, run)
+        rows = self.examples(train)
+        run.facts["history_dropped"] = sum(row.prompt.dropped for row in rows)
+        run.facts["prompt_tokens"] = float(np.mean([len(row.prompt) for row in rows]))
+        avt = self.trie.avt(train.target_W)
+        options = dict(self.config.loss_options)
+        if self._profile == FAITHFUL and "form" in options:
+            options["form"] = "released"
+        vocabulary = min(self.lm.vocabulary, len(self.lm.tokenizer))
+        loss = kind(options, self.trie, vocabulary=vocabulary, avt=avt)
+        shared = self.prompter.shared if self.config.share_opening else 0
+        return Lesson(rows, TokenObjective(loss, self.trie, shared=shared), self.recipe())
+
+    def recipe(self) -> Recipe:
+        """The optimizer's side of the config."""
+        c = self.config
+        return Recipe(
+            epochs=c.epochs,
+            lr=c.lr if self.lm.pretrained else c.scratch_lr,
+            batch=c.batch,
+            warmup_steps=c.warmup_steps,
+            micro_batch=c.micro_batch,
+            clip=c.clip,
+            patience=c.patience,
+            report_to=c.report_to,
+        )
+
+    def _validator(self, exam: Exam, train: Windows) -> Callable[[], dict[str, float]]:
+        def validate() -> dict[str, float]:
+            ranking = self._decode(exam.queries, metrics.CUTOFFS[-1])
+            return metrics.evaluate(
+                ranking, exam, train_count=train.target_count, names=self.identity
+            )
+
+        return validate
+
+    def _facts(self, train: Windows) -> dict[str, Any]:
+        return {
+            "backbone": self.lm.name,
+            "pretrained": self.lm.pretrained,
+            "vocabulary": self.lm.vocabulary,
+            "trie_leaves": self.trie.n_leaves,
+            "avt": self.trie.avt(train.target_W),
+            "parameters_total": sum(p.numel() for p in self.lm.parameters()),
+        }
+
+    def _decode(self, queries: Queries, k: int, progress: Any = None) -> Ranking:
+        decoder = self._decoder()
+        prompts, fits_Q = prompts_for(self.prompter, queries, self.config.history)
+        width = min(k, self.trie.n_leaves)
+        decoded = decoder(self.lm, prompts, self.trie, width, progress=progress)
+        facts = {
+            "decoder": decoder.rule,
+            "prompts_too_long": int((~fits_Q).sum()),
+            "history_dropped": sum(prompt.dropped for prompt in prompts),
+        }
+        return as_ranking(decoded, fits_Q, self.trie, k, facts)
+
+    def _doctor(self, queries: Queries) -> None:
+        """Refuse a decoder that samples, repeats itself or returns invalid titles."""
+        decoder = self._decoder()
+        prompts, _ = prompts_for(self.prompter, queries, self.config.history)
+        if not prompts:
+            return
+        width = min(metrics.CUTOFFS[-1], self.trie.n_leaves)
+        with torch.no_grad():
+            found = checks.examine(decoder, self.lm.eval(), prompts, self.trie, width)
+        checks.require(found, waived=checks.waived_by(decoder))
+
+    def _decoder(self) -> Any:
+        """The decoder; with the released scoring rule under ``paper_faithful``."""
+        options = dict(self.config.decoder_options)
+        if self._profile == FAITHFUL and (self.decoder or "beam") == "beam":
+            options |= {"space": "full", "length_penalty": 1.0}
+        return decoders.get(self.decoder or "beam")(options)

@@ -1,0 +1,60 @@
+"""From histories to prompts and from decoded answers to rankings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bench.types import BoolArray, Queries, Ranking
+from llmrec.decode.base import Decoded
+from llmrec.prompt import Prompt, Prompter, TooLong
+from llmrec.trie import Trie
+
+
+def shown(history: Any, most: int | None) -> list[int]:
+    """The last ``most`` items of a history; None for all."""
+    return [int(item) for item in history][-(most or len(history)) :]
+
+
+def prompts_for(
+    prompter: Prompter, queries: Queries, most: int | None
+) -> tuple[list[Prompt], BoolArray]:
+    """Prompts of all queries that fit the cutoff, and which ones do, bool [Q]."""
+    prompts: list[Prompt] = []
+    fits_Q = np.zeros(len(queries), bool)
+    for query, history in enumerate(queries.history):
+        try:
+            prompts.append(prompter.prompt(shown(history, most)))
+            fits_Q[query] = True
+        except TooLong:
+            continue  # counted as a miss through failed_Q
+    return prompts, fits_Q
+
+
+def as_ranking(
+    decoded: Decoded, fits_Q: BoolArray, trie: Trie, k: int, facts: Mapping[str, Any]
+) -> Ranking:
+    """Lists of item ids: each answer is named by its smallest item id.
+
+    Args:
+        decoded: lists of the queries that had a prompt.
+        fits_Q: which queries those are; the others are failed.
+        trie: what the leaves stand for.
+        k: width of the lists; what the catalogue cannot fill is 0.
+        facts: numbers to add to the decoder's own.
+    """
+    width = decoded.leaf_QK.shape[1]
+    first = trie.leaf_items.values[trie.leaf_items.offsets[:-1]]
+    item_QK = np.zeros((len(fits_Q), k), np.int32)
+    score_QK = np.full((len(fits_Q), k), -np.inf, np.float32)
+    item_QK[fits_Q, :width] = np.where(decoded.leaf_QK >= 0, first[decoded.leaf_QK], 0)
+    score_QK[fits_Q, :width] = decoded.score_QK
+    failed_Q = ~fits_Q
+    failed_Q[fits_Q] = decoded.failed_Q
+    certified_Q = None
+    if decoded.certified_Q is not None:
+        certified_Q = np.zeros(len(fits_Q), bool)
+        certified_Q[fits_Q] = decoded.certified_Q
+    return Ranking(item_QK, score_QK, certified_Q, failed_Q, facts={**facts, **decoded.facts})
