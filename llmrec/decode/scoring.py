@@ -21,7 +21,8 @@ from torch import Tensor
 from bench.errors import ConfigError
 from bench.types import BoolArray, IntArray
 from llmrec.decode.base import evaluating
-from llmrec.decode.tree import Shape, Tree
+from llmrec.decode.shape import Shape
+from llmrec.decode.tree import Tree
 
 if TYPE_CHECKING:
     from llmrec.backbone import Backbone

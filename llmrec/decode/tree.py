@@ -4,23 +4,25 @@ A prompt is computed once, whatever the number of beams. Every explored trie nod
 user's row, visible to its descendants only (a tree mask), so nothing is ever copied per beam or
 reordered when beams change. Tokens that all prompts begin with are computed once per batch.
 
-B users, P prompt positions, S tree slots, T new tokens of a call, R asked rows, D hidden width, M nodes.
+B users, P prompt positions, S tree slots, T new tokens of a call, X new tree tokens, R asked
+rows, D hidden width, M nodes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache
 
 from bench.errors import ConfigError
 from bench.types import IntArray
 from llmrec.decode.base import shared_length
+from llmrec.decode.shape import shape_of
+from llmrec.decode.shelf import Shelf, similar
 
 if TYPE_CHECKING:
     from llmrec.backbone import Backbone
@@ -28,91 +30,10 @@ if TYPE_CHECKING:
     from llmrec.trie import Trie
 
 CHUNK = 512  # tree tokens per user and forward pass: bounds the mask and the activations
+FEW = (
+    0.75  # share of active users below which copying their keys is cheaper than padding the others
+)
 SUPPORTED = ("sdpa", "eager")
-
-
-class Shape:
-    """What a search asks of a trie again and again, by node.
-
-    Attributes:
-        parent_M, token_M, depth_M: of the edge into a node; -1, 0 and 0 at the root.
-        first_leaf_M: smallest leaf at or below a node, which is the leaf with the smallest item id.
-        shortest_M, longest_M: tokens of the shortest and longest answer at or below a node.
-        branch_M: the first node at or below with a choice or an end (unary chains are skipped).
-    """
-
-    def __init__(self, trie: Trie) -> None:
-        fan = trie.fan_out_M
-        self.parent_M = np.concatenate([[-1], np.repeat(np.arange(trie.n_nodes), fan)])
-        self.token_M = np.concatenate([[0], trie.token_E])
-        self.depth_M = np.zeros(trie.n_nodes, np.int64)
-        below = np.repeat(np.arange(trie.n_leaves), trie.path.lengths)
-        length = np.repeat(trie.answer.lengths, trie.answer.lengths)
-        inside = trie.path.values
-        self.depth_M[inside] = np.arange(len(inside)) - trie.path.offsets[:-1][below]
-        ends = np.flatnonzero(trie.leaf_M >= 0)
-        leaf = trie.leaf_M[ends]
-        self.depth_M[ends] = trie.answer.lengths[leaf]
-        self.first_leaf_M = np.full(trie.n_nodes, trie.n_leaves, np.int64)
-        self.shortest_M = np.full(trie.n_nodes, np.iinfo(np.int64).max)
-        self.longest_M = np.zeros(trie.n_nodes, np.int64)
-        for at, leaves, lengths in (
-            (inside, below, length),
-            (ends, leaf, trie.answer.lengths[leaf]),
-        ):
-            np.minimum.at(self.first_leaf_M, at, leaves)
-            np.minimum.at(self.shortest_M, at, lengths)
-            np.maximum.at(self.longest_M, at, lengths)
-        self.branch_M = np.arange(trie.n_nodes)
-        unary = np.flatnonzero(fan == 1)
-        child = trie.child_E[trie.indptr_M[unary]]
-        depth = self.depth_M[unary]
-        for level in range(int(depth.max(initial=0)), -1, -1):
-            at = depth == level
-            self.branch_M[unary[at]] = self.branch_M[child[at]]
-
-
-@lru_cache(maxsize=8)
-def shape_of(trie: Trie) -> Shape:
-    """The shape of a trie, computed once."""
-    return Shape(trie)
-
-
-class _Shelf(DynamicLayer):
-    """Keys and values of one layer in a buffer with room to grow: an update writes, and copies nothing."""
-
-    room = 0
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Write the new states behind the old ones; returns views of all of them."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self.used = 0
-            self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
-        end = self.used + key_states.shape[-2]
-        if end > self.keys.shape[-2]:
-            self._grow(key_states.shape[0], max(end + self.room, end + end // 4))
-        self.keys[:, :, self.used : end] = key_states
-        self.values[:, :, self.used : end] = value_states
-        self.used = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
-
-    def _grow(self, n_users: int, length: int) -> None:
-        for name in ("keys", "values"):
-            old = getattr(self, name)
-            new = old.new_empty(n_users, old.shape[1], length, old.shape[3])
-            new[:, :, : self.used] = old[:, :, : self.used]
-            setattr(self, name, new)
-
-    def widen(self, n_users: int) -> None:
-        """Turn a batch of one into a batch of users."""
-        self._grow(n_users, self.used)
-
-    def get_seq_length(self) -> int:
-        """Filled positions."""
-        return self.used if self.is_initialized else 0
 
 
 class Tree:
@@ -138,30 +59,45 @@ class Tree:
         self.slot_BM = np.full((self.n_users, trie.n_nodes), -1, np.int32)
         self.parent_BS = np.zeros((self.n_users, 0), np.int32)
         self.depth_BS = np.zeros((self.n_users, 0), np.int32)
-        layer = type("Shelf", (_Shelf,), {"room": room})
-        self.cache = Cache(layer_class_to_replicate=layer)
-        self.hidden_BSD = self._prefill(prompts)[:, None]  # slot s lies at s + 1, the root at 0
+        self.hidden_BSD = self._prefill(prompts, room)[:, None]  # slot s at s + 1, the root at 0
 
     @torch.no_grad()
-    def _prefill(self, prompts: Sequence[Prompt]) -> Tensor:
+    def _prefill(self, prompts: Sequence[Prompt], room: int) -> Tensor:
         """Compute the prompts; returns the hidden state of each last token, [B, D]."""
         ids_BP = np.zeros((self.n_users, self.width), np.int64)
         slots_BP = np.zeros_like(ids_BP)
         for row, prompt in enumerate(prompts):
             ids_BP[row, : len(prompt)], slots_BP[row, : len(prompt)] = prompt.ids, prompt.slots
         shared = shared_length(prompts) if self.n_users > 1 else 0
-        column = np.arange(self.width)
+        head = Cache(layer_class_to_replicate=Shelf)
         if shared:
-            head = column[:shared]
-            self._forward(ids_BP[:1, head], slots_BP[:1, head], head[None], _causal(head, head))
-            for layer in self.cache.layers:
-                layer.widen(self.n_users)
-        rest = column[shared:]
-        position_BP = np.broadcast_to(rest, (self.n_users, len(rest)))
-        allowed = _causal(rest, column)
-        hidden_BPD = self._forward(ids_BP[:, rest], slots_BP[:, rest], position_BP, allowed)
-        last_B = torch.as_tensor(self.length_B - 1 - shared, device=hidden_BPD.device)
-        return hidden_BPD[torch.arange(self.n_users, device=last_B.device), last_B]
+            self._prompt_part(ids_BP[:1], slots_BP[:1], np.arange(shared), head)
+        parts, last_BD = [], []
+        for users in similar(self.length_B - shared):
+            cache = Cache(layer_class_to_replicate=Shelf)
+            if shared:
+                copies = [[layer.filled] * len(users) for layer in head.layers]
+                cache = Cache([Shelf.of(copy, shared, 0) for copy in copies])
+            column = np.arange(shared, int(self.length_B[users].max()))
+            hidden_BPD = self._prompt_part(ids_BP[users], slots_BP[users], column, cache)
+            last = torch.as_tensor(self.length_B[users] - 1 - shared, device=hidden_BPD.device)
+            last_BD.append(hidden_BPD[torch.arange(len(users), device=last.device), last])
+            parts.append(cache)
+        layers = zip(*(part.layers for part in parts), strict=True)
+        self.cache = Cache(
+            [Shelf.of([part.filled for part in layer], self.width, room) for layer in layers]
+        )
+        return torch.cat(last_BD)
+
+    def _prompt_part(
+        self, ids_BP: IntArray, slots_BP: IntArray, column: IntArray, cache: Cache
+    ) -> Tensor:
+        """Run the body over some columns of the prompts, behind what the cache holds."""
+        key = np.arange(int(column[-1]) + 1)
+        allowed = (key <= column[:, None])[None]
+        position = np.broadcast_to(column, (len(ids_BP), len(column)))
+        ids, slots = ids_BP[:, column], slots_BP[:, column]
+        return self._forward((ids, slots), position, allowed, key[None], cache)
 
     @torch.no_grad()
     def hidden(self, user_R: IntArray, node_R: IntArray) -> Tensor:
@@ -198,32 +134,41 @@ class Tree:
     def _extend(self, user_X: IntArray, node_X: IntArray, rank_X: IntArray) -> None:
         """Compute these nodes, whose parents are computed or among them."""
         n_new, before = int(rank_X.max()) + 1, self.slots
-        slot_X, depth_X = before + rank_X, self.shape.depth_M[node_X]
+        slot_X, parent_X = before + rank_X, self.shape.parent_M[node_X]
         self.slot_BM[user_X, node_X] = slot_X
-        parent_X = self.shape.parent_M[node_X]
         fresh = np.zeros((self.n_users, n_new), np.int32)
         self.parent_BS = np.concatenate([self.parent_BS, fresh - 1], 1)
         self.depth_BS = np.concatenate([self.depth_BS, fresh + 1], 1)
         self.parent_BS[user_X, slot_X] = np.where(parent_X == 0, -1, self.slot_BM[user_X, parent_X])
-        self.depth_BS[user_X, slot_X] = depth_X
+        self.depth_BS[user_X, slot_X] = self.shape.depth_M[node_X]
         ids_BT = fresh.astype(np.int64)
         ids_BT[user_X, rank_X] = self.shape.token_M[node_X]
-        position_BT = self.length_B[:, None] + self.depth_BS[:, before:] - 1
-        allowed = self._visible(user_X, rank_X, slot_X, n_new)
-        hidden_BTD = self._forward(ids_BT, np.zeros_like(ids_BT), position_BT, allowed)
-        self.hidden_BSD = torch.cat([self.hidden_BSD, hidden_BTD], 1)
         self.slots += n_new
         self.tokens += len(user_X)
+        see = self._visible(user_X, rank_X, slot_X, n_new)
+        at = np.broadcast_to(np.arange(self.width), (self.n_users, self.width))
+        at = np.concatenate([at, self.length_B[:, None] + self.depth_BS - 1], 1)
+        active = np.unique(user_X)
+        if len(active) > FEW * self.n_users:
+            active = np.arange(self.n_users)
+        rows = torch.as_tensor(active, device=self.hidden_BSD.device)
+        for layer in self.cache.layers:
+            layer.rows = None if len(active) == self.n_users else rows
+        ids, position = ids_BT[active], at[active, self.width + before :]
+        tokens = ids, np.zeros_like(ids)
+        hidden = self._forward(tokens, position, see[active], at[active], self.cache)
+        hidden_BTD = hidden.new_zeros(self.n_users, *hidden.shape[1:])
+        hidden_BTD[rows] = hidden
+        self.hidden_BSD = torch.cat([self.hidden_BSD, hidden_BTD], 1)
 
     def _visible(
         self, user_X: IntArray, rank_X: IntArray, slot_X: IntArray, n_new: int
     ) -> IntArray:
         """Which prompt positions and tree slots each new token sees, bool [B, T, P + S]."""
-        before = self.slots
-        see = np.zeros((self.n_users, n_new, self.width + before + n_new), bool)
+        see = np.zeros((self.n_users, n_new, self.width + self.slots), bool)
         see[:, :, : self.width] = (np.arange(self.width) < self.length_B[:, None])[:, None]
         new = np.arange(n_new)
-        see[:, new, self.width + before + new] = True  # padding has to see something
+        see[:, new, see.shape[2] - n_new + new] = True  # padding has to see something
         user, rank, slot = user_X, rank_X, slot_X
         while len(slot):
             see[user, rank, self.width + slot] = True
@@ -233,24 +178,34 @@ class Tree:
         return see
 
     def _forward(
-        self, ids: IntArray, slots: IntArray, position: IntArray, allowed: IntArray
+        self,
+        tokens: tuple[IntArray, IntArray],
+        position: IntArray,
+        allowed: IntArray,
+        at: IntArray,
+        cache: Cache,
     ) -> Tensor:
-        """Run the body over new tokens; ``allowed`` is bool [1 or B, T, all positions so far]."""
-        device = self.lm.device
-        embeds = self.lm.embed(
-            torch.as_tensor(ids, device=device), torch.as_tensor(slots, device=device)
-        )
-        mask = self._mask(allowed, position, embeds)
+        """Run the body over new tokens.
+
+        Args:
+            tokens: ids and slots, [B, T] each.
+            position: of the new tokens, [B, T].
+            allowed: bool [1 or B, T, positions so far, the new ones included].
+            at: position of everything so far, [1 or B, positions so far].
+            cache: keys and values so far.
+        """
+        ids, slots, place = (torch.tensor(x, device=self.lm.device) for x in (*tokens, position))
+        embeds = self.lm.embed(ids, slots)
         hidden, _ = self.lm.body(
             embeds_BLD=embeds,
-            attention_mask=mask,
-            position_ids=torch.as_tensor(np.array(position), device=device),
-            past_key_values=self.cache,
+            attention_mask=self._mask(allowed, position, at, embeds),
+            position_ids=place,
+            past_key_values=cache,
             use_cache=True,
         )
         return hidden
 
-    def _mask(self, allowed: IntArray, position: IntArray, embeds: Tensor) -> Any:
+    def _mask(self, allowed: IntArray, position: IntArray, at: IntArray, embeds: Tensor) -> Any:
         """The additive mask, [B, 1, T, P + S]; one per kind of layer where a model mixes kinds."""
         config = self.lm.causal.config.get_text_config()
         kinds = set(getattr(config, "layer_types", None) or ())
@@ -258,10 +213,7 @@ class Tree:
         window = getattr(config, "sliding_window", None)
         if not window or (kinds and "sliding_attention" not in kinds):
             return whole
-        at = np.broadcast_to(np.arange(self.width), (self.n_users, self.width))
-        at = np.concatenate([at, self.length_B[:, None] + self.depth_BS - 1], 1)
-        at = at[: len(position), None, : allowed.shape[-1]]
-        near = _additive(allowed & (position[:, :, None] - at < window), embeds)
+        near = _additive(allowed & (position[:, :, None] - at[:, None] < window), embeds)
         return {"full_attention": whole, "sliding_attention": near} if len(kinds) > 1 else near
 
 
@@ -277,11 +229,6 @@ def check_attention(lm: Backbone) -> None:
             f"the model runs {kernel!r} attention, which takes no tree mask; load it with "
             f"attn_implementation one of {', '.join(SUPPORTED)}"
         )
-
-
-def _causal(query: IntArray, key: IntArray) -> IntArray:
-    """Query positions against key positions, bool [1, T, P]."""
-    return (key[None, :] <= query[:, None])[None]
 
 
 def _additive(allowed: IntArray, embeds: Tensor) -> Tensor:

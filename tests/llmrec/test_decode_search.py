@@ -14,7 +14,9 @@ from llmrec.decode.beam import Beam, best
 from llmrec.decode.exact import Exact, beam_regret
 from llmrec.decode.generate import Generate
 from llmrec.decode.scoring import Rule, score_all
-from llmrec.decode.tree import CHUNK, Tree, shape_of
+from llmrec.decode.shape import shape_of
+from llmrec.decode.shelf import similar
+from llmrec.decode.tree import CHUNK, Tree
 from llmrec.prompt import Prompt
 from llmrec.trie import Trie
 
@@ -44,7 +46,13 @@ def test_probabilities_of_the_catalogue_add_up_to_one(lm, seed):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     ("space", "length_penalty", "beams"),
-    [("full", 1.0, 10), ("valid", 1.0, 10), ("valid", 0.0, 10), ("valid", 0.0, 3), ("full", -0.5, 4)],
+    [
+        ("full", 1.0, 10),
+        ("valid", 1.0, 10),
+        ("valid", 0.0, 10),
+        ("valid", 0.0, 3),
+        ("full", -0.5, 4),
+    ],
 )
 def test_beam_finds_what_transformers_finds(lm, space, length_penalty, beams, seed):
     prompts, trie = random_prompts(6, seed), random_trie(lm, seed, n_items=80)
@@ -107,7 +115,9 @@ def test_certificates_are_never_wrong(lm):
             same_Q = (found.leaf_QK == top(score_all(lm, prompts, trie, rule), 3)).all(1)
             assert same_Q[found.certified_Q].all()
             right, claimed = right + same_Q.sum(), claimed + found.certified_Q.sum()
-    assert 0 < claimed <= right < 12 * 3 * 6, "all three kinds have to occur for this to test anything"
+    assert 0 < claimed <= right < 12 * 3 * 6, (
+        "all three kinds have to occur for this to test anything"
+    )
 
 
 @pytest.mark.parametrize("decoder", [Beam(), Beam({"space": "full"}), Exact(), Generate()])
@@ -294,10 +304,17 @@ def test_the_prompt_is_computed_once_whatever_the_beams(lm):
         found = Beam()(lm, prompts, trie, K)
     finally:
         del lm.body
-    width = max(len(prompt) for prompt in prompts)
     assert seen[0] == 3, "the shared beginning once, not once per user"
-    assert seen[1] == 4 * (width - 3)
-    assert sum(seen[2:]) <= 4 * 10 * found.facts["steps"]
+    own = sum(len(prompt) - 3 for prompt in prompts)
+    tree_tokens = 4 * K * found.facts["steps"]
+    assert own + found.facts["tree_tokens_per_user"] * 4 <= sum(seen[1:])
+    assert sum(seen[1:]) <= 1.08 * own + 32 + tree_tokens < K * own
+
+
+def test_users_of_similar_length_are_computed_together():
+    groups = similar(np.array([100, 101, 102, 500, 505, 900]))
+    assert [group.tolist() for group in groups] == [[0, 1, 2], [3, 4], [5]]
+    assert len(similar(np.array([3, 5, 9, 12]))) == 1, "short prompts are cheaper padded"
 
 
 def test_prompts_of_one_user_need_no_partner(lm):
