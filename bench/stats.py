@@ -54,6 +54,7 @@ class Draws:
         mean_M: the means themselves.
         draw_RM: the resampled means. Column differences are paired: one draw has one set of users.
         user_UM: per-user means, averaged over seeds; for effect sizes.
+        skew_M: acceleration of each mean, a sixth of the skewness of its users' shares.
         seed_variance_M: variance of the mean due to seeds, 0 where there is one seed.
         seeds_M: how many seeds.
     """
@@ -61,6 +62,7 @@ class Draws:
     mean_M: FloatArray
     draw_RM: FloatArray
     user_UM: FloatArray
+    skew_M: FloatArray
     seed_variance_M: FloatArray
     seeds_M: IntArray
 
@@ -70,18 +72,37 @@ class Draws:
         return self.draw_RM.std(axis=0)
 
     def interval(self, method: int, alpha: float = ALPHA) -> tuple[float, float]:
-        """Interval of one mean at level 1 - alpha."""
-        return self._interval(self.mean_M[method], self.draw_RM[:, method], [method], alpha)
+        """Interval of one mean at level 1 - alpha: BCa (Efron, 1987), as gains are skewed."""
+        draw_R, mean = self.draw_RM[:, method], float(self.mean_M[method])
+        if not draw_R.std() > 0:
+            return mean, mean
+        norm, variance = scipy_stats.norm, float(draw_R.var())
+        below = float(np.mean(draw_R < mean) + np.mean(draw_R == mean) / 2)
+        bias = float(norm.ppf(np.clip(below, 1e-3, 1 - 1e-3)))
+        # seeds are drawn symmetrically, so they dilute the skewness of the users
+        users = max(1 - float(self.seed_variance_M[method]) / variance, 0.0)
+        skew = float(self.skew_M[method]) * users**1.5
+        z = bias + norm.ppf([alpha / 2, 1 - alpha / 2])
+        ends = np.quantile(draw_R, norm.cdf(bias + z / (1 - skew * z)))
+        low, high = mean + (ends - mean) * self._widen(draw_R, [method], alpha)
+        return float(low), float(high)
 
     def difference(self, first: int, second: int, alpha: float = ALPHA) -> Difference:
-        """Paired difference of two methods, by position."""
+        """Paired difference of two methods, by position.
+
+        The interval is symmetric, ``gap`` -/+ the quantile of ``|draw - gap|``, and excludes 0 exactly where
+        p is below alpha.
+        """
         gap = float(self.mean_M[first] - self.mean_M[second])
         draw_R = self.draw_RM[:, first] - self.draw_RM[:, second]
-        low, high = self._interval(gap, draw_R, [first, second], alpha)
+        reach = float(np.quantile(np.abs(draw_R - gap), 1 - alpha))
+        reach *= self._widen(draw_R, [first, second], alpha)
         apart_U = self.user_UM[:, first] - self.user_UM[:, second]
         spread = float(apart_U.std(ddof=1)) if len(apart_U) > 1 else 0.0
         effect = float(apart_U.mean()) / spread if spread > 0 else 0.0
-        return Difference(gap, low, high, self._p(gap, draw_R, [first, second]), effect)
+        return Difference(
+            gap, gap - reach, gap + reach, self._p(gap, draw_R, [first, second]), effect
+        )
 
     def _freedom(self, variance: float, methods: Sequence[int]) -> float:
         """Degrees of freedom of users and seeds together (Satterthwaite)."""
@@ -97,13 +118,6 @@ class Draws:
         freedom = self._freedom(float(draw_R.var()), methods)
         t = scipy_stats.t.ppf(1 - alpha / 2, freedom)
         return float(t / scipy_stats.norm.ppf(1 - alpha / 2))
-
-    def _interval(
-        self, centre: float, draw_R: FloatArray, methods: Sequence[int], alpha: float
-    ) -> tuple[float, float]:
-        ends = np.quantile(draw_R, [alpha / 2, 1 - alpha / 2])
-        low, high = centre + (ends - centre) * self._widen(draw_R, methods, alpha)
-        return float(low), float(high)
 
     def _p(self, gap: float, draw_R: FloatArray, methods: Sequence[int]) -> float:
         """Share of resamples at least ``|gap|`` from the gap itself; a t tail where they are too few."""
@@ -155,11 +169,20 @@ def resample(
         mean_M=total_UM.sum(axis=0) / len(user_Q),
         draw_RM=draw_RM,
         user_UM=total_UM / rows_U[:, None],
+        skew_M=_acceleration(total_UM, rows_U),
         seed_variance_M=np.array(
             [(off_S**2).sum() / max(len(off_S) - 1, 1) / len(off_S) for off_S in off_MS]
         ),
         seeds_M=seeds_M,
     )
+
+
+def _acceleration(total_UM: FloatArray, rows_U: IntArray) -> FloatArray:
+    """BCa's acceleration of a mean over drawn users, float [M]."""
+    share_UM = total_UM - rows_U[:, None] * (total_UM.sum(axis=0) / rows_U.sum())
+    scale_M = 6 * (share_UM**2).sum(axis=0) ** 1.5
+    cube_M: FloatArray = (share_UM**3).sum(axis=0)
+    return np.divide(cube_M, scale_M, out=np.zeros_like(cube_M), where=scale_M > 0)
 
 
 def _deviations(mean_S: FloatArray) -> FloatArray:

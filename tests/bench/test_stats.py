@@ -37,12 +37,21 @@ def test_agrees_with_every_possible_resample(name):
     every = enumerated(a, b, user)
     gap = a.mean() - b.mean()
     widen = scipy_stats.t.ppf(0.975, len(set(user.tolist())) - 1) / scipy_stats.norm.ppf(0.975)
-    low, high = gap + (np.quantile(every, [0.025, 0.975]) - gap) * widen
+    reach = np.quantile(np.abs(every - gap), 0.95) * widen
     p = np.mean(np.abs(every - gap) * widen >= abs(gap) - 1e-12)
     found = resample([a[None], b[None]], user, draws=200_000).difference(0, 1)
     assert found.gap == pytest.approx(gap, abs=1e-12)
-    assert (found.low, found.high) == pytest.approx((low, high), abs=0.012)
+    assert (found.low, found.high) == pytest.approx((gap - reach, gap + reach), abs=0.012)
     assert found.p == pytest.approx(p, abs=0.005)
+
+
+def test_the_interval_of_a_mean_agrees_with_scipy():
+    gain_Q = np.random.default_rng(8).exponential(1.0, 60)
+    found = resample([gain_Q[None]], np.arange(60), draws=50_000).interval(0)
+    theirs = scipy_stats.bootstrap((gain_Q,), np.mean, n_resamples=50_000, method="BCa")
+    widen = scipy_stats.t.ppf(0.975, 59) / scipy_stats.norm.ppf(0.975)
+    ends = np.array(theirs.confidence_interval)
+    assert found == pytest.approx(gain_Q.mean() + (ends - gain_Q.mean()) * widen, abs=0.01)
 
 
 def test_the_effect_is_per_user():
