@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from baselines._sequential import Sequential, SequentialConfig
+from baselines.sequential import Sequential, SequentialConfig
 from bench.errors import ConfigError
 from bench.registry import methods
 
@@ -59,7 +59,7 @@ class BERT4Rec(Sequential):
     @classmethod
     def module(cls) -> type:
         """The torch class."""
-        from baselines._masked_model import MaskedModel
+        from baselines.masked import MaskedModel
 
         return MaskedModel
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from baselines._sequential import Sequential, SequentialConfig
+from baselines.sequential import Sequential, SequentialConfig
 from bench.errors import ConfigError
 from bench.registry import methods
 
@@ -49,7 +49,7 @@ class DROS(Sequential):
     @classmethod
     def module(cls) -> type:
         """The torch class."""
-        from baselines._models import RobustModel
+        from baselines.causal import RobustModel
 
         return RobustModel
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from baselines._sequential import Sequential
+from baselines.sequential import Sequential
 from bench.registry import methods
 
 
@@ -27,7 +27,7 @@ class SASRec(Sequential):
     @classmethod
     def module(cls) -> type:
         """The torch class."""
-        from baselines._models import CausalModel
+        from baselines.causal import CausalModel
 
         return CausalModel
 

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from baselines import _recbole as rb  # noqa: PLC2701 (the other side of the comparison)
-from baselines import _training as training  # noqa: PLC2701
+from baselines import training
 from baselines.sasrec import SASRec
 from bench.cell import Run
 from bench.types import Catalogue, Exam, Queries, Ragged, Windows

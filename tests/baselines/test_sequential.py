@@ -64,7 +64,7 @@ def fitted(name: str, loss: str | None, folder: Path, profile: str = "corrected"
 def batch_of(method, windows: Windows):
     """The module's batch of all rows, in evaluation mode so that dropout is off."""
     from baselines import _recbole as rb
-    from baselines._training import columns
+    from baselines.training import columns
 
     history = windows.sequences if method.with_target else windows.history
     batch = rb.Interaction(columns(history, windows.target_W, method.width))

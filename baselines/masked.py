@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from baselines import _recbole as rb
-from baselines._encoder import padding_mask, run_layers
+from baselines.encoder import padding_mask, run_layers
 
 MASKED = "Mask_item_id_list"
 

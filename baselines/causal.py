@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from baselines import _recbole as rb
-from baselines._encoder import causal_mask, full_layer, run_layers
+from baselines.encoder import causal_mask, full_layer, run_layers
 
 NEGATIVE = "neg_item_id"
 

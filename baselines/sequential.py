@@ -106,7 +106,7 @@ class Sequential(Method):
         return None
 
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:
-        """Train; see ``baselines._training.train`` for checkpoints and facts.
+        """Train; see ``baselines.training.train`` for checkpoints and facts.
 
         Raises:
             DataError: no row has a history.
@@ -115,7 +115,7 @@ class Sequential(Method):
         """
         import torch
 
-        from baselines import _training as training
+        from baselines import training
 
         self.faithful, self.seen = run.profile == "paper_faithful", train.seen
         if not (train.history.lengths > 0).any():
@@ -170,7 +170,7 @@ class Sequential(Method):
 
     def recommend(self, queries: Queries, k: int) -> Ranking:
         """The ``k`` items with the highest scores; the history is not excluded."""
-        from baselines._training import rank
+        from baselines.training import rank
 
         return rank(self.model, queries.history, k, self.config.max_length)
 
@@ -185,7 +185,7 @@ class Sequential(Method):
 
     def user_vectors(self, history: Ragged) -> npt.NDArray[np.float32]:
         """The state after each history, float32 [Q, D], in evaluation mode."""
-        from baselines._training import encode
+        from baselines.training import encode
 
         return encode(self.model, history, self.config.max_length)
 
@@ -206,7 +206,7 @@ class Sequential(Method):
         import torch
         from safetensors.torch import load_file
 
-        from baselines._training import columns
+        from baselines.training import columns
 
         shape = json.loads((folder / SHAPE).read_text())
         self.faithful = shape["faithful"]
