@@ -110,9 +110,9 @@ class EventLog:
 
     def _usable(self, user: pa.Array, item: pa.Array, time: pa.Array) -> pa.Array | None:
         faults = {
-            "reviews without a user or an item were dropped": pc.or_(_absent(user), _absent(item)),
-            "reviews with a negative id were dropped": pc.or_(_negative(user), _negative(item)),
-            "reviews without a time, or before 1970, were dropped": pc.fill_null(
+            "rows without a user or an item were dropped": pc.or_(_absent(user), _absent(item)),
+            "rows with a negative id were dropped": pc.or_(_negative(user), _negative(item)),
+            "rows without a time, or before 1970, were dropped": pc.fill_null(
                 pc.less(time, 0), True
             ),
         }
@@ -144,7 +144,7 @@ class EventLog:
         time_E = np.concatenate(self.times)
         if not len(time_E):
             said = "; ".join(self.repairs.sentences()) or "no rows"
-            raise DataError(f"not one usable review in {self.rows:,} rows: {said}")
+            raise DataError(f"not one usable row of {self.rows:,}: {said}")
         return Events(user_E, item_E, time_E, users, items)
 
 

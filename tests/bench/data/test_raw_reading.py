@@ -292,16 +292,14 @@ def test_events_that_cannot_be_used_are_counted():
     assert found.time_E.tolist() == [5, 86400]
     assert found.users.to_pylist() == ["u", "-dash"]
     assert repairs.sentences() == (
-        "3 reviews without a user or an item were dropped",
-        "2 reviews with a negative id were dropped",
-        "3 reviews without a time, or before 1970, were dropped",
+        "3 rows without a user or an item were dropped",
+        "2 rows with a negative id were dropped",
+        "3 rows without a time, or before 1970, were dropped",
     )
 
 
 def test_no_usable_event_at_all():
-    with pytest.raises(
-        DataError, match=r"not one usable review in 1 rows: 1 reviews without a user"
-    ):
+    with pytest.raises(DataError, match=r"not one usable row of 1: 1 rows without a user"):
         events([("", "i", 5)])
 
 

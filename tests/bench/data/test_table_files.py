@@ -131,9 +131,9 @@ def test_unusable_rows_are_counted(tmp_path):
     ]
     found = read_table(write(tmp_path, "csv", ROWS + odd), title="title")
     assert found.notes[:3] == (
-        "2 reviews without a user or an item were dropped",
-        "2 reviews with a negative id were dropped",
-        "1 reviews without a time, or before 1970, were dropped",
+        "2 rows without a user or an item were dropped",
+        "2 rows with a negative id were dropped",
+        "1 rows without a time, or before 1970, were dropped",
     )
 
 
