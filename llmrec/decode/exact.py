@@ -51,7 +51,7 @@ class ExactConfig(DecoderConfig):
     tau: float = 1.0
     length_penalty: float = 0.0
     budget: int = 2000
-    width: int = 4
+    width: int = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()
