@@ -21,6 +21,7 @@ th,td{padding:.3rem .6rem;text-align:left;border-bottom:1px solid var(--line);ve
 td.n{text-align:right;white-space:nowrap}
 tr.group th{padding-top:.9rem;color:var(--soft);font-weight:600}
 ul.notes{color:var(--soft);font-size:13px;padding-left:1.1rem}
+figure{margin:1.5rem 0}figcaption{font-size:13px;font-weight:600}
 svg{max-width:760px;width:100%;display:block;margin:1rem 0}
 svg text{font:12px system-ui,sans-serif;fill:var(--ink)}
 svg .r{text-anchor:end}svg .m{text-anchor:middle;fill:var(--soft)}

@@ -73,7 +73,9 @@ def forest(standing: Standing) -> str:
         parts.append(f'<text x="{left - 12}" y="{y + 4:.1f}" class="r">{label}</text>')
         parts.append(_bar(axis.at(p.low), y, axis.at(p.high), y, p.family))
         parts.append(_mark(p, axis.at(p.x), y))
-    return _svg("NDCG@10 with 95 % intervals", height, parts)
+    return _svg(
+        "NDCG@10 with 95 % intervals; the numbers are used in the plots below", height, parts
+    )
 
 
 def pareto(standing: Standing) -> str:
@@ -91,7 +93,11 @@ def pareto(standing: Standing) -> str:
     trail = " ".join(f"{across.at(p.x):.1f},{up.at(p.y):.1f}" for p in front)
     parts = [f'<polyline points="{trail}" class="front"/>']
     parts += _scatter(points, across, up)
-    return _svg("NDCG@10 against seconds (logarithmic)", 370, _axes(across, up) + parts)
+    return _svg(
+        "NDCG@10 (up) against seconds to fit and recommend, needed cells included (across, logarithmic)",
+        370,
+        _axes(across, up) + parts,
+    )
 
 
 def warm_cold(standing: Standing) -> str:
@@ -106,7 +112,7 @@ def warm_cold(standing: Standing) -> str:
     across = Axis(0.0, 1.05 * max(p.x for p in points) or 1.0, PAD + 20, WIDTH - 20)
     up = Axis(0.0, 1.05 * max(p.y for p in points) or 1.0, 330, 15)
     parts = _axes(across, up) + _scatter(points, across, up)
-    return _svg("NDCG@10: warm targets (across), cold targets (up)", 370, parts)
+    return _svg("NDCG@10 on warm targets (across) and on cold targets (up)", 370, parts)
 
 
 def seconds_of(line: Line) -> float | None:
@@ -193,6 +199,6 @@ def _short(name: str, width: int) -> str:
 def _svg(title: str, height: float, parts: Sequence[str]) -> str:
     head = html.escape(title)
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{head}">'
-        f"<title>{head}</title>{''.join(parts)}</svg>"
+        f'<figure><figcaption>{head}</figcaption><svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" '
+        f'aria-label="{head}">{"".join(parts)}</svg></figure>'
     )
