@@ -1,0 +1,40 @@
+"""An append-only file of JSON lines that survives being cut off in the middle of a line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """All complete lines; an unfinished last line is ignored. A file that is not there has none."""
+    if not path.is_file():
+        return []
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    return [json.loads(line) for line in whole.decode("utf-8").splitlines() if line.strip()]
+
+
+def append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Add lines and see them to the disk; an unfinished last line is cut off first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(dict(line), ensure_ascii=False) + "\n" for line in lines)
+    with path.open("ab+") as file:
+        _cut_unfinished(file)
+        file.write(text.encode("utf-8"))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _cut_unfinished(file: Any) -> None:
+    size = file.seek(0, os.SEEK_END)
+    if not size:
+        return
+    file.seek(size - 1)
+    if file.read(1) == b"\n":
+        return
+    file.seek(0)
+    file.truncate(file.read().rfind(b"\n") + 1)
+    file.seek(0, os.SEEK_END)

@@ -1,0 +1,142 @@
+"""What an LLM method of the suite says to a history: a title of its own, or its constrained list.
+
+Both go through the method's own ``recommend``, so that it makes its prompts and soft tokens itself.
+
+Axes: Q queries, L tokens, K items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from transformers import GenerationConfig
+
+from bench.types import Queries, Ranking
+from llmrec.decode.base import Decoded, Decoder, blank
+from llmrec.decode.generate import NO_SAMPLING, own_generation, run
+from llmrec.generative._ranking import prompts_for
+
+Line = dict[str, Any]
+
+
+class Listener(Decoder):
+    """A decoder that lets the model write freely and keeps what it wrote.
+
+    Args:
+        beams: width of the search, of which the best is kept; 1 is greedy.
+        max_new_tokens: longest answer.
+
+    Attributes:
+        heard: per prompt ``text``, ``logp`` (0 when greedy, where transformers gives none), ``tokens``.
+    """
+
+    def __init__(self, *, beams: int, max_new_tokens: int) -> None:
+        super().__init__()
+        self.beams, self.max_new_tokens = beams, max_new_tokens
+        self.heard: list[Line] = []
+
+    def __call__(
+        self, lm: Any, prompts: Sequence[Any], trie: Any, k: int, *, progress: Any = None
+    ) -> Decoded:
+        """Fill ``heard``; the lists returned are empty."""
+        config = GenerationConfig(
+            **NO_SAMPLING,
+            num_beams=self.beams,
+            num_return_sequences=1,
+            max_new_tokens=self.max_new_tokens,
+            eos_token_id=trie.eos,
+            pad_token_id=trie.eos,
+            early_stopping=False,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+        with own_generation(lm):
+            token_QL, score_Q = run(lm, prompts, config)
+        self.heard = [
+            _heard(lm, len(prompt), token_L, float(score), trie.eos)
+            for prompt, token_L, score in zip(prompts, token_QL, score_Q, strict=True)
+        ]
+        leaf_QK, score_QK = blank(len(prompts), k)
+        return Decoded(leaf_QK, score_QK, None, np.zeros(len(prompts), bool))
+
+
+def _heard(lm: Any, asked: int, token_L: Any, score: float, eos: int) -> Line:
+    ended = np.flatnonzero(token_L == eos)
+    said = token_L[: ended[0]] if len(ended) else token_L
+    text = lm.tokenizer.decode(
+        said.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return {"text": first_line(text), "logp": score, "tokens": asked + len(said)}
+
+
+def written(speaker: Any, queries: Queries, *, beams: int, max_new_tokens: int) -> list[Line]:
+    """The first title the model writes for each query when nothing constrains it.
+
+    A query without a history, or too long for the model, has an empty text.
+
+    Args:
+        speaker: a fitted method of family llm.
+        queries: histories.
+        beams: width of the search; 1 is greedy.
+        max_new_tokens: longest answer.
+
+    Returns:
+        Per query ``text``, ``logp`` and ``tokens`` (read and written).
+    """
+    listener = Listener(beams=beams, max_new_tokens=max_new_tokens)
+    ranking, some = _ask(speaker, queries, 1, listener)
+    lines: list[Line] = [{"text": "", "logp": 0.0, "tokens": 0} for _ in range(len(queries))]
+    if ranking is None:
+        return lines
+    assert ranking.failed_Q is not None, "a generative method says which queries it could not ask"
+    asked = some[~np.asarray(ranking.failed_Q)]
+    for query, line in zip(asked, listener.heard, strict=True):
+        lines[query] = line
+    return lines
+
+
+def beamed(speaker: Any, queries: Queries, k: int) -> list[Line]:
+    """The method's own constrained list for each query.
+
+    Returns:
+        As ``written``, and ``items`` and ``scores``, best first; ``tokens`` counts the prompt only.
+    """
+    ranking, some = _ask(speaker, queries, k, None)
+    nothing: Line = {"text": "", "logp": 0.0, "tokens": 0, "items": [], "scores": []}
+    lines = [dict(nothing) for _ in range(len(queries))]
+    if ranking is None:
+        return lines
+    asked = some[~np.asarray(ranking.failed_Q)]
+    prompts, _ = prompts_for(speaker.prompter, queries.take(asked), speaker.config.history)
+    for query, prompt in zip(asked, prompts, strict=True):
+        lines[query]["tokens"] = len(prompt)
+    for query, item_K, score_K in zip(some, ranking.item_QK, ranking.score_QK, strict=True):
+        items, scores = item_K[item_K > 0].tolist(), score_K[item_K > 0].tolist()
+        if items:
+            text = first_line(queries.catalogue.titles[items[0]])
+            lines[query] |= {"text": text, "logp": scores[0], "items": items, "scores": scores}
+    return lines
+
+
+def _ask(
+    speaker: Any, queries: Queries, k: int, listener: Listener | None
+) -> tuple[Ranking | None, Any]:
+    """The ranking of the queries that have a history, and which ones those are."""
+    some = np.flatnonzero(queries.history.lengths > 0)
+    if not len(some):
+        return None, some
+    if listener is not None:
+        speaker._decoder = lambda: listener
+    try:
+        return speaker.recommend(queries.take(some), k), some
+    finally:
+        if listener is not None:
+            del speaker._decoder
+
+
+def first_line(text: str) -> str:
+    """The first line of an answer without quotes and spaces around it."""
+    bare = text.strip()
+    return bare.splitlines()[0].strip().strip('"').strip() if bare else ""

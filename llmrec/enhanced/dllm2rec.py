@@ -1,0 +1,233 @@
+"""DLLM2Rec: a small recommender distilled from a language model (Cui et al., RecSys 2024).
+
+The student is the suite's SASRec; the teacher, any LLM row of the suite, works only while artefacts are made.
+Equations: ``_distill`` (ranking distillation), ``_student`` (embedding distillation). Departures from the
+authors' code: the epoch is chosen on validation instead of test, dropout is off in evaluation, and under
+``sane`` the enriched item table also scores, which is the only way an item never trained on gets a
+meaningful score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from baselines.sequential import Sequential, SequentialConfig
+from bench.cell import Need, Run
+from bench.errors import ConfigError
+from bench.method import configure
+from bench.registry import methods
+from bench.types import Exam, Windows
+
+PAPER_CODE = {"n_layers": 1, "n_heads": 1, "dropout": 0.1}  # the authors' student
+
+
+@dataclass(frozen=True, kw_only=True)
+class DLLM2RecConfig(SequentialConfig):
+    """SASRec's configuration, the weights of the distillation and how the modes differ.
+
+    ``auto`` follows the mode: ``sane`` / ``paper_code`` in this order below.
+    """
+
+    mode: Literal["auto", "sane", "paper_code"] = "auto"
+    """auto is sane, and paper_code under the paper_faithful profile."""
+    k: int = 10
+    """How many of the teacher's items are distilled."""
+    eta: float = 0.3
+    """Weight of the title vectors in the item table."""
+    lambda_d: float = 0.7
+    """Weight of the ranking distillation."""
+    gamma: tuple[float, float, float] = (0.3, 0.5, 0.1)
+    """Weights of position, confidence and consistency."""
+    beta: float = 1.0
+    """Position weight at rank k is exp(-k / beta)."""
+    dro_alpha: float = 0.0
+    """Weight of the DROS term (the authors' default of 1 makes the student DROS, not SASRec)."""
+    dro_beta: float = 1.0
+    """Temperature of the DROS term."""
+    dro_power: float = 0.05
+    """Exponent of its propensities."""
+    objective: Literal["auto", "ce", "bce"] = "auto"
+    """Recommendation loss: ce / bce at the last position."""
+    confidence: Literal["candidate", "target"] = "candidate"
+    """Distance to each candidate (code) or to the true target (paper)."""
+    conf_norm: Literal["auto", "rowmin", "none"] = "auto"
+    """Distances rescaled by row / raw: rowmin / none."""
+    ed_apply: Literal["auto", "both", "input"] = "auto"
+    """Title vectors in history and scores, or in the history only: both / input."""
+    neg_term: Literal["auto", "correct", "code", "none"] = "auto"
+    """Negative term of the distillation: -log s(-y) / -log s(1 - y)."""
+    exclude_target: bool = False
+    """Leave the true target out of the teacher's list."""
+    teacher: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the teacher (see ``bench list teacher``): loss, rank, rows ..."""
+    folder: str = ""
+    """A folder with teacher artefacts made elsewhere, instead of the suite's own teacher."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("eta", "lambda_d", "dro_alpha"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected 0 or more")
+        if self.k < 1 or self.beta <= 0 or self.dro_beta <= 0:
+            raise ConfigError(
+                f"k {self.k}, beta {self.beta}, dro_beta {self.dro_beta} must exceed 0"
+            )
+        if len(self.gamma) != 3 or min(self.gamma) < 0 or not sum(self.gamma) > 0:
+            raise ConfigError(
+                f"gamma is {self.gamma}, expected three weights of 0 or more, not all 0"
+            )
+        for name, allowed in _ALLOWED.items():
+            if getattr(self, name) not in allowed:
+                known = ", ".join(allowed)
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; allowed are {known}")
+        if self.confidence == "target" and dict(self.teacher).get("rank") == "beam":
+            raise ConfigError("confidence 'target' needs a teacher with rank 'l2', not 'beam'")
+
+
+_ALLOWED = {
+    "mode": ("auto", "sane", "paper_code"),
+    "objective": ("auto", "ce", "bce"),
+    "confidence": ("candidate", "target"),
+    "conf_norm": ("auto", "rowmin", "none"),
+    "ed_apply": ("auto", "both", "input"),
+    "neg_term": ("auto", "correct", "code", "none"),
+}
+_BY_MODE = {
+    "sane": {"objective": "ce", "conf_norm": "rowmin", "ed_apply": "both", "neg_term": "correct"},
+    "paper_code": {
+        "objective": "bce",
+        "conf_norm": "none",
+        "ed_apply": "input",
+        "neg_term": "code",
+    },
+}
+
+
+@methods.register("dllm2rec")
+class DLLM2Rec(Sequential):
+    """SASRec distilled from a language model's rankings and title vectors."""
+
+    family = "enhanced"
+    Config: ClassVar[type] = DLLM2RecConfig
+    tags = frozenset({"text", "pretrained"})
+    search: ClassVar = {
+        "lambda_d": (0.3, 0.7, 1.0),
+        "eta": (0.1, 0.3),
+        "weight_decay": (1e-4, 1e-5, 1e-6, 1e-7, 0.0),
+        "learning_rate": (1e-3, 5e-4),
+        "dropout": (0.1, 0.2, 0.5),
+    }
+    toy: ClassVar = {
+        "backbone": "tiny",
+        "epochs": 2,
+        "hidden_size": 16,
+        "inner_size": 32,
+        "k": 5,
+    }
+
+    _teacher: Any = None
+
+    @classmethod
+    def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:
+        """The teacher's artefacts, unless a folder is given."""
+        if config.folder:
+            return {}
+        kind = methods.get("teacher")
+        configure(kind, config.teacher)
+        return {"teacher": Need(method="teacher", backbone=backbone, config=dict(config.teacher))}
+
+    @classmethod
+    def module(cls) -> type:
+        """The torch class."""
+        from llmrec.enhanced._student import StudentModel
+
+        return StudentModel
+
+    def settled(self, profile: str) -> DLLM2RecConfig:
+        """The configuration with every ``auto`` replaced; in paper_code the student is the authors'."""
+        c = self.config
+        by_profile = "paper_code" if profile == "paper_faithful" else "sane"
+        mode = by_profile if c.mode == "auto" else c.mode
+        values: dict[str, Any] = {"mode": mode} | {
+            key: value for key, value in _BY_MODE[mode].items() if getattr(c, key) == "auto"
+        }
+        if mode == "paper_code":
+            default = {f.name: f.default for f in fields(c)}
+            values |= {k: v for k, v in PAPER_CODE.items() if getattr(c, k) == default[k]}
+        return replace(c, **values)
+
+    def options(self) -> dict[str, Any]:
+        """The objective, the robust term, and the distillation."""
+        c = self.config
+        position, confidence, consistency = c.gamma
+        keys = ("objective", "eta", "lambda_d", "ed_apply", "neg_term", "exclude_target")
+        return {
+            **{key: getattr(c, key) for key in (*keys, "dro_alpha", "dro_beta", "dro_power")},
+            "teacher_width": 0 if self._teacher is None else self._teacher.point_ND.shape[1],
+            "importance": {
+                "position": position,
+                "confidence": confidence,
+                "consistency": consistency,
+                "beta": c.beta,
+                "per": c.confidence,
+            },
+        }
+
+    def fit(self, train: Windows, valid: Exam, run: Run) -> None:
+        """Train the student on the artefacts in ``run.inputs["teacher"]``.
+
+        Raises:
+            TeacherArtifactsMissing: they are absent or belong to other rows.
+            ConfigError: ``confidence`` is ``target`` but the teacher knows no distance to it.
+        """
+        from llmrec.enhanced import _teacher_files as files
+
+        self.config = self.settled(run.profile)
+        folder = Path(self.config.folder) if self.config.folder else run.inputs["teacher"]
+        self._teacher = files.read(folder, train)
+        if self.config.confidence == "target" and np.isnan(self._teacher.target_distance_T).all():
+            raise ConfigError("confidence 'target' needs a teacher with rank 'l2', not 'beam'")
+        faithful = self.config.mode == "paper_code"
+        run_as = replace(run, profile="paper_faithful" if faithful else "corrected")
+        super().fit(train, valid, run_as)
+        self.model.fold()
+        run.facts.update(self._facts(train))
+        self._teacher = None
+
+    def prepare(self, model: Any, train: Windows, run: Run) -> None:
+        """Hand the artefacts to the module."""
+        rescale = self.config.conf_norm == "rowmin"
+        model.attach(
+            self._teacher, len(train), rescale=rescale, k=min(self.config.k, train.n_items)
+        )
+
+    def _facts(self, train: Windows) -> dict[str, Any]:
+        teacher = self._teacher
+        hit_T = teacher.item_TK[:, 0] == train.target_W[teacher.row_T]
+        meta = teacher.meta
+        plain = (meta["method"], meta["loss"]) == ("bigrec", "lml")
+        loss = f"+{meta['loss']}" if meta["loss"] else ""
+        from_teacher = "" if plain else f", teacher {meta['method']}{loss}"
+        return {
+            "variant": f"{self.config.mode}{from_teacher}",
+            "teacher": f"{meta['method']}{loss} [{meta['backbone']}]",
+            "teacher_rank": meta["rank"],
+            "teacher_rows": len(teacher.row_T),
+            "teacher_rows_share": len(teacher.row_T) / len(train),
+            "teacher_hit@1": float(hit_T.mean()) if len(hit_T) else 0.0,
+        }
+
+    @classmethod
+    def estimate_seconds(
+        cls, config: Any, *, train_rows: int, test_rows: int, n_items: int
+    ) -> float:
+        """SASRec's estimate and half as much again for the enriched table and the distillation."""
+        base = super().estimate_seconds(
+            config, train_rows=train_rows, test_rows=test_rows, n_items=n_items
+        )
+        return 1.5 * base

@@ -1,0 +1,283 @@
+"""DLLM2Rec: weights by hand, equality with SASRec, and refusal of artefacts that do not belong."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from bench.cell import Run
+from bench.conformance import toy_data
+from bench.errors import ConfigError
+from bench.method import configure, keep, restore
+from bench.registry import methods
+from llmrec.enhanced import _teacher_files as files
+from llmrec.enhanced._distill import (
+    Importance,
+    confidence_part,
+    consistency_part,
+    importance,
+    position_part,
+    ranking_distillation,
+    robust_distillation,
+    row_confidence,
+    row_scale,
+)
+from llmrec.enhanced._teacher_files import TeacherArtifactsMissing
+
+SMALL = {"epochs": 3, "hidden_size": 16, "inner_size": 32, "batch_size": 64}
+
+
+def test_position_weights_of_the_paper():
+    found = position_part(10, 1.0).tolist()
+    assert [round(x, 3) for x in found[:4]] == [0.632, 0.233, 0.086, 0.031]
+    assert sum(found) == pytest.approx(1)
+
+
+def test_parts_by_hand():
+    distance = torch.tensor([[0.0, np.log(3.0), np.inf]], dtype=torch.float64)
+    assert confidence_part(distance)[0].tolist() == pytest.approx([0.75, 0.25, 0], abs=1e-7)
+    # the student's two best are items 2 and 3
+    logit = torch.tensor([[0.0, 5.0, 4.0, -1.0]])
+    agree = consistency_part(torch.tensor([[3, 1]]), logit)
+    assert agree[0].tolist() == pytest.approx([1, 0], abs=1e-7)
+    rows = row_confidence(torch.tensor([0.0, np.log(3.0), np.inf]))
+    assert rows.tolist() == pytest.approx([1.5, 0.5, 0.0])
+
+
+def test_importance_sums_to_one_and_skips_what_is_not_there():
+    chance = torch.Generator().manual_seed(0)
+    item = torch.tensor([[3, 1, 2], [5, 4, 0], [0, 0, 0]])
+    distance = torch.rand(3, 3, generator=chance).masked_fill(item == 0, torch.inf)
+    weight = importance(Importance(), item, distance, torch.randn(3, 6, generator=chance))
+    assert weight.sum(1).tolist() == pytest.approx([1, 1, 0])
+    assert (weight[item == 0] == 0).all() and not weight.isnan().any()
+
+
+def test_confidence_per_row_is_not_divided_away():
+    item, logit = torch.tensor([[1, 2], [1, 2]]), torch.zeros(2, 5)
+    rule = Importance(position=0, confidence=1, consistency=0, per="target")
+    weight = importance(rule, item, torch.zeros(2, 2), logit, torch.tensor([0.0, np.log(3.0)]))
+    np.testing.assert_allclose(weight, [[1.5, 1.5], [0.5, 0.5]], rtol=1e-6)
+
+
+def test_importance_worked_on_paper():
+    # K = 2, beta = 1: position .731/.269; distances 0 and ln 3: confidence .75/.25; only item 1 agreed on
+    item, distance = torch.tensor([[1, 2]]), torch.tensor([[0.0, float(np.log(3.0))]])
+    logit = torch.tensor([[9.0, -9.0, 8.0]])
+    raw = np.array([0.3 * 0.731059 + 0.5 * 0.75 + 0.1, 0.3 * 0.268941 + 0.5 * 0.25])
+    found = importance(Importance(), item, distance, logit)
+    np.testing.assert_allclose(found[0], raw / raw.sum(), rtol=1e-5)
+
+
+def test_row_scale_turns_a_collapse_into_a_ranking():
+    distance = torch.tensor([[40.0, 44.0], [30.0, 32.0], [50.0, np.inf], [np.inf, np.inf]])
+    low, scale = row_scale(distance)
+    assert low.tolist() == [40, 30, 50, 0] and scale == 2.0
+    raw = confidence_part(distance)
+    np.testing.assert_allclose(raw[0], 0.5, atol=0.01)  # under the floor: uniform
+    scaled = confidence_part((distance - low[:, None]) / scale)
+    assert scaled[0, 0] > 0.8 and scaled[1, 0] > 0.7 and not scaled.isnan().any()
+
+
+@pytest.mark.parametrize("term", ["code", "correct", "none"])
+def test_ranking_distillation_against_a_loop(term):
+    chance = torch.Generator().manual_seed(1)
+    logit = torch.randn(4, 7, generator=chance, dtype=torch.float64)
+    item = torch.tensor([[1, 2, 3], [7, 6, 5], [2, 4, 0], [0, 0, 0]])
+    weight = torch.rand(4, 3, generator=chance, dtype=torch.float64) * (item > 0)
+    negative = torch.tensor([5, 1, 7, 3])
+    total = 0.0
+    for b in range(4):
+        for k in range(3):
+            if item[b, k] == 0:
+                continue
+            loss = -np.log(1 / (1 + np.exp(-logit[b, item[b, k] - 1].item())))
+            y = logit[b, negative[b] - 1].item()
+            if term == "code":
+                loss -= np.log(1 / (1 + np.exp(-(1 - y))))
+            if term == "correct":
+                loss -= np.log(1 / (1 + np.exp(y)))
+            total += weight[b, k].item() * loss / 4
+    found = ranking_distillation(logit, item, weight, negative, term)
+    assert found.item() == pytest.approx(total, rel=1e-6)
+
+
+def test_robust_distillation_against_the_printed_formula():
+    logit = torch.tensor([[0.5, -0.2, 0.1]])
+    propensity, item, weight = torch.tensor([0.9, 0.8, 0.7]), torch.tensor([[2]]), torch.ones(1, 1)
+    u, y = propensity.numpy(), logit[0].numpy()
+    inside = np.exp(u * y**2 / 2).sum() - np.exp(u[1] * y[1] ** 2 / 2)
+    inside += np.exp(u[1] * (y[1] - 1) ** 2 / 2)
+    found = robust_distillation(logit, item, weight, propensity, 2.0)
+    assert found.item() == pytest.approx(np.log(inside), rel=1e-6)
+
+
+def teacher_for(train, folder, *, rows=100, k=8, method="bigrec"):
+    """Artefacts of a teacher that always names the items after the last one."""
+    chance = np.random.default_rng(0)
+    row_T = np.sort(chance.choice(len(train), rows, replace=False))
+    last = train.history.last[row_T]
+    item_TK = (last[:, None] + np.arange(k)) % train.n_items + 1
+    distance_TK = np.tile(np.arange(k, dtype=np.float32), (rows, 1))
+    point_ND = chance.normal(size=(train.n_items + 1, 12)).astype(np.float32)
+    meta = {
+        "k": k,
+        "method": method,
+        "loss": "lml",
+        "backbone": "tiny",
+        "rank": "l2",
+        "train": files.train_hash(train),
+        "items": files.titles_hash(train.catalogue),
+        "n_train": len(train),
+        "row_checksums": files.row_checksums(train, row_T),
+    }
+    target_T = distance_TK[:, 1]
+    teacher = files.Teacher(row_T, item_TK, distance_TK, target_T, point_ND, meta)
+    lines = ({"row": int(r), "text": "x", "logp": -1.0} for r in row_T)
+    files.write(folder, teacher, lines)
+    return folder
+
+
+def fitted(name, folder, config=None, *, teacher=None, profile="corrected", train=None):
+    toy = toy_data()
+    method = methods.get(name)(configure(methods.get(name), {**SMALL, **(config or {})}))
+    folder.mkdir()
+    inputs = {} if teacher is None else {"teacher": teacher}
+    run = Run(seed=3, device="cpu", folder=folder, inputs=inputs, profile=profile)
+    method.fit(train or toy.train, toy.valid, run)
+    return method, run
+
+
+def test_without_weights_it_is_sasrec_bit_for_bit(tmp_path):
+    toy = toy_data()
+    teacher = teacher_for(toy.train, tmp_path / "teacher")
+    plain, plain_run = fitted("sasrec", tmp_path / "a")
+    mine, run = fitted("dllm2rec", tmp_path / "b", {"eta": 0.0, "lambda_d": 0.0}, teacher=teacher)
+    for name, weight in plain.model.state_dict().items():
+        assert torch.equal(weight, mine.model.state_dict()[name]), name
+    one, two = (m.recommend(toy.queries, 10) for m in (plain, mine))
+    np.testing.assert_array_equal(one.item_QK, two.item_QK)
+    np.testing.assert_array_equal(one.score_QK, two.score_QK)
+    assert plain_run.facts["valid_ndcg@5"] == run.facts["valid_ndcg@5"]
+
+
+@pytest.mark.parametrize("config", [{"eta": 0.0}, {"lambda_d": 0.0}, {"objective": "bce"}])
+def test_each_part_changes_the_student(tmp_path, config):
+    toy = toy_data()
+    teacher = teacher_for(toy.train, tmp_path / "teacher")
+    plain, _ = fitted("sasrec", tmp_path / "a")
+    mine, run = fitted("dllm2rec", tmp_path / "b", config, teacher=teacher)
+    assert not np.array_equal(plain.item_vectors(), mine.item_vectors())
+    assert run.facts["variant"] == "sane" and run.facts["teacher_rows"] == 100
+
+
+@pytest.mark.parametrize("profile", ["corrected", "paper_faithful"])
+def test_saved_student_needs_no_teacher(tmp_path, profile):
+    toy = toy_data()
+    teacher = teacher_for(toy.train, tmp_path / "teacher")
+    mine, run = fitted("dllm2rec", tmp_path / "b", teacher=teacher, profile=profile)
+    keep(mine, tmp_path / "kept")
+    back = restore(tmp_path / "kept", device="cpu")
+    one, two = (m.recommend(toy.queries, 5) for m in (mine, back))
+    np.testing.assert_array_equal(one.item_QK, two.item_QK)
+    assert back.model.project is None
+    faithful = profile == "paper_faithful"
+    assert run.facts["variant"] == ("paper_code" if faithful else "sane")
+    assert mine.config.neg_term == ("code" if faithful else "correct")
+    assert mine.config.n_layers == (1 if faithful else 2)
+    assert hasattr(mine.model, "head") == faithful
+
+
+def test_enriched_table_scores_only_where_it_should(tmp_path):
+    toy = toy_data()
+    teacher = teacher_for(toy.train, tmp_path / "teacher")
+    both, _ = fitted("dllm2rec", tmp_path / "a", teacher=teacher)
+    entry, _ = fitted("dllm2rec", tmp_path / "b", {"ed_apply": "input"}, teacher=teacher)
+    own = both.model.item_embedding.weight.detach().numpy()
+    assert np.abs(both.item_vectors()[1:] - own[1:]).max() > 1e-3
+    own = entry.model.item_embedding.weight.detach().numpy()
+    np.testing.assert_array_equal(entry.item_vectors()[1:], own[1:])
+
+
+def test_items_without_a_title_get_no_text(tmp_path):
+    toy = toy_data()
+    titles = list(toy.train.catalogue.titles)
+    titles[5] = ""
+    train = replace(toy.train, catalogue=replace(toy.train.catalogue, titles=tuple(titles)))
+    teacher = teacher_for(train, tmp_path / "teacher")
+    mine, _ = fitted("dllm2rec", tmp_path / "a", teacher=teacher, train=train)
+    extra = mine.model.extra_ND
+    assert not extra[5].any() and extra[6].any() and not extra[0].any()
+
+
+def test_rows_without_a_teacher_weigh_nothing(tmp_path):
+    """A teacher of no usable row leaves the recommendation loss alone."""
+    toy = toy_data()
+    folder = teacher_for(toy.train, tmp_path / "teacher")
+    rank = np.load(folder / "rank_topk.npy")
+    np.save(folder / "rank_topk.npy", np.full_like(rank, -1))
+    on, _ = fitted("dllm2rec", tmp_path / "a", {"eta": 0.0}, teacher=folder)
+    assert np.isfinite(on.item_vectors()).all()
+    plain, _ = fitted("sasrec", tmp_path / "b")
+    np.testing.assert_allclose(on.item_vectors(), plain.item_vectors(), atol=1e-6)
+
+
+@pytest.mark.parametrize("fault", ["order", "rows", "titles", "file", "shape"])
+def test_foreign_artefacts_are_refused(tmp_path, fault):
+    toy = toy_data()
+    folder = teacher_for(toy.train, tmp_path / "teacher")
+    train = toy.train
+    if fault == "order":
+        train = train.take(np.arange(len(train))[::-1].copy())
+    if fault == "rows":
+        train = train.take(np.arange(150))
+    if fault == "titles":
+        titles = (*train.catalogue.titles[:-1], "Another")
+        train = replace(train, catalogue=replace(train.catalogue, titles=titles))
+    if fault == "file":
+        (folder / "dist_topk.npy").unlink()
+    if fault == "shape":
+        np.save(folder / "dist_topk.npy", np.zeros((100, 3), np.float32))
+    with pytest.raises(TeacherArtifactsMissing, match=r"bench run --methods dllm2rec"):
+        fitted("dllm2rec", tmp_path / "a", teacher=folder, train=train)
+
+
+def test_files_count_items_from_zero(tmp_path):
+    toy = toy_data()
+    folder = teacher_for(toy.train, tmp_path / "teacher")
+    back = files.read(folder, toy.train)
+    np.testing.assert_array_equal(np.load(folder / "rank_topk.npy") + 1, back.item_TK)
+    assert np.load(folder / "rank_topk.npy").dtype == np.int32
+    assert len((folder / "gen_text.jsonl").read_text().splitlines()) == len(back.row_T)
+    assert back.point_ND.shape == (toy.train.n_items + 1, 12) and not back.point_ND[0].any()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mode": "paper"},
+        {"gamma": (0.3, 0.5)},
+        {"lambda_d": -1},
+        {"neg_term": "off"},
+        {"confidence": "target", "teacher": {"rank": "beam"}},
+    ],
+)
+def test_wrong_values_are_refused(wrong):
+    with pytest.raises(ConfigError):
+        configure(methods.get("dllm2rec"), wrong)
+
+
+def test_its_teacher_is_a_need_that_any_llm_row_can_fill():
+    kind = methods.get("dllm2rec")
+    config = configure(kind, {"teacher": {"loss": "msl_ats", "rank": "beam"}})
+    need = kind.needs(config, loss=None, backbone="tiny")["teacher"]
+    assert (need.method, need.backbone) == ("teacher", "tiny")
+    stage = methods.get("teacher")
+    inner = stage.needs(configure(stage, need.config), loss=None, backbone="tiny")["teacher"]
+    assert (inner.method, inner.loss, inner.backbone) == ("bigrec", "msl_ats", "tiny")
+    with pytest.raises(ConfigError, match="family llm"):
+        stage.needs(configure(stage, {"method": "sasrec"}), loss=None, backbone=None)
+    with pytest.raises(ConfigError, match="no config key"):
+        kind.needs(configure(kind, {"teacher": {"rnk": "l2"}}), loss=None, backbone=None)
+    assert kind.needs(configure(kind, {"folder": "x"}), loss=None, backbone=None) == {}

@@ -1,0 +1,145 @@
+"""Teacher export: rankings from what a model writes, resumable row by row."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bench.cell import Run
+from bench.conformance import toy_data
+from bench.method import configure, keep
+from bench.registry import methods
+from llmrec.enhanced import _jsonl, _speaking
+from llmrec.enhanced import _teacher_files as files
+from llmrec.enhanced.teacher import beam_distance
+
+CONFIG = {"rows": 10, "k": 8, "beams": 1, "max_new_tokens": 6, "chunk": 4}
+
+
+@pytest.fixture(scope="module")
+def bigrec(tmp_path_factory):
+    """An untuned tiny model, kept as a cell would keep it."""
+    toy, folder = toy_data(), tmp_path_factory.mktemp("bigrec")
+    kind = methods.get("bigrec")
+    config = kind.complete(configure(kind, {}), loss="zero_shot", decoder="beam")
+    method = kind(config, loss="zero_shot", decoder="beam", backbone="tiny")
+    method.fit(toy.train, toy.valid, Run(seed=1, device="cpu", folder=folder))
+    keep(method, folder / "kept")
+    return folder / "kept"
+
+
+def stage(**config):
+    kind = methods.get("teacher")
+    return kind(configure(kind, {**CONFIG, **config}), backbone="tiny")
+
+
+def export(bigrec, folder, method, **run):
+    folder.mkdir(exist_ok=True)
+    run = Run(seed=1, device="cpu", folder=folder, inputs={"teacher": bigrec}, **run)
+    toy = toy_data()
+    method.fit(toy.train, toy.valid, run)
+    keep(method, folder / "kept")
+    return files.read(folder / "kept", toy.train), run
+
+
+def test_nearest_titles_come_in_order(bigrec, tmp_path, monkeypatch):
+    """Where the model writes a title of the catalogue, that item is at distance 0 and comes first."""
+    toy = toy_data()
+    said = iter([toy.train.catalogue.titles[i] for i in (3, 4, 7, 1, 2, 30)] + ["", "other"] * 2)
+
+    def speak(speaker, queries, **options):
+        return [{"text": next(said), "logp": -1.0, "tokens": 5} for _ in range(len(queries))]
+
+    monkeypatch.setattr(_speaking, "written", speak)
+    teacher, run = export(bigrec, tmp_path, stage())
+    assert teacher.item_TK.shape == (10, 8)
+    assert teacher.item_TK[:6, 0].tolist()[:1] == [3]
+    assert (teacher.distance_TK[:6, 0] == 0).all()
+    assert (np.diff(teacher.distance_TK[:6], axis=1) >= 0).all()
+    silent = [6, 8]
+    assert not teacher.item_TK[silent].any() and np.isnan(teacher.target_distance_T[silent]).all()
+    assert (teacher.distance_TK[7] > 0).all() and run.facts["rows_without_text"] == 2
+
+
+def test_equal_titles_go_to_the_more_frequent_item(bigrec, tmp_path, monkeypatch):
+    toy = toy_data()  # items 4 and 9 share a title
+    count = toy.train.target_count
+
+    def speak(speaker, queries, **options):
+        title = toy.train.catalogue.titles[4]
+        return [{"text": title, "logp": 0.0, "tokens": 1} for _ in range(len(queries))]
+
+    monkeypatch.setattr(_speaking, "written", speak)
+    teacher, _ = export(bigrec, tmp_path, stage())
+    first = sorted((4, 9), key=lambda item: (-count[item], item))
+    assert count[4] != count[9] and teacher.item_TK[0, :2].tolist() == first
+
+
+def test_an_interrupted_export_goes_on(bigrec, tmp_path):
+    whole, _ = export(bigrec, tmp_path / "whole", stage())
+    calls = []
+
+    def stop(done, total, **numbers):
+        calls.append(done)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(bigrec, tmp_path / "cut", stage(), progress=stop)
+    (path,) = (tmp_path / "cut").glob("gen-*.jsonl")
+    assert calls == [4] and len(_jsonl.read(path)) == 4
+    with path.open("a") as file:
+        file.write('{"row": 1, "te')  # the power went
+    again, run = export(bigrec, tmp_path / "cut", stage())
+    assert run.facts["rows_made_now"] == 6 and run.facts["rows"] == 10
+    np.testing.assert_array_equal(whole.item_TK, again.item_TK)
+    np.testing.assert_allclose(whole.distance_TK, again.distance_TK, atol=1e-5)
+
+
+def test_beam_lists_carry_probabilities(bigrec, tmp_path):
+    teacher, run = export(bigrec, tmp_path, stage(rank="beam", k=20))
+    assert teacher.item_TK.shape == (10, 10)  # as many as beams
+    shares = np.exp(-teacher.distance_TK).sum(1)
+    np.testing.assert_allclose(shares, 1, rtol=1e-5)
+    assert (np.diff(teacher.distance_TK, axis=1) >= -1e-6).all()
+    assert np.isnan(teacher.target_distance_T).all() and run.facts["tokens"] > 10 * 20
+    lines = [json.loads(x) for x in (tmp_path / "kept" / "gen_text.jsonl").read_text().splitlines()]
+    titles = toy_data().train.catalogue.titles
+    assert [line["text"] for line in lines] == [titles[i] for i in teacher.item_TK[:, 0]]
+
+
+def test_rows_are_not_the_first_of_the_models_own_sample(bigrec, tmp_path):
+    toy = toy_data()
+    run = Run(seed=1, device="cpu", folder=tmp_path)
+    mine = stage()._rows(toy.train, run)
+    theirs = np.sort(np.random.RandomState(42).choice(len(toy.train), 10, replace=False))
+    assert len(mine) == 10 and mine.tolist() != theirs.tolist()
+    assert stage(rows=None)._rows(toy.train, run).tolist() == list(range(len(toy.train)))
+
+
+def test_beam_distance_by_hand():
+    found = beam_distance([0.0, np.log(1 / 3)], 1.0)
+    np.testing.assert_allclose(np.exp(-found), [0.75, 0.25])
+    np.testing.assert_allclose(np.exp(-beam_distance([0.0, -2.0], 2.0))[1], 1 / (1 + np.e))
+
+
+def test_it_never_ranks():
+    with pytest.raises(NotImplementedError, match="never ranks"):
+        stage().recommend(toy_data().queries, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [('"A title"\nmore', "A title"), ("", ""), ('  "" \n', ""), (' B "quoted"', 'B "quoted')],
+)
+def test_first_line(text, line):
+    assert _speaking.first_line(text) == line
+
+
+def test_estimate_grows_with_rows_and_not_beyond_them():
+    kind = methods.get("teacher")
+
+    def seconds(rows):
+        config = configure(kind, {"rows": rows})
+        return kind.estimate_seconds(config, train_rows=1000, test_rows=0, n_items=100)
+
+    assert seconds(100) < seconds(1000) == seconds(None) == seconds(5000)
