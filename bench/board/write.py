@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from bench.board.front import fill
 from bench.board.page import Section, page
 from bench.board.render import Table, escape_markdown, to_csv, to_latex, to_markdown
 from bench.board.rows import Entry, Place, read_folder, tables_of
@@ -25,7 +26,7 @@ def write_board(rows_folder: str | Path, out_folder: str | Path) -> list[Path]:
 
     Under ``out_folder``: ``README.md``, ``index.html`` and ``tables/<board>/<dataset>/`` with quality and
     cost as Markdown, CSV and LaTeX. ``tables/`` belongs to this function: tables whose rows are gone are
-    removed.
+    removed. A README beside ``out_folder`` with marks for it gets an excerpt.
 
     Raises:
         DataError: a file is not a row, or two rows of a table were examined on different queries.
@@ -49,6 +50,7 @@ def write_board(rows_folder: str | Path, out_folder: str | Path) -> list[Path]:
         partial.replace(path)
         paths.append(path)
     _forget(out / "tables", set(paths))
+    fill(out.parent / "README.md", sections)
     return paths
 
 

@@ -1,0 +1,78 @@
+"""The excerpt of the leaderboard in the project's README: ten lines between two marks, never typed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.board.page import Section
+from bench.board.plots import seconds_of
+from bench.board.render import Column, Table, escape_markdown, score, to_markdown
+from bench.board.standing import Line, Standing
+from bench.board.tables import notes
+
+BEGIN, END = "<!-- board:begin -->", "<!-- board:end -->"
+LINES, FLOORS = 10, 3
+PREFERRED = ("full", "small", "embedded")
+COLUMNS = (
+    Column("rank", "Rank"),
+    Column("method", "Method"),
+    Column("interval", "NDCG@10 [95 %]", number=True),
+    Column("hit", "Hit@10", score, True),
+    Column("cold", "Cold NDCG@10", score, True),
+    Column("paper", "Paper", score, True),
+    Column("seconds", "Seconds, all told", number=True),
+)
+
+
+def fill(readme: Path, sections: Sequence[Section]) -> bool:
+    """Put the excerpt between the marks of ``readme``; False if there are no marks or no numbers."""
+    if not readme.is_file() or not (standing := _headline(sections)):
+        return False
+    text = readme.read_text(encoding="utf-8")
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        return False
+    readme.write_text(f"{head}{BEGIN}\n{excerpt(standing)}{END}{tail}", encoding="utf-8")
+    return True
+
+
+def _headline(sections: Sequence[Section]) -> Standing | None:
+    """The table to show: the largest scale, then the one with the most lines that have numbers."""
+    standings = [s for section in sections for s, _, _ in section.datasets if s.scored]
+
+    def weight(standing: Standing) -> tuple[int, int]:
+        scale = standing.place.scale
+        known = scale in PREFERRED
+        return (-PREFERRED.index(scale) if known else -9, len(standing.scored))
+
+    return max(standings, key=weight, default=None)
+
+
+def excerpt(standing: Standing) -> str:
+    """Ten lines of a table, the best floors among them, with the table's own header line."""
+    floors = [line for line in standing.scored if line.floor][:FLOORS]
+    others = [line for line in standing.scored if not line.floor][: LINES - len(floors)]
+    chosen = [line for line in standing.scored if line in floors or line in others]
+    cells = tuple(_cells(line) for line in chosen)
+    told = notes(standing)
+    about = f"{standing.place.dataset}: {told[0]}; {told[1].partition(';')[0]}; {told[-1]}"
+    table = Table("", COLUMNS, (("", cells),))
+    return f"{escape_markdown(about)}\n\n{to_markdown(table).partition(chr(10) * 2)[2].lstrip()}"
+
+
+def _cells(line: Line) -> dict[str, object]:
+    entry = line.entry
+    cell = entry.cell
+    axes = ", ".join(filter(None, [cell.loss, cell.backbone]))
+    floor = " (floor)" if line.floor else ""
+    return {
+        "rank": line.rank,
+        "method": f"{entry.name}{f' ({axes})' if axes else ''}{floor}",
+        "interval": f"{line.mean:.4f} [{line.low:.4f}, {line.high:.4f}]",
+        "hit": entry.mean("metrics", "hit@10"),
+        "cold": entry.mean("cold", "ndcg@10"),
+        "paper": line.verdict.claim.value if line.verdict else None,
+        "seconds": f"{seconds_of(line) or 0:,.0f}",
+    }
