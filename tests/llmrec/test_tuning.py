@@ -119,7 +119,7 @@ def test_rows_come_in_the_same_order_for_every_loss(tmp_path):
     by_lml, by_ats = order(LML), order(MSLATS)
     assert by_lml == by_ats
     assert [len(rows) for rows in by_lml] == [8, 8, 4] * 3
-    epochs = [sum(by_lml[i : i + 3], []) for i in (0, 3, 6)]
+    epochs = [[row for rows in by_lml[i : i + 3] for row in rows] for i in (0, 3, 6)]
     assert all(sorted(epoch) == list(range(20)) for epoch in epochs)
     assert epochs[0] != epochs[1]
 
