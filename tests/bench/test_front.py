@@ -14,12 +14,12 @@ def rows(tmp_path):
 
 def test_the_readme_gets_an_excerpt_between_its_marks(rows, tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text(f"# Title\n{BEGIN}\nold\n{END}\nrest\n")
+    readme.write_text(f"# Title\n{BEGIN}\nOUTDATED\n{END}\nrest\n")
     write_board(rows, tmp_path / "boards")
     text = readme.read_text()
     assert text.startswith(f"# Title\n{BEGIN}\n")
     assert text.endswith(f"{END}\nrest\n")
-    assert "old" not in text
+    assert "OUTDATED" not in text
     assert "| Rank | Method |" in text
     write_board(rows, tmp_path / "boards")
     assert readme.read_text() == text
