@@ -2,7 +2,7 @@
 
     python -m speed.kill_resume [--kills 10] [--seed 0]
 
-Every kill is SIGKILL to the runner and all its children. After each one every row on disk must be readable and
+Every kill is SIGKILL to the runner and all its children. After each every row on disk must be readable and
 agree with its packed positions. The last line is one JSON object; ``identical`` is what matters.
 """
 
