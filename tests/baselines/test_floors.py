@@ -232,3 +232,10 @@ def test_known_figures_on_the_published_files(column, dataset, tmp_path):
         method.fit(train, test, run)
         got = _expected(method.recommend(test.queries, 10), test.target_Q)
         assert got.replace("0.", ".") == figures[column], (name, m)
+
+
+def test_next_id_counts_on_from_the_last_item_and_wraps():
+    catalogue = Catalogue(("", *"abcde"))
+    queries = Queries(catalogue, np.arange(2), Ragged.of([[3, 1], [4]]), np.zeros(2, int))
+    lists = methods.get("next_id")().recommend(queries, 3).item_QK
+    assert lists.tolist() == [[2, 3, 4], [5, 1, 2]]
