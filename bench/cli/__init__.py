@@ -1,4 +1,4 @@
-"""The command line: one file a verb, each with ``add_parser``; only the verb that is asked for is imported."""
+"""The command line: one file a verb, each with ``add_parser``; only the verb asked for is imported."""
 
 from __future__ import annotations
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from bench.data.amazon import RebuildSwitches
     from bench.data.splits import Protocol
     from bench.types import Dataset
 
@@ -54,10 +56,26 @@ def _read_amazon(options: argparse.Namespace, cut: Protocol) -> Dataset:
     if not options.category:
         raise ConfigError("--as amazon needs --category, as in the file names: Office_Products ...")
     source = RawSource.find(options.source, options.category, options.release)
-    return rebuild(
-        source,
-        RebuildSwitches(protocol=cut.name, window=cut.width, min_length=cut.min_length),
-    )
+    switches = _switches(options.switch, RebuildSwitches())
+    cuts: dict[str, Any] = {"protocol": cut.name, "window": cut.width, "min_length": cut.min_length}
+    return rebuild(source, dataclasses.replace(switches, **cuts))
+
+
+def _switches(words: list[str], base: RebuildSwitches) -> RebuildSwitches:
+    """``base`` with the switches of ``NAME=VALUE`` words; numbers and true/false are read as such.
+
+    Raises:
+        ConfigError: a switch that does not exist or a value that it refuses.
+    """
+    known = [field.name for field in dataclasses.fields(base)]
+    values: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if name not in known or not equals:
+            raise ConfigError(f"--switch {word!r} is not known; NAME=VALUE with {', '.join(known)}")
+        plain = {"true": True, "false": False}.get(text.lower(), text)
+        values[name] = int(text) if text.lstrip("-").isdigit() else plain
+    return dataclasses.replace(base, **values)
 
 
 READERS: dict[str, Callable[[argparse.Namespace, Protocol], Dataset]] = {

@@ -115,6 +115,14 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--title-column", help="column with the item's title (default: none)")
     parser.add_argument("--category", help="amazon: as in the file names, e.g. Office_Products")
     parser.add_argument("--release", default="2014", help="amazon: 2014, 2018 ... (default: 2014)")
+    parser.add_argument(
+        "--switch",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="amazon: core=5, titles=keep|clean, repeats=keep|exact|first|last, sample_items=100000, "
+        "seed, since, until, title_required, item_order, user_order; may be repeated",
+    )
     parser.add_argument("--width", type=int, default=11, help="longest window (default: 11)")
     parser.add_argument("--min-length", type=int, default=2, help="shortest window (default: 2)")
 
