@@ -19,6 +19,7 @@ from bench.errors import ConfigError
 from llmrec.backbone import Backbone
 from llmrec.objective import Objective
 
+Validate = Callable[[], dict[str, float]]
 SELECT_BY = "ndcg@5"
 CPU_MICRO_BATCH = 32
 
@@ -29,9 +30,10 @@ class Recipe:
 
     Attributes:
         epochs: passes over the rows.
-        lr: peak learning rate of AdamW; linear to 0.
+        lr: peak learning rate of AdamW.
         batch: rows per optimizer step, over all ranks.
         warmup_steps: steps of linear warm-up, at most a tenth of all steps.
+        schedule: of the learning rate after that, ``linear`` or ``cosine``; both end at 0.
         micro_batch: rows per forward pass; None begins with all (32 on a CPU) and halves when memory
             runs out. It moves results by rounding only.
         clip: largest gradient norm.
@@ -43,10 +45,32 @@ class Recipe:
     lr: float = 1e-4
     batch: int = 128
     warmup_steps: int = 20
+    schedule: str = "linear"
     micro_batch: int | None = None
     clip: float = 1.0
     patience: int | None = None
     report_to: str = "none"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is trained on and how.
+
+    Attributes:
+        rows: training rows of the kind that the objective takes.
+        objective: the loss with its state.
+        recipe: optimizer and schedule.
+        loop: called like ``tune``; another one where a library brings its own.
+    """
+
+    rows: Sequence[Any]
+    objective: Objective
+    recipe: Recipe
+    loop: Callable[..., None] | None = None
+
+    def teach(self, lm: Backbone, run: Run, validate: Validate | None = None) -> None:
+        """Train ``lm`` in place; see ``tune``."""
+        (self.loop or tune)(lm, self.rows, self.objective, self.recipe, run, validate)
 
 
 def tune(
@@ -55,7 +79,7 @@ def tune(
     objective: Objective,
     recipe: Recipe,
     run: Run,
-    validate: Callable[[], dict[str, float]] | None = None,
+    validate: Validate | None = None,
 ) -> None:
     """Train ``lm`` in place and leave it with the weights of the best epoch.
 
@@ -73,28 +97,42 @@ def tune(
         ConfigError: a batch that the ranks cannot share.
         Unavailable: not even one row fits into memory.
     """
-    from transformers import PrinterCallback
+    from llmrec._trainer import Shuffle, Step, Tuner
 
-    from llmrec._trainer import Follow, Shuffle, Step, Tuner, load_weights
-
-    folder = run.folder / "tuning"
-    args = _arguments(recipe, run, folder, len(rows), validating=validate is not None)
-    follow = Follow(run, objective, recipe.patience)
+    args = arguments(recipe, run, len(rows), validating=validate is not None)
     tuner = Tuner(
         Step(lm, objective),
         rows,
         validate,
         Shuffle(len(rows), run.seed_for("batches")),
-        micro_batch=recipe.micro_batch or _first_try(recipe, run),
+        micro_batch=recipe.micro_batch or first_try(recipe, run),
         args=args,
         eval_dataset=range(1) if validate else None,  # Trainer wants one; evaluate() has its own
-        callbacks=[follow],
     )
+    drive(tuner, recipe, run)
+
+
+def drive(tuner: Any, recipe: Recipe, run: Run) -> None:
+    """Train from the newest checkpoint on and leave the model with the weights of the best epoch.
+
+    Args:
+        tuner: a Trainer with our ``step_module``, ``validate`` and checkpoints (see ``_trainer``).
+        recipe: its patience ends training early.
+        run: hears of progress and gets the facts.
+    """
+    from transformers import PrinterCallback
+
+    from llmrec._trainer import Follow, load_weights
+
+    lm, objective = tuner.step_module.lm, tuner.step_module.objective
+    folder = Path(tuner.args.output_dir)
+    follow = Follow(run, objective, recipe.patience)
     follow.tuner = tuner
+    tuner.add_callback(follow)
     tuner.remove_callback(PrinterCallback)
     tuner.train(resume_from_checkpoint=last_checkpoint(folder))
     best = tuner.state.best_global_step
-    if validate is not None and best:
+    if tuner.validate is not None and best:
         load_weights(lm, folder / f"checkpoint-{best}")
     lm.eval()
     run.facts.update(_facts(tuner, lm, objective))
@@ -107,11 +145,33 @@ def last_checkpoint(folder: Path) -> str | None:
     return None if newest is None else str(newest)
 
 
-def _first_try(recipe: Recipe, run: Run) -> int:
+def first_try(recipe: Recipe, run: Run) -> int:
+    """Rows of the first forward pass where the recipe does not say."""
     return CPU_MICRO_BATCH if run.device == "cpu" else recipe.batch
 
 
-def _arguments(recipe: Recipe, run: Run, folder: Path, n_rows: int, *, validating: bool) -> Any:
+def arguments(
+    recipe: Recipe,
+    run: Run,
+    n_rows: int,
+    *,
+    validating: bool,
+    kind: Any = None,
+    **more: Any,
+) -> Any:
+    """TrainingArguments of a recipe.
+
+    Args:
+        recipe: the recipe.
+        run: its folder takes the checkpoints.
+        n_rows: training rows.
+        validating: whether there is an evaluation after each epoch.
+        kind: a subclass of TrainingArguments.
+        **more: values that differ or that the subclass adds.
+
+    Raises:
+        ConfigError: a batch that the ranks cannot share.
+    """
     from accelerate import PartialState
     from transformers import TrainingArguments
     from transformers.utils import logging
@@ -121,12 +181,12 @@ def _arguments(recipe: Recipe, run: Run, folder: Path, n_rows: int, *, validatin
     if recipe.batch % ranks:
         raise ConfigError(f"batch is {recipe.batch}; it must be a multiple of {ranks} ranks")
     total = -(-n_rows // recipe.batch) * recipe.epochs
-    args = TrainingArguments(
-        output_dir=str(folder),
+    values: dict[str, Any] = dict(
+        output_dir=str(run.folder / "tuning"),
         per_device_train_batch_size=recipe.batch // ranks,
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.lr,
-        lr_scheduler_type="linear",
+        lr_scheduler_type=recipe.schedule,
         warmup_steps=min(recipe.warmup_steps, total // 10),
         max_grad_norm=recipe.clip,
         weight_decay=0.0,
@@ -144,6 +204,7 @@ def _arguments(recipe: Recipe, run: Run, folder: Path, n_rows: int, *, validatin
         dataloader_pin_memory=run.device != "cpu",
         report_to=recipe.report_to,
     )
+    args = (kind or TrainingArguments)(**(values | more))
     args._n_gpu = min(args.n_gpu, 1)  # several visible GPUs mean ranks, never DataParallel
     return args
 
