@@ -140,7 +140,19 @@ def _overlap(parts: Mapping[str, Windows]) -> dict[str, Fact]:
         "test windows that begin inside a training window": _share(_continues(test, train)),
         "duplicate rows in train": len(rows_of_train) - len(in_train),
         "test rows that are also training rows": sum(k in in_train for k in _row_keys(test)),
+        "test targets with a higher id than the last item": _share(_id_step(test) > 0),
+        "test targets among the next 10 ids after the last item": _share(_next_ids(test)),
     }
+
+
+def _id_step(rows: Windows) -> IntArray:
+    """Target id less the id of the last history item: half are above 0 where ids say nothing."""
+    return rows.target_W.astype(np.int64) - rows.history.last
+
+
+def _next_ids(rows: Windows) -> BoolArray:
+    step_W = _id_step(rows)
+    return (step_W > 0) & (step_W <= 10)
 
 
 def _target_in_history(rows: Windows) -> BoolArray:
