@@ -119,11 +119,12 @@ class Beam(Decoder):
 
 
 def require_beams(k: int, beams: int) -> None:
-    """Refuse a list longer than the number of beams.
+    """Refuse a list longer than the number of beams, or without length.
 
     Raises:
         ConfigError: names both.
     """
+    need("k", k, low=1)
     if k > beams:
         raise ConfigError(
             f"a list of {k} from {beams} beams is not defined; set beams to at least {k} or take the "

@@ -8,10 +8,10 @@ Q queries, N texts, I leaves, K list length, D hidden width.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from torch import Tensor
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from llmrec.backbone import Backbone
     from llmrec.prompt import Prompt
     from llmrec.trie import Trie
+
+
+# titles and points by model, for models whose base weights stay as they are
+_POINTS: WeakKeyDictionary[Any, dict[Any, tuple[list[str], Tensor]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +71,6 @@ class Ground(Decoder):
     Config = GroundConfig
     config: GroundConfig
     weight_I: FloatArray | None = None
-    _kept: Any = None
 
     @property
     def rule(self) -> str:
@@ -155,12 +158,14 @@ class Ground(Decoder):
 
     def _titles(self, lm: Backbone, trie: Trie) -> tuple[list[str], Tensor]:
         """Text and embedding of each leaf; kept while the weights behind it cannot change."""
-        if self._kept is not None and self._kept[0]() is lm and self._kept[1] is trie:
-            return self._kept[2]
+        kept = _POINTS.setdefault(lm, {})
+        key = (trie, self.config.quote)
+        if key in kept:
+            return kept[key]
         titles = self._texts(lm, [answer[:-1].tolist() for answer in trie.answer])
         found = titles, embed_texts(lm, titles)
         if hasattr(lm.model, "disable_adapter"):
-            self._kept = weakref.ref(lm), trie, found
+            kept[key] = found
         return found
 
     def _generate(

@@ -133,6 +133,23 @@ def test_nothing_generated_is_a_miss(lm, monkeypatch):
     assert found.facts["empty_generations"] == 2
 
 
+def test_titles_are_embedded_once_for_a_frozen_base(monkeypatch):
+    lm = model()
+    lm.model = adapted(lm.model, Lora(), seed=0)
+    trie, prompts, seen = title_trie(lm), random_prompts(2), []
+    real = embed_texts
+
+    def counting(lm, texts, **options):
+        seen.append(len(texts))
+        return real(lm, texts, **options)
+
+    monkeypatch.setattr("llmrec.decode.ground.embed_texts", counting)
+    first, again = (Ground({"max_new_tokens": 3})(lm, prompts, trie, 5) for _ in "ab")
+    assert seen.count(trie.n_leaves) == 1
+    np.testing.assert_array_equal(first.leaf_QK, again.leaf_QK)
+    assert first.facts["embedded_by"] == "base weights"
+
+
 @pytest.mark.parametrize("beams", [1, 4])
 def test_real_generation_ranks_every_title_once(lm, beams):
     lm.model.generation_config.do_sample = True

@@ -10,6 +10,7 @@ import torch
 from decode_kit import dull_scores, model, random_prompts, random_trie, title_trie, top
 
 from bench.errors import ConfigError
+from llmrec.backbone import Backbone
 from llmrec.decode.beam import Beam, best
 from llmrec.decode.exact import Exact, beam_regret
 from llmrec.decode.generate import Generate
@@ -43,7 +44,7 @@ def test_probabilities_of_the_catalogue_add_up_to_one(lm, seed):
     np.testing.assert_allclose(total_Q, 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     ("space", "length_penalty", "beams"),
     [
@@ -76,7 +77,7 @@ def test_beam_as_wide_as_the_catalogue_is_the_catalogue_in_order(lm, rule):
     assert found.certified_Q.all()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0, -1.0])
 def test_exact_equals_the_whole_catalogue(lm, seed, length_penalty):
     prompts, trie = random_prompts(5, seed), random_trie(lm, seed)
@@ -107,15 +108,15 @@ def test_exact_saves_work_and_stops_at_its_budget(lm):
 
 def test_certificates_are_never_wrong(lm):
     right, claimed = 0, 0
-    for seed in range(12):
-        prompts, trie = random_prompts(6, seed), random_trie(lm, seed, n_items=100)
+    for seed in range(6):
+        prompts, trie = random_prompts(4, seed), random_trie(lm, seed, n_items=100)
         for options in ({}, {"length_penalty": 1.0}, {"space": "full"}):
             found = Beam({"beams": 4, **options})(lm, prompts, trie, 3)
             rule = Rule(**options)
             same_Q = (found.leaf_QK == top(score_all(lm, prompts, trie, rule), 3)).all(1)
             assert same_Q[found.certified_Q].all()
             right, claimed = right + same_Q.sum(), claimed + found.certified_Q.sum()
-    assert 0 < claimed <= right < 12 * 3 * 6, (
+    assert 0 < claimed <= right < 6 * 3 * 4, (
         "all three kinds have to occur for this to test anything"
     )
 
@@ -158,7 +159,7 @@ def test_soft_tokens_reach_every_decoder(lm, decoder):
             return torch.where((slots_BL != 0)[..., None], vector, embeds)
 
     soft = Soft(lm.model, lm.tokenizer, name="soft", pretrained=False)
-    plain, trie = random_prompts(4), random_trie(lm, 2)
+    plain, trie = random_prompts(3), random_trie(lm, 2, n_items=20)
     prompts = []
     for row, prompt in enumerate(plain):
         slots = prompt.slots.copy()
@@ -208,22 +209,29 @@ def test_dropout_is_off_while_decoding_and_back_afterwards():
     assert lm.training and lm.model.model.layers[0].training
 
 
-def test_a_sliding_window_is_kept(lm):
+def mistral(sizes):
     from transformers import MistralConfig, MistralForCausalLM
 
-    from llmrec.backbone import Backbone
+    return MistralForCausalLM(MistralConfig(sliding_window=6, **sizes))
 
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+
+def gemma(sizes):
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+    return Gemma3ForCausalLM(Gemma3TextConfig(sliding_window=6, layer_types=kinds, **sizes))
+
+
+@pytest.mark.parametrize("family", [mistral, gemma])
+def test_sliding_windows_are_kept(lm, family):
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "head_dim": 8}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
-    config = MistralConfig(
-        vocab_size=512, sliding_window=6, initializer_range=0.3, **sizes, **heads
-    )
     torch.manual_seed(0)
-    network = MistralForCausalLM(config).eval()
-    mistral = Backbone(network, lm.tokenizer, name="mistral", pretrained=False)
-    prompts, trie = random_prompts(4), random_trie(lm, 1)
+    network = family({"vocab_size": 512, "initializer_range": 0.3, **sizes, **heads}).eval()
+    windowed = Backbone(network, lm.tokenizer, name=family.__name__, pretrained=False)
+    prompts, trie = random_prompts(3), title_trie(lm)
     np.testing.assert_allclose(
-        score_all(mistral, prompts, trie), dull_scores(mistral, prompts, trie, Rule()), atol=1e-4
+        score_all(windowed, prompts, trie), dull_scores(windowed, prompts, trie, Rule()), atol=1e-4
     )
 
 
