@@ -140,7 +140,7 @@ class _Expansion:
             scale=self.choice.scale,
             profile=self.choice.profile,
             train_rows=None if train == "all" else train,
-            valid_rows=self.suite.valid_rows or self.scale.valid_rows,
+            valid_rows=self.suite.valid_rows or self.scale.valid_rows[family],
             test_rows=self.choice.limit or self.suite.test_rows or self.scale.test_rows,
         )
 

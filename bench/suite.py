@@ -84,7 +84,7 @@ class Scale(_Strict):
     about: str
     backbone: str
     train_rows: dict[str, Rows]
-    valid_rows: Rows = None
+    valid_rows: dict[str, Rows]
     test_rows: Rows = None
     config: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
