@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,24 +27,22 @@ from llmrec.backbone import EMBEDDED, SCRATCH, Backbone, Lora
 from llmrec.decode import checks
 from llmrec.generative._config import ZERO_SHOT, GenerativeConfig, completed
 from llmrec.generative._ranking import as_ranking, prompts_for, shown
-from llmrec.objective import Objective, TokenObjective
+from llmrec.objective import TokenObjective
 from llmrec.packing import Example
 from llmrec.prompt import Prompter, Style, TooLong, all_texts
 from llmrec.trie import Trie, for_titles
-from llmrec.tuning import Recipe, tune
+from llmrec.tuning import Lesson, Recipe
 
 FAITHFUL = "paper_faithful"
+START = "start"  # the need of a preference loss
+OPTIONS = ("loss_options", "decoder_options")  # belong to one loss and one decoder
 MANIFEST, KEPT = "llm.json", "kept_tokens.npy"
 SECONDS_PER_TRAIN_ROW, SECONDS_PER_USER = 0.5, 0.35  # SmolLM2-135M on two cores
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """What is trained on and how: rows, objective and recipe."""
-
-    rows: list[Any]
-    objective: Objective
-    recipe: Recipe
+def prefers(loss: str | None) -> bool:
+    """Whether this is a preference loss, which goes on from a tuned model."""
+    return loss not in {None, ZERO_SHOT} and losses.get(loss).kind == "preference"
 
 
 class Generative(Method):
@@ -79,10 +77,10 @@ class Generative(Method):
     @classmethod
     def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:
         """A preference loss starts from the same method tuned with LML."""
-        if loss in {None, ZERO_SHOT} or losses.get(loss).kind != "preference":
+        if not prefers(loss):
             return {}
-        values = {k: v for k, v in vars(config).items() if k != "loss_options"}
-        return {"lml": Need(method=cls.name, loss="lml", backbone=backbone, config=values)}
+        values = {k: v for k, v in vars(config).items() if k not in OPTIONS}
+        return {START: Need(method=cls.name, loss="lml", backbone=backbone, config=values)}
 
     @classmethod
     def estimate_seconds(
@@ -112,12 +110,18 @@ class Generative(Method):
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:
         """Tune the backbone on the training rows; ``zero_shot`` leaves it as it is.
 
+        A preference loss goes on from the weights that LML left.
+
         Raises:
             Unavailable: weights or packages are missing.
             DataError: a training row that cannot be a prompt.
         """
+        from llmrec._trainer import load_weights
+
         self._profile, self._progress = run.profile, run.progress
         self.lm = self.dress(self._backbone(train.catalogue, run), train, run)
+        if prefers(self.loss):
+            load_weights(self.lm, run.inputs[START])
         self._index(train.catalogue)
         run.facts.update(self._facts(train))
         if self.loss == ZERO_SHOT:
@@ -127,7 +131,7 @@ class Generative(Method):
         lesson = self._lesson(train, run)
         exam = valid.sample(self.config.valid_rows)
         validate = self._validator(exam, train) if len(exam) else None
-        tune(self.lm, lesson.rows, lesson.objective, lesson.recipe, run, validate)
+        lesson.teach(self.lm, run, validate)
         self._doctor(valid.queries)
 
     def recommend(self, queries: Queries, k: int) -> Ranking:
