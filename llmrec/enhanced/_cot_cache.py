@@ -1,0 +1,104 @@
+"""Rationales kept on disk as they are written: one append-only file a question set.
+
+The first line says what the file is for; each further line is one entry: ``cot_id, row, user, hist, item,
+label, prompt_sha, texts, scores, text``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.cell import digest
+from bench.errors import ArtefactError
+from bench.types import Windows
+from llmrec._embedded import cache
+from llmrec.enhanced import _jsonl
+from llmrec.enhanced._cot import Entries
+
+COMMAND = "python -m bench run --methods llm_cf --datasets <this dataset>"
+TOKENS_PER_PROMPT = 400  # titles only; what the message estimates with
+
+
+class CoTCacheMissing(ArtefactError):
+    """Rationales that were asked for from the cache and are not there."""
+
+
+class Cache:
+    """The file of one question set.
+
+    Args:
+        folder: where the files are; None for the cache of the suite.
+        train_sha: hash of the training rows.
+        identity: all else that decides a text: seed, prompt version, model, decoding, encoder.
+    """
+
+    def __init__(self, folder: Path | None, train_sha: str, identity: Mapping[str, Any]) -> None:
+        root = folder or cache() / "cot"
+        self.identity = {"train": train_sha, **identity}
+        self.path = root / train_sha[:12] / f"{digest(self.identity)[:16]}.jsonl"
+
+    def lines(self) -> dict[str, dict[str, Any]]:
+        """What is there, by ``cot_id``; the last line of an entry counts.
+
+        Raises:
+            ArtefactError: the file was made for something else.
+        """
+        found = _jsonl.read(self.path)
+        if found and found[0].get("for") != self.identity:
+            raise ArtefactError(f"{self.path} was made for other questions; move it away")
+        return {line["cot_id"]: line for line in found[1:]}
+
+    def add(self, lines: Iterable[Mapping[str, Any]], planned: int) -> None:
+        """Append lines; the first append also writes the header."""
+        from filelock import FileLock
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.path}.lock"):
+            if not _jsonl.read(self.path):
+                _jsonl.append(self.path, [{"for": self.identity, "planned": planned}])
+            _jsonl.append(self.path, lines)
+
+    def require(self, entries: Entries, new_tokens: int, candidates: int) -> dict[str, Any]:
+        """All lines of these entries.
+
+        Raises:
+            CoTCacheMissing: some are not there; says where they were sought and how to get them.
+        """
+        lines = self.lines()
+        there = sum(cot_id in lines for cot_id in entries.ids)
+        if there == len(entries):
+            return lines
+        left = len(entries) - there
+        read, write = left * TOKENS_PER_PROMPT * candidates, left * new_tokens * candidates
+        raise CoTCacheMissing(
+            f"{self.path} holds {there} of {len(entries)} rationales; write the rest with cot_source "
+            f"'local' (`{COMMAND}`, about {read / 1e6:.1f} M tokens read and at most "
+            f"{write / 1e6:.1f} M written), or ask for cot_source 'template' or 'none'"
+        )
+
+
+def line_for(
+    train: Windows,
+    entries: Entries,
+    at: int,
+    prompt_sha: str,
+    texts: list[str],
+    scores: list[float],
+) -> dict[str, Any]:
+    """The cache's line for one entry; ``text`` is the best candidate, empty if none is usable."""
+    row = int(entries.row_M[at])
+    best = max(range(len(texts)), key=lambda i: scores[i]) if texts else -1
+    return {
+        "cot_id": entries.ids[at],
+        "row": row,
+        "user": int(train.user_W[row]),
+        "hist": train.history[row].tolist(),
+        "item": int(entries.item_M[at]),
+        "label": int(entries.label_M[at]),
+        "prompt_sha": prompt_sha,
+        "texts": texts,
+        "scores": [round(score, 6) for score in scores],
+        "text": texts[best] if texts and scores[best] > 0 else "",
+    }
