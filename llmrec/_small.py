@@ -22,10 +22,10 @@ class Shape:
         context: longest sequence.
     """
 
-    hidden: int = 192
-    layers: int = 3
-    heads: int = 3
-    feed_forward: int = 512
+    hidden: int = 128
+    layers: int = 2
+    heads: int = 2
+    feed_forward: int = 384
     context: int = 1024
 
 

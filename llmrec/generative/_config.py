@@ -59,10 +59,10 @@ class GenerativeConfig:
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
     quant: int | None = None
     dtype: str = "auto"
-    hidden: int = 192
-    layers: int = 3
-    heads: int = 3
-    feed_forward: int = 512
+    hidden: int = 128
+    layers: int = 2
+    heads: int = 2
+    feed_forward: int = 384
     share_opening: bool = True
     loss_options: Mapping[str, Any] = field(default_factory=dict)
     decoder_options: Mapping[str, Any] = field(default_factory=dict)

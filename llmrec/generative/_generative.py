@@ -96,6 +96,10 @@ class Generative(Method):
         faithful = self._profile == FAITHFUL
         return Style(infer_extra_space=faithful, fit_history=not faithful)
 
+    def make_prompter(self, catalogue: Catalogue, **options: Any) -> Prompter:
+        """Makes the prompts; a method with user slots numbers its users here."""
+        return Prompter(catalogue, self.lm.tokenizer, **options)
+
     def dress(self, lm: Backbone, train: Windows, run: Run) -> Backbone:
         """The backbone with what this method adds to it, before training."""
         return lm
@@ -230,12 +234,8 @@ class Generative(Method):
             )
         self._fingerprint, self._catalogue = self.trie.fingerprint, catalogue
         budget = min(self.config.answer_budget, int(self.trie.answer.lengths.max()))
-        self.prompter = Prompter(
-            catalogue,
-            tokenizer,
-            cutoff=self.config.cutoff,
-            answer_budget=budget,
-            style=self.style(),
+        self.prompter = self.make_prompter(
+            catalogue, cutoff=self.config.cutoff, answer_budget=budget, style=self.style()
         )
 
     def examples(self, train: Windows) -> list[Example]:

@@ -1,0 +1,192 @@
+"""What LLaRA and A-LLMRec share: a recommender's vectors as soft tokens of a language model.
+
+Subclasses say which tables and maps there are (``gather``, ``maps``); building, saving and the optimizer's
+groups are the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+
+from bench.cell import Need, Run
+from bench.errors import ArtefactError, ConfigError
+from bench.method import configure
+from bench.registry import methods
+from bench.types import Windows
+from llmrec.backbone import Backbone
+from llmrec.generative._config import GenerativeConfig
+from llmrec.generative._generative import Generative
+from llmrec.soft_tokens import Curriculum, ItemVectors, SoftBackbone, SoftTokens, Users
+from llmrec.tuning import Recipe
+
+TABLES = "collaborative.safetensors"
+TOY_SASREC = {"epochs": 2, "hidden_size": 16, "inner_size": 32}
+LLARA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftConfig(GenerativeConfig):
+    """Configuration of methods with soft tokens.
+
+    Attributes:
+        mode: ``unified`` keeps the recipe of the paper's BIGRec, so that only backbone and loss vary;
+            ``paper`` replaces what is left at its default by the settings of the method's own paper.
+        projector_lr: peak learning rate of the projections; None for that of the adapters.
+        projector_wd: their weight decay.
+        schedule: ``linear`` to 0, or ``cosine`` with a warm-up over 1/20 of the steps, both from and to
+            1/100 of the peak.
+        sasrec: options of the SASRec whose vectors are used.
+        sasrec_loss: ``ce`` or ``bce``.
+    """
+
+    mode: str = "unified"
+    projector_lr: float | None = None
+    projector_wd: float = 0.0
+    schedule: str = "linear"
+    sasrec: Mapping[str, Any] = field(default_factory=dict)
+    sasrec_loss: str = "ce"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        allow(self, "mode", "unified", "paper")
+        allow(self, "schedule", "linear", "cosine")
+        allow(self, "sasrec_loss", "ce", "bce")
+        if self.projector_lr is not None and not self.projector_lr > 0:
+            raise ConfigError(f"projector_lr is {self.projector_lr}; it must be positive or None")
+        if not self.projector_wd >= 0:
+            raise ConfigError(f"projector_wd is {self.projector_wd}; it must be at least 0")
+
+
+def allow(config: Any, key: str, *allowed: Any) -> None:
+    """Refuse a value that is not among the allowed ones.
+
+    Raises:
+        ConfigError: with the value and what is allowed.
+    """
+    value = getattr(config, key)
+    if value not in allowed:
+        known = ", ".join(map(str, allowed))
+        raise ConfigError(f"{key} is {value!r}; allowed are {known}")
+
+
+def by_paper(config: Any, paper: Mapping[str, Any]) -> Any:
+    """``config`` with the paper's values where it is in mode ``paper`` and still has its defaults."""
+    if config.mode != "paper":
+        return config
+    plain = type(config)()
+    left = {k: v for k, v in paper.items() if getattr(config, k) == getattr(plain, k)}
+    return dataclasses.replace(config, **left)
+
+
+def sasrec_need(config: Any) -> Need:
+    """The SASRec that a config asks for.
+
+    Raises:
+        ConfigError: SASRec does not know an option.
+    """
+    configure(methods.get("sasrec"), config.sasrec)
+    return Need(method="sasrec", loss=config.sasrec_loss, config=dict(config.sasrec))
+
+
+class SoftGenerative(Generative):
+    """A method whose prompts carry vectors of a recommender."""
+
+    Config = SoftConfig
+    config: Any
+    paper: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, config: Any = None, **axes: Any) -> None:
+        super().__init__(config, **axes)
+        self.config = self.settled(self.config)
+
+    @classmethod
+    def settled(cls, config: Any) -> Any:
+        """``config`` with everything that its mode decides."""
+        return by_paper(config, cls.paper)
+
+    @classmethod
+    def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
+        """The config with its mode and every option of its loss and decoder written out."""
+        return super().complete(cls.settled(config), loss=loss, decoder=decoder)
+
+    @classmethod
+    def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:
+        """A SASRec, shared by all cells that ask for the same one; and what a preference loss starts from."""
+        first = super().needs(config, loss=loss, backbone=backbone)
+        return {**first, "sasrec": sasrec_need(cls.settled(config))}
+
+    def gather(self, train: Windows, run: Run) -> ItemVectors:
+        """Read and check the needed artefacts.
+
+        Raises:
+            ArtefactError: they belong to other data.
+        """
+        raise NotImplementedError
+
+    def maps(self, width_in: int, width: int) -> dict[str, torch.nn.Module]:
+        """The fresh projections into a model of this width, by the names that ``SoftTokens`` gives them."""
+        raise NotImplementedError
+
+    def curriculum(self) -> Curriculum | None:
+        """When training shows the vectors; None for always."""
+        return None
+
+    users: Users | None = None
+    frozen = False
+    _items: ItemVectors
+
+    def dress(self, lm: Backbone, train: Windows, run: Run) -> Backbone:
+        """The backbone with soft tokens, their projections fresh."""
+        self._items = self.gather(train, run)
+        run.facts["items_without_vector"] = int((~self._items.known_N[1:]).sum())
+        self._slot_seed = run.seed_for("projection")
+        self._curriculum_seed = run.seed_for("curriculum")
+        return self._soft(lm)
+
+    def undress(self, folder: Path) -> None:
+        """Save the frozen tables; the projections are among the weights whatever their gradients."""
+        tables = {
+            "vector": np.ascontiguousarray(self._items.vector_NF),
+            "known": self._items.known_N,
+        }
+        save_file(tables, folder / TABLES)
+
+    def redress(self, lm: Backbone, folder: Path) -> Backbone:
+        """The backbone with soft tokens as saved, their projections not yet filled."""
+        if not (folder / TABLES).is_file():
+            raise ArtefactError(f"no {TABLES} in {folder}; run the cell again with --reuse never")
+        tables = load_file(folder / TABLES)
+        self._items = ItemVectors(tables["vector"], tables["known"])
+        return self._soft(lm)
+
+    _slot_seed = _curriculum_seed = 0
+
+    def _soft(self, lm: Backbone) -> SoftBackbone:
+        width = int(lm.causal.get_input_embeddings().weight.shape[1])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._slot_seed)
+            maps = self.maps(self._items.vector_NF.shape[1], width)
+        users = self.users if "user" in maps else None
+        soft = SoftTokens(self._items, width=width, users=users, seed=self._slot_seed, **maps)
+        c = self.config
+        options = {"weight_decay": c.projector_wd}
+        if c.projector_lr is not None:
+            options["lr"] = c.projector_lr
+        return SoftBackbone(
+            lm, soft, curriculum=self.curriculum(), frozen=self.frozen, options=options
+        )
+
+    def recipe(self) -> Recipe:
+        """The optimizer's side of the config."""
+        recipe = super().recipe()
+        if self.config.schedule == "linear":
+            return recipe
+        return dataclasses.replace(recipe, schedule="cosine", floor=0.01, warmup_steps=None)
