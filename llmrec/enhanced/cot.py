@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from bench.cell import Run, digest
-from bench.errors import ConfigError, ContractError
+from bench.errors import ConfigError, ContractError, Unavailable
 from bench.method import Method
 from bench.registry import methods
 from bench.types import Exam, Queries, Ranking, Windows
@@ -145,9 +145,15 @@ class CoTStage(Method):
         (folder / "meta.json").write_text(json.dumps(self.meta, indent=1), encoding="utf-8")
 
     def _lm(self, run: Run) -> Any:
-        from llmrec.backbone import EMBEDDED, load
+        from llmrec.backbone import EMBEDDED, SCRATCH, load
 
-        return load(self.backbone or EMBEDDED, device=run.device, seed=run.seed_for("weights"))
+        name = self.backbone or EMBEDDED
+        if name == SCRATCH:
+            raise Unavailable(
+                "rationales need a pretrained model, and 'scratch' has random weights; choose another "
+                "backbone, or cot_source 'template' or 'none' with text_encoder 'minilm'"
+            )
+        return load(name, device=run.device, seed=run.seed_for("weights"))
 
     def _texts(
         self, train: Windows, entries: _cot.Entries, lm: Any, embed: Any, run: Run

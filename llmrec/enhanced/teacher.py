@@ -105,9 +105,12 @@ class TeacherStage(Method):
         self._k = int(meta["k"])
         path = run.folder / f"gen-{digest(meta)[:16]}.jsonl"
         point_ND = self._points(speaker, train.catalogue)
+        run.facts["seconds_titles"] = round(time.perf_counter() - started, 1)
         done = {line["row"] for line in _jsonl.read(path)}
         todo = np.array([row for row in row_T if int(row) not in done], np.int64)
+        before = time.perf_counter()
         self._speak(speaker, train, todo, path, run)
+        run.facts["seconds_rows"] = round(time.perf_counter() - before, 1)
         line_T = {line["row"]: line for line in _jsonl.read(path)}
         self.lines = [line_T[int(row)] for row in row_T]
         rank = self._nearest if self.config.rank == "l2" else self._listed

@@ -7,7 +7,7 @@ import pytest
 
 from bench.cell import Run
 from bench.conformance import toy_data
-from bench.errors import ArtefactError, ConfigError
+from bench.errors import ArtefactError, ConfigError, Unavailable
 from bench.method import configure, keep
 from bench.registry import methods
 from llmrec import backbone
@@ -196,3 +196,10 @@ def test_sources_without_a_model(tmp_path, source, width):
 def test_wrong_values_are_refused(wrong):
     with pytest.raises(ConfigError):
         configure(methods.get("cot"), wrong)
+
+
+def test_an_untrained_model_writes_no_rationales(tmp_path):
+    kind = methods.get("cot")
+    method = kind(configure(kind, {"text_encoder": "hash"}), backbone="scratch")
+    with pytest.raises(Unavailable, match="random weights.*template"):
+        make(method, tmp_path / "a")
