@@ -32,8 +32,9 @@ class Recipe:
         epochs: passes over the rows.
         lr: peak learning rate of AdamW.
         batch: rows per optimizer step, over all ranks.
-        warmup_steps: steps of linear warm-up, at most a tenth of all steps.
+        warmup_steps: steps of linear warm-up, below 1 a share of all; at most a tenth of all.
         schedule: of the learning rate after that, ``linear`` or ``cosine``; both end at 0.
+        floor: share of the peak where the warm-up begins and a ``cosine`` schedule ends.
         micro_batch: rows per forward pass; None begins with all (32 on a CPU) and halves when memory
             runs out. It moves results by rounding only.
         clip: largest gradient norm.
@@ -44,8 +45,9 @@ class Recipe:
     epochs: int = 10
     lr: float = 1e-4
     batch: int = 128
-    warmup_steps: int = 20
+    warmup_steps: float = 20
     schedule: str = "linear"
+    floor: float = 0.0
     micro_batch: int | None = None
     clip: float = 1.0
     patience: int | None = None
@@ -181,13 +183,13 @@ def arguments(
     if recipe.batch % ranks:
         raise ConfigError(f"batch is {recipe.batch}; it must be a multiple of {ranks} ranks")
     total = -(-n_rows // recipe.batch) * recipe.epochs
+    warmup = recipe.warmup_steps if recipe.warmup_steps >= 1 else total * recipe.warmup_steps
     values: dict[str, Any] = dict(
         output_dir=str(run.folder / "tuning"),
         per_device_train_batch_size=recipe.batch // ranks,
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.lr,
-        lr_scheduler_type=recipe.schedule,
-        warmup_steps=min(recipe.warmup_steps, total // 10),
+        warmup_steps=int(min(warmup, total // 10)),
         max_grad_norm=recipe.clip,
         weight_decay=0.0,
         seed=run.seed_for("dropout"),
@@ -204,9 +206,20 @@ def arguments(
         dataloader_pin_memory=run.device != "cpu",
         report_to=recipe.report_to,
     )
+    values |= _schedule(recipe)
     args = (kind or TrainingArguments)(**(values | more))
     args._n_gpu = min(args.n_gpu, 1)  # several visible GPUs mean ranks, never DataParallel
     return args
+
+
+def _schedule(recipe: Recipe) -> dict[str, Any]:
+    """The learning rate's course, in the names of transformers."""
+    if not recipe.floor:
+        return {"lr_scheduler_type": recipe.schedule}
+    if recipe.schedule != "cosine":
+        raise ConfigError(f"floor is {recipe.floor} with schedule {recipe.schedule!r}; use cosine")
+    rates = {"min_lr_rate": recipe.floor, "warmup_lr_rate": recipe.floor}
+    return {"lr_scheduler_type": "cosine_warmup_with_min_lr", "lr_scheduler_kwargs": rates}
 
 
 def _facts(tuner: Any, lm: Backbone, objective: Objective) -> dict[str, Any]:

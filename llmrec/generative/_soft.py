@@ -28,6 +28,7 @@ from llmrec.soft_tokens import Curriculum, ItemVectors, SoftBackbone, SoftTokens
 from llmrec.tuning import Recipe
 
 TABLES = "collaborative.safetensors"
+FLOOR, WARMUP = 0.01, 0.05  # of the cosine schedule: shares of the peak and of all steps
 TOY_SASREC = {"epochs": 2, "hidden_size": 16, "inner_size": 32}
 LLARA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -189,4 +190,4 @@ class SoftGenerative(Generative):
         recipe = super().recipe()
         if self.config.schedule == "linear":
             return recipe
-        return dataclasses.replace(recipe, schedule="cosine", floor=0.01, warmup_steps=None)
+        return dataclasses.replace(recipe, schedule="cosine", floor=FLOOR, warmup_steps=WARMUP)
