@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from bench.candidates import CHOICES
 from bench.cell import Cell, Need, Profile
 from bench.errors import BenchError, ConfigError, SuiteError, Unavailable
 from bench.fingerprint import code_of
@@ -31,6 +32,7 @@ class Choice:
     backbone: str | None = None
     tune: int = 0
     limit: int | None = None
+    candidates: Literal["all", "known"] = "all"
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ class _Expansion:
             method=row.method,
             scale=self.choice.scale,
             profile=self.choice.profile,
+            protocol=CHOICES[self.choice.candidates],
             train_rows=None if train == "all" else train,
             valid_rows=self.suite.valid_rows or self.scale.valid_rows[family],
             test_rows=self.choice.limit or self.suite.test_rows or self.scale.test_rows,

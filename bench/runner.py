@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from bench import metrics
+from bench.candidates import KNOWN, recommend_known
 from bench.cell import Cell, K, Row, Run
+from bench.data.parts import first_seen
 from bench.errors import BenchError, DataError, Unavailable
 from bench.grid import load_dataset
 from bench.meter import Meter
@@ -28,7 +30,7 @@ from bench.registry import load_plugin, methods
 from bench.status import Status
 from bench.store import Store, write_json
 from bench.strata import by_stratum, strata
-from bench.types import Dataset, Exam, Ranking
+from bench.types import Dataset, Exam, Queries, Ranking
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +165,8 @@ def _examine(
     rankings: dict[str, Ranking] = {}
     for phase, exam in exams.items():
         status.enter(phase)
-        rankings[phase] = _recommend(method, exam, phase, meter)
+        with meter.phase(phase):
+            rankings[phase] = _recommend(method, exam.queries, cell, dataset)
     test, ranking = exams["recommend"], rankings["recommend"]
     seconds = meter.cost["recommend"]["seconds"] or 0.0
     meter.cost["recommend"]["users_per_second"] = len(test) / max(seconds, 1e-9)
@@ -186,13 +189,15 @@ def _examine(
     return row, Packed(title, item, test.queries.user_Q, masks)
 
 
-def _recommend(method: Method, exam: Exam, phase: str, meter: Meter) -> Ranking:
-    n_items = exam.queries.catalogue.n_items
+def _recommend(method: Method, queries: Queries, cell: Cell, dataset: Dataset) -> Ranking:
+    n_items = queries.catalogue.n_items
     # an item list may lose entries to shared titles, so it starts out longer than the K that count
     k = min(2 * K if method.identity == "item" else K, n_items)
-    with meter.phase(phase):
-        ranking = method.recommend(exam.queries, k)
-    metrics.check_ranking(ranking, exam.queries, k, n_items)
+    if cell.protocol == KNOWN:
+        ranking = recommend_known(method, queries, k, first_seen(dataset.split))
+    else:
+        ranking = method.recommend(queries, k)
+    metrics.check_ranking(ranking, queries, k, n_items)
     return ranking
 
 

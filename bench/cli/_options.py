@@ -30,6 +30,12 @@ def add_suite_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--limit", type=_count, help="at most this many test rows")
     group.add_argument("--backbone", help="language model of every LLM row: scratch, a folder ...")
     group.add_argument(
+        "--candidates",
+        choices=("all", "known"),
+        default="all",
+        help="rank the whole catalogue (default) or only items that had occurred by the query's time",
+    )
+    group.add_argument(
         "--tune", type=_count, default=0, help="trials of a search on validation before each fit"
     )
     group.add_argument("--plugin", action="append", default=[], help="a file that registers more")
@@ -63,6 +69,7 @@ def order_of(options: argparse.Namespace) -> Order:
         backbone=options.backbone,
         tune=options.tune,
         limit=options.limit,
+        candidates=options.candidates,
     )
     return Order(
         suite=options.suite,
