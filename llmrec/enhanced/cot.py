@@ -26,7 +26,7 @@ from llmrec.enhanced import _cot
 from llmrec.enhanced._teacher_files import titles_hash, train_hash
 
 SOURCES = ("local", "cache", "template", "none")
-SECONDS_PER_NEW_TOKEN, SECONDS_PER_PROMPT, SECONDS_PER_TEXT = 0.02, 0.6, 0.01
+SECONDS_PER_NEW_TOKEN, SECONDS_PER_PROMPT, SECONDS_PER_TEXT = 0.012, 0.4, 0.012
 FULL = {"candidates": 3, "new_tokens": 256}
 
 

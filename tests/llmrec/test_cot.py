@@ -201,5 +201,5 @@ def test_wrong_values_are_refused(wrong):
 def test_an_untrained_model_writes_no_rationales(tmp_path):
     kind = methods.get("cot")
     method = kind(configure(kind, {"text_encoder": "hash"}), backbone="scratch")
-    with pytest.raises(Unavailable, match="random weights.*template"):
+    with pytest.raises(Unavailable, match=r"random weights.*template"):
         make(method, tmp_path / "a")
