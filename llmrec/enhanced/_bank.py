@@ -239,7 +239,7 @@ class Bank:
 def _best(score_BM: Any, of_M: BoolArray, n: int) -> IntArray:
     """The ``n`` highest entries among some, ties to the earlier one, -1 where all is banned."""
     entries = np.flatnonzero(of_M)
-    left_BE = score_BM[:, entries].copy()
+    left_BE = score_BM[:, entries]  # a copy, as the index is an array
     best_Bn = np.full((len(score_BM), n), -1, np.int64)
     rows = np.arange(len(score_BM))
     for place in range(n if len(entries) else 0):

@@ -277,4 +277,4 @@ class LLMCF(Sequential):
         if not config.inject:
             return base
         entries = 2 * config.sample * train_rows
-        return 3 * base + (train_rows + test_rows) * (2e-4 + entries * 2e-7)
+        return 3 * base + (train_rows + test_rows) * (2e-4 + entries * 3e-8)
