@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.errors import ConfigError
 from bench.registry import Registry, decoders, losses
+from llmrec.tuning import Recipe
 
 ZERO_SHOT = "zero_shot"
 
@@ -116,3 +117,17 @@ def completed(config: Any, *, loss: str | None, decoder: str | None) -> Any:
     if decoder is not None:
         decoding = dataclasses.asdict(decoders.get(decoder)(decoding).config)
     return dataclasses.replace(config, loss_options=wanted, decoder_options=decoding)
+
+
+def recipe_of(config: GenerativeConfig, *, pretrained: bool) -> Recipe:
+    """The optimizer's side of a config; weights without pretraining have a learning rate of their own."""
+    return Recipe(
+        epochs=config.epochs,
+        lr=config.lr if pretrained else config.scratch_lr,
+        batch=config.batch,
+        warmup_steps=config.warmup_steps,
+        micro_batch=config.micro_batch,
+        clip=config.clip,
+        patience=config.patience,
+        report_to=config.report_to,
+    )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,19 +16,19 @@ import torch
 
 from bench import metrics
 from bench.cell import Need, Run
-from bench.errors import ArtefactError, DataError
+from bench.errors import ArtefactError
 from bench.method import Method
 from bench.registry import decoders, losses
-from bench.types import Catalogue, Exam, Queries, Ranking, Windows
-from llmrec import backbone as backbones
-from llmrec._small import CompactTokenizer, Shape
-from llmrec.backbone import EMBEDDED, SCRATCH, Backbone, Lora
+from bench.types import Catalogue, Exam, IntArray, Queries, Ranking, Windows
+from llmrec._small import CompactTokenizer
+from llmrec.backbone import EMBEDDED, SCRATCH, Backbone
 from llmrec.decode import checks
-from llmrec.generative._config import ZERO_SHOT, GenerativeConfig, completed
-from llmrec.generative._ranking import as_ranking, prompts_for, shown
+from llmrec.generative._building import Order, build, kept_tokens
+from llmrec.generative._config import ZERO_SHOT, GenerativeConfig, completed, recipe_of
+from llmrec.generative._ranking import as_ranking, examples_of, prompts_for
 from llmrec.objective import TokenObjective
 from llmrec.packing import Example
-from llmrec.prompt import Prompter, Style, TooLong, all_texts
+from llmrec.prompt import Prompter, Style
 from llmrec.trie import Trie, for_titles
 from llmrec.tuning import Lesson, Recipe
 
@@ -123,7 +122,11 @@ class Generative(Method):
         from llmrec._trainer import load_weights
 
         self._profile, self._progress = run.profile, run.progress
-        self.lm = self.dress(self._backbone(train.catalogue, run), train, run)
+        self._seed = run.seed_for("weights")
+        kept_V = None
+        if self.backbone == SCRATCH:
+            kept_V = kept_tokens(train.catalogue)
+        self.lm = self.dress(self._bare(run.device, kept_V), train, run)
         if prefers(self.loss):
             load_weights(self.lm, run.inputs[START])
         self._index(train.catalogue)
@@ -177,8 +180,7 @@ class Generative(Method):
         self._profile, self._fingerprint = manifest["profile"], manifest["trie"]
         kept = np.load(folder / KEPT) if (folder / KEPT).is_file() else None
         self._seed = manifest["seed"]  # an untuned model without pretraining is its seed
-        lm = self._bare(manifest["backbone"], device, kept_V=kept)
-        self.lm = self.redress(lm, folder)
+        self.lm = self.redress(self._bare(device, kept), folder)
         if self.loss == ZERO_SHOT:
             self.lm.requires_grad_(False)
         load_weights(self.lm, folder)
@@ -189,33 +191,12 @@ class Generative(Method):
     _catalogue: Catalogue | None = None
     _progress: Callable[..., None] | None = None
 
-    def _backbone(self, catalogue: Catalogue, run: Run) -> Backbone:
-        name = self.backbone or EMBEDDED
-        self._seed = run.seed_for("weights")
-        if name != SCRATCH:
-            return self._bare(name, run.device, kept_V=None)
-        whole = backbones.embedded_tokenizer()
-        kept_V = CompactTokenizer.of(whole, all_texts(catalogue)).kept_V
-        return self._bare(name, run.device, kept_V=kept_V)
-
-    def _bare(self, name: str, device: str, *, kept_V: Any) -> Backbone:
+    def _bare(self, device: str, kept_V: IntArray | None) -> Backbone:
         """The backbone before training, without anything a method adds."""
-        c, seed = self.config, self._seed
-        if name == SCRATCH:
-            shape = Shape(
-                hidden=c.hidden, layers=c.layers, heads=c.heads, feed_forward=c.feed_forward
-            )
-            tokenizer = backbones.embedded_tokenizer(kept_V)
-            return backbones.small(name, tokenizer, shape=shape, seed=seed, device=device)
-        adapters = None
-        if name != backbones.TINY_NAME and c.lora_r and self.loss != ZERO_SHOT:
-            adapters = Lora(
-                r=c.lora_r, alpha=c.lora_alpha, dropout=c.lora_dropout, targets=c.lora_targets
-            )
-        dtype = None if c.dtype == "auto" else getattr(torch, c.dtype)
-        return backbones.load(
-            name, dtype=dtype, device=device, seed=seed, lora=adapters, quant=c.quant
-        )
+        faithful = self._profile == FAITHFUL
+        adapters = self.loss != ZERO_SHOT
+        order = Order(self.backbone or EMBEDDED, device, self._seed, adapters, faithful)
+        return build(self.config, order, kept_V)
 
     def _index(self, catalogue: Catalogue) -> None:
         """Tokenise a catalogue, once.
@@ -244,23 +225,8 @@ class Generative(Method):
         Raises:
             DataError: a row that does not fit the cutoff even with one history item.
         """
-        leaf_W = self.trie.leaf_of_item_N[train.target_W]
-        rows = []
-        for row, history in enumerate(train.history):
-            length = int(self.trie.answer.lengths[leaf_W[row]])
-            items = shown(history, self.config.history)
-            try:
-                prompt = self.prompter.prompt(items, training=True, answer=length)
-            except TooLong as fault:
-                cutoff = self.config.cutoff
-                raise DataError(f"training row {row}: {fault}; raise cutoff ({cutoff})") from fault
-            rows.append(Example(prompt, int(leaf_W[row])))
-        return self._cut(rows) if self._profile == FAITHFUL else rows
-
-    def _cut(self, rows: list[Example]) -> list[Example]:
-        """What the released code's truncation leaves of over-long rows: a part of the answer, or nothing."""
-        room = [self.config.cutoff - len(row.prompt) for row in rows]
-        return [replace(row, keep=left) for row, left in zip(rows, room, strict=True) if left > 0]
+        faithful = self._profile == FAITHFUL
+        return examples_of(self.prompter, self.trie, train, self.config, faithful=faithful)
 
     def _lesson(self, train: Windows, run: Run) -> Lesson:
         kind = losses.get(self.loss or "lml")
@@ -280,17 +246,7 @@ class Generative(Method):
 
     def recipe(self) -> Recipe:
         """The optimizer's side of the config."""
-        c = self.config
-        return Recipe(
-            epochs=c.epochs,
-            lr=c.lr if self.lm.pretrained else c.scratch_lr,
-            batch=c.batch,
-            warmup_steps=c.warmup_steps,
-            micro_batch=c.micro_batch,
-            clip=c.clip,
-            patience=c.patience,
-            report_to=c.report_to,
-        )
+        return recipe_of(self.config, pretrained=self.lm.pretrained)
 
     def _validator(self, exam: Exam, train: Windows) -> Callable[[], dict[str, float]]:
         def validate() -> dict[str, float]:

@@ -1,14 +1,18 @@
-"""From histories to prompts and from decoded answers to rankings."""
+"""From histories to prompts and training rows, and from decoded answers to rankings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from bench.types import BoolArray, Queries, Ranking
+from bench.errors import DataError
+from bench.types import BoolArray, Queries, Ranking, Windows
 from llmrec.decode.base import Decoded
+from llmrec.generative._config import GenerativeConfig
+from llmrec.packing import Example
 from llmrec.prompt import Prompt, Prompter, TooLong
 from llmrec.trie import Trie
 
@@ -31,6 +35,34 @@ def prompts_for(
         except TooLong:
             continue  # counted as a miss through failed_Q
     return prompts, fits_Q
+
+
+def examples_of(
+    prompter: Prompter, trie: Trie, train: Windows, config: GenerativeConfig, *, faithful: bool
+) -> list[Example]:
+    """Training rows as prompts with the leaf of their answer.
+
+    ``faithful`` keeps what the released code's truncation leaves of an over-long row: a part of the answer,
+    or nothing.
+
+    Raises:
+        DataError: a row that does not fit the cutoff even with one history item.
+    """
+    leaf_W = trie.leaf_of_item_N[train.target_W]
+    rows = []
+    for row, history in enumerate(train.history):
+        length = int(trie.answer.lengths[leaf_W[row]])
+        try:
+            prompt = prompter.prompt(shown(history, config.history), training=True, answer=length)
+        except TooLong as fault:
+            raise DataError(
+                f"training row {row}: {fault}; raise cutoff ({config.cutoff})"
+            ) from fault
+        rows.append(Example(prompt, int(leaf_W[row])))
+    if not faithful:
+        return rows
+    room = [config.cutoff - len(row.prompt) for row in rows]
+    return [replace(row, keep=left) for row, left in zip(rows, room, strict=True) if left > 0]
 
 
 def as_ranking(
