@@ -28,7 +28,7 @@ from llmrec._trainer import Shuffle, Step, Tuner
 from llmrec.backbone import Backbone
 from llmrec.choices import Choice
 from llmrec.preference import COLUMNS, PreferenceObjective
-from llmrec.tuning import Recipe, Validate, arguments, drive
+from llmrec.tuning import SELECT_BY, Recipe, Validate, arguments, drive
 
 REFERENCE = "ref"  # the adapter's name inside DPOTrainer
 # what is overridden or called, with the arguments it has to take
@@ -95,7 +95,7 @@ def train_with_trl(
     Raises:
         ConfigError: the batch is no multiple of ranks times micro-batch.
     """
-    args = _arguments(recipe, run, len(rows), validating=validate is not None, objective=objective)
+    args = _arguments(recipe, run, len(rows), objective)
     trainer = SeveralNegatives(
         model=lm.model,
         ref_model=None,
@@ -112,9 +112,7 @@ def train_with_trl(
         lm.model.delete_adapter(REFERENCE)
 
 
-def _arguments(
-    recipe: Recipe, run: Run, n_rows: int, *, validating: bool, objective: PreferenceObjective
-) -> Any:
+def _arguments(recipe: Recipe, run: Run, n_rows: int, objective: PreferenceObjective) -> Any:
     from accelerate import PartialState
 
     ranks = PartialState(cpu=run.device == "cpu").num_processes
@@ -124,11 +122,11 @@ def _arguments(
             f"batch is {recipe.batch}; route trl needs a multiple of micro_batch times ranks "
             f"({micro} x {ranks})"
         )
-    args = arguments(
+    return arguments(
         recipe,
         run,
         n_rows,
-        validating=False,  # DPOTrainer would want a dataset for it
+        validating=False,  # DPOTrainer would want a dataset for it; see ``lend``
         kind=DPOConfig,
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=recipe.batch // (micro * ranks),
@@ -139,10 +137,6 @@ def _arguments(
         bf16=False,
         optim="adamw_torch",
     )
-    if validating:
-        args.eval_strategy, args.metric_for_best_model = args.save_strategy, "ndcg@5"
-        args.greater_is_better = True
-    return args
 
 
 class SeveralNegatives(DPOTrainer):
@@ -152,6 +146,9 @@ class SeveralNegatives(DPOTrainer):
         """Give it what our own loop has: the objective, the validation and the order of the rows."""
         self.step_module, self.validate, self.order = step, validate, order
         self.seconds, self.last_loss = 0.0, float("nan")
+        if validate is not None:
+            self.args.eval_strategy = self.args.save_strategy
+            self.args.metric_for_best_model, self.args.greater_is_better = SELECT_BY, True
 
     # selection and checkpoints as in our own loop
     _get_train_sampler = Tuner._get_train_sampler

@@ -257,7 +257,8 @@ def _reference(
 
 def _mark(lm: Backbone, rows: Sequence[Choice], leaf_EWJ: IntArray) -> str:
     """Tells apart references of other weights, prompts or answers."""
-    made = hashlib.sha256(np.ascontiguousarray(leaf_EWJ).tobytes())
+    made = hashlib.sha256(lm.name.encode())
+    made.update(np.ascontiguousarray(leaf_EWJ).tobytes())
     for row in rows:
         made.update(row.prompt.ids.tobytes())
     for name, value in sorted(lm.learnt().items()):
