@@ -143,6 +143,8 @@ class TeacherStage(Method):
         return {
             **{key: value for key, value in asdict(self.config).items() if key != "chunk"},
             "k": min(self.config.k, train.n_items, self._list_length(speaker)),
+            "method": speaker.name,
+            "loss": speaker.loss,
             "backbone": speaker.lm.name,
             "weights": files.files_hash(folder.glob("*.safetensors")),
             "encoder": "base weights, last token, last layer",
@@ -237,8 +239,9 @@ class TeacherStage(Method):
     ) -> float:
         """Seconds with the embedded model on two cores: a prompt and an answer a row, and all titles."""
         rows = min(config.rows or train_rows, train_rows)
-        width = config.beams if config.rank == "l2" else 1
-        answer = config.max_new_tokens * SECONDS_PER_NEW_TOKEN * width
+        answer = 0.0  # a constrained list costs little more than its prompt
+        if config.rank == "l2":
+            answer = config.max_new_tokens * SECONDS_PER_NEW_TOKEN * config.beams
         return 10 + rows * (SECONDS_PER_ROW + answer) + n_items * SECONDS_PER_TITLE
 
 

@@ -102,6 +102,7 @@ def test_beam_lists_carry_probabilities(bigrec, tmp_path):
     np.testing.assert_allclose(shares, 1, rtol=1e-5)
     assert (np.diff(teacher.distance_TK, axis=1) >= -1e-6).all()
     assert np.isnan(teacher.target_distance_T).all() and run.facts["tokens"] > 10 * 20
+    assert (teacher.meta["method"], teacher.meta["loss"]) == ("bigrec", "zero_shot")
     lines = [json.loads(x) for x in (tmp_path / "kept" / "gen_text.jsonl").read_text().splitlines()]
     titles = toy_data().train.catalogue.titles
     assert [line["text"] for line in lines] == [titles[i] for i in teacher.item_TK[:, 0]]
