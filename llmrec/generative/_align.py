@@ -119,10 +119,11 @@ def negatives(sequences: Ragged, seen_N: BoolArray, rng: np.random.Generator) ->
 
 
 def agreement(item_NE: Vectors, text_NE: Vectors, seen_N: BoolArray) -> tuple[float, float]:
-    """Mean cosine of the two latent vectors of an item, and of those of two items, over seen items.
+    """Mean cosine of the two latent vectors of an item, and of those of any two items; seen items only.
 
     The vectors are centred first: all of them lie in (0, 1), where any two are alike.
     """
     one, two = (x[seen_N] - x[seen_N].mean(0) for x in (item_NE, text_NE))
     one, two = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (one, two))
-    return float((one * two).sum(1).mean()), float((one * np.roll(two, 1, 0)).sum(1).mean())
+    matched, every, n = float((one * two).sum()), float(one.sum(0) @ two.sum(0)), len(one)
+    return matched / n, (every - matched) / max(n * (n - 1), 1)
