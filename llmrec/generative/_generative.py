@@ -36,7 +36,7 @@ FAITHFUL = "paper_faithful"
 START = "start"  # the need of a preference loss
 OPTIONS = ("loss_options", "decoder_options")  # belong to one loss and one decoder
 MANIFEST, KEPT = "llm.json", "kept_tokens.npy"
-SECONDS_PER_TRAIN_ROW, SECONDS_PER_USER = 0.5, 0.35  # SmolLM2-135M on two cores
+SECONDS_PER_TRAIN_ROW, SECONDS_PER_USER = 0.5, 0.2  # SmolLM2-135M on two cores
 
 
 def prefers(loss: str | None) -> bool:
