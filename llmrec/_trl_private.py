@@ -96,6 +96,7 @@ def train_with_trl(
         ConfigError: the batch is no multiple of ranks times micro-batch.
     """
     args = _arguments(recipe, run, len(rows), objective)
+    padding = lm.tokenizer.pad_token  # TRL sets it where there is none
     trainer = SeveralNegatives(
         model=lm.model,
         ref_model=None,
@@ -110,6 +111,7 @@ def train_with_trl(
         drive(trainer, recipe, run)
     finally:
         lm.model.delete_adapter(REFERENCE)
+        lm.tokenizer.pad_token = padding
 
 
 def _arguments(recipe: Recipe, run: Run, n_rows: int, objective: PreferenceObjective) -> Any:

@@ -112,7 +112,7 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("route", ["shared_prefix", "trl"])
+@pytest.mark.parametrize("route", ["shared_prefix", pytest.param("trl", marks=pytest.mark.slow)])
 def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, route):
     def fit(folder, stop_at=None):
         scores = {0: 0.2, 1: 0.3, 2: 0.1}
@@ -152,6 +152,7 @@ def test_trl_trains_the_same_adapters(tmp_path):
     distance = moved(adapters(), ours)
     assert (ours - theirs).norm() < 1e-3 * distance
     assert list(lm.model.peft_config) == ["default"]
+    assert lm.tokenizer.pad_token is None
     assert their_facts["first_loss"] == pytest.approx(math.log(4), abs=1e-5)
     for name in ("reward_chosen_by_epoch", "reward_margin_by_epoch", "loss_by_epoch"):
         assert their_facts[name] == pytest.approx(facts[name], abs=1e-3)
