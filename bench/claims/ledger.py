@@ -88,7 +88,8 @@ def judge(claim: Claim, ours: Ours | None) -> Verdict:
 def departures(cell: Cell, n: int, claim: Claim) -> tuple[str, ...]:
     """In what a cell's protocol departs from the paper's."""
     found = []
-    if cell.scale != "full":
+    # without a language model, small is full: the same data in full, nothing else has a size
+    if cell.scale != "full" and not (cell.scale == "small" and cell.backbone is None):
         found.append(f"scale {cell.scale}")
     if cell.backbone and BACKBONE not in cell.backbone.lower().replace("_", "-"):
         found.append(f"backbone {cell.backbone}")

