@@ -111,7 +111,9 @@ def train(
     Raises:
         ContractError: the loss is not finite.
     """
-    optimizer = torch.optim.Adam(aligner.parameters(), lr=schedule.lr, betas=(0.9, 0.98))
+    optimizer = torch.optim.Adam(
+        aligner.parameters(), lr=schedule.lr, betas=(0.9, 0.98), fused=True
+    )
     path = run.folder / CHECKPOINT
     history: list[dict[str, float]] = []
     with torch.random.fork_rng():

@@ -167,7 +167,7 @@ class Align(Method):
     ) -> float:
         """Seconds on two cores: small matrices, and the text encoder once or in every step."""
         steps = config.epochs * train_rows / config.batch
-        return 5 + 0.002 * steps + (0.8 * steps if config.text_trainable else 0.01 * n_items)
+        return 5 + 0.004 * steps + (0.8 * steps if config.text_trainable else 0.01 * n_items)
 
     def recommend(self, queries: Queries, k: int) -> Ranking:
         """A stage never ranks."""

@@ -11,6 +11,7 @@ counter of the curriculum restarts with every epoch, so that p never exceeds 1 /
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ import numpy as np
 from torch import nn
 
 from bench.cell import Run
+from bench.errors import ConfigError
 from bench.registry import losses, methods
 from bench.types import Exam, Windows
 from llmrec.generative._soft import (
@@ -119,7 +121,13 @@ class LLaRA(SoftGenerative):
 
         Raises:
             ArtefactError: it was trained on other rows.
+            ConfigError: draws for each micro-batch on several ranks.
         """
+        if self.config.curriculum_unit == "micro" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise ConfigError(
+                "curriculum_unit is 'micro' on several GPUs, whose micro-batches would then disagree "
+                "on what is trained; use 'step'"
+            )
         sasrec: Any = run.load("sasrec")
         check_trained_on(sasrec.seen, train, "sasrec")
         if self.config.curriculum == "text":

@@ -142,6 +142,12 @@ def test_a_sasrec_of_other_data_is_refused(tmp_path, sasrec):
         fit("llara", tmp_path, inputs={"sasrec": tmp_path / "few" / "model"}, loss="lml")
 
 
+def test_draws_for_each_micro_batch_need_a_single_rank(tmp_path, sasrec, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="curriculum_unit is 'micro' on several GPUs"):
+        fit("llara", tmp_path, {"curriculum_unit": "micro"}, inputs=sasrec, loss="lml")
+
+
 def test_mode_paper_fills_in_what_is_left_at_its_default():
     config = LLaRA.complete(
         configure(LLaRA, {"mode": "paper", "lora_r": 4}), loss="lml", decoder="beam"
