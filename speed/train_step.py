@@ -1,6 +1,6 @@
 """One training step of the embedded model on real Book rows: the released layout against ours.
 
-    python -m speed.train_step [--rows 4] [--pairs 2]
+    python -m speed.train_step [--rows 8] [--pairs 2]
 
 Released: rows padded on the left to a multiple of 8, logits of every position, the library's own cross
 entropy computed along the way and thrown away, one boolean [tokens x V] mask a row, then minus infinity,
@@ -111,7 +111,7 @@ def setting(n_rows: int) -> tuple[Backbone, Trie, list[Example], TokenObjective]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=4, help="rows in the step")
+    parser.add_argument("--rows", type=int, default=8, help="rows in the step")
     parser.add_argument("--pairs", type=int, default=2, help="measured pairs, after one unmeasured")
     options = parser.parse_args()
     try:
