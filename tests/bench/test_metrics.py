@@ -201,4 +201,4 @@ def test_broken_lists_are_refused(items, scores, words):
 
 def test_good_lists_pass():
     lists = Ranking(np.array([[1, 2, 0], [0, 0, 0]]), np.array([[2.0, 2.0, np.nan], [np.nan] * 3]))
-    check_ranking(lists, exam_of([1, 1]).queries, 3, 5)
+    assert check_ranking(lists, exam_of([1, 1]).queries, 3, 5) is None
