@@ -10,7 +10,7 @@ import json
 import random
 import traceback
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,25 @@ class Surroundings:
     needs: dict[str, Path] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at one cell: what its steps share."""
+
+    cell: Cell
+    where: Surroundings
+    meter: Meter = field(default_factory=Meter)
+
+    @cached_property
+    def status(self) -> Status:
+        """The one writer of the cell's status file."""
+        return Status(self.folder / "status.json")
+
+    @property
+    def folder(self) -> Path:
+        """The cell's folder in the run store."""
+        return self.where.store.folder(self.cell.key)
+
+
 def run_cell(cell: Cell, where: Surroundings) -> Row:
     """Run one cell to its row, which is written whatever happens short of a kill.
 
@@ -62,14 +81,14 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
     """
     for plugin in where.plugins:
         load_plugin(plugin)
-    meter = Meter()
+    attempt = Attempt(cell, where)
     try:
-        row, packed = _fit_and_examine(cell, where, meter)
+        row, packed = _fit_and_examine(attempt)
     except Unavailable as reason:
         row, packed = Row(cell=cell, status="left out", reason=str(reason)), None
     except Exception as fault:
         _log_trace(where.store.folder(cell.key))
-        row = Row(cell=cell, status="failed", reason=_sentence(fault), cost=meter.cost)
+        row = Row(cell=cell, status="failed", reason=_sentence(fault), cost=attempt.meter.cost)
         packed = None
     facts = {"family": _family(cell), **row.facts}
     place = provenance(threads=where.threads, device=where.device)
@@ -81,24 +100,26 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
     return row
 
 
-def _fit_and_examine(cell: Cell, where: Surroundings, meter: Meter) -> tuple[Row, Packed | None]:
-    status = Status(where.store.folder(cell.key) / "status.json")
-    status.enter("data")
+def _fit_and_examine(attempt: Attempt) -> tuple[Row, Packed | None]:
+    cell, where = attempt.cell, attempt.where
+    attempt.status.enter("data")
     dataset = load_dataset(cell.dataset, where.data_root)
     if dataset.version != cell.data_version:
         raise DataError(f"{cell.dataset} changed on disk since the plan was made; plan again")
     _seed_everything(cell.seed, where.threads)
-    method, run = _build(cell, where, status)
+    method, run = _build(attempt)
     valid = dataset.split.valid.sample(cell.valid_rows)
     fit = partial(method.fit, dataset.split.train.sample(cell.train_rows), valid, run)
-    method = _fit_once(method, fit, where, cell, meter, status)
-    facts = _load_facts(where, cell)
+    method = _fit_once(attempt, method, fit)
+    bill = json.loads((attempt.folder / "fit.json").read_text(encoding="utf-8"))
     if method.family == "stage":
-        return Row(cell=cell, status="done", cost=meter.cost, facts=facts), None
-    return _examine(method, cell, dataset, where, meter, facts)
+        row = Row(cell=cell, status="done", cost=attempt.meter.cost, facts=bill["facts"])
+        return row, None
+    return _examine(attempt, method, dataset, bill["facts"])
 
 
-def _build(cell: Cell, where: Surroundings, status: Status) -> tuple[Method, Run]:
+def _build(attempt: Attempt) -> tuple[Method, Run]:
+    cell, where = attempt.cell, attempt.where
     kind: type[Method] = methods.get(cell.method)
     config = dict(cell.config)
     facts: dict[str, Any] = {"upstream_seconds": _upstream_seconds(where)}
@@ -110,71 +131,58 @@ def _build(cell: Cell, where: Surroundings, status: Status) -> tuple[Method, Run
     method = kind(
         configure(kind, config), loss=cell.loss, decoder=cell.decoder, backbone=cell.backbone
     )
-    scratch = where.store.folder(cell.key) / "scratch"
+    scratch = attempt.folder / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     run = Run(
         seed=cell.seed,
         device=where.device,
         folder=scratch,
         inputs=inputs,
-        progress=status.report,
+        progress=attempt.status.report,
         facts=facts,
         profile=cell.profile,
     )
     return method, run
 
 
-def _fit_once(
-    method: Method, fit: Any, where: Surroundings, cell: Cell, meter: Meter, status: Status
-) -> Method:
+def _fit_once(attempt: Attempt, method: Method, fit: partial[None]) -> Method:
     """Fit and keep the method, or restore it if an earlier attempt got that far."""
-    folder = where.store.folder(cell.key)
-    bill, model = folder / "fit.json", where.store.model(cell.key)
+    bill, model = attempt.folder / "fit.json", attempt.folder / "model"
     if bill.exists() and (model / "method.json").exists():
         saved = json.loads(bill.read_text(encoding="utf-8"))
-        meter.add("fit", saved["cost"])
-        return restore(model, device=where.device)
-    status.enter("fit")
+        attempt.meter.add("fit", saved["cost"])
+        return restore(model, device=attempt.where.device)
+    attempt.status.enter("fit")
     bill.unlink(missing_ok=True)
-    with meter.phase("fit"):
+    with attempt.meter.phase("fit"):
         fit()
     keep(method, model)
-    write_json(bill, {"cost": meter.cost["fit"], "facts": fit.args[2].facts})
+    write_json(bill, {"cost": attempt.meter.cost["fit"], "facts": fit.args[2].facts})
     return method
 
 
-def _load_facts(where: Surroundings, cell: Cell) -> dict[str, Any]:
-    saved = json.loads((where.store.folder(cell.key) / "fit.json").read_text(encoding="utf-8"))
-    return dict(saved["facts"])
-
-
 def _examine(
-    method: Method,
-    cell: Cell,
-    dataset: Dataset,
-    where: Surroundings,
-    meter: Meter,
-    facts: dict[str, Any],
+    attempt: Attempt, method: Method, dataset: Dataset, facts: dict[str, Any]
 ) -> tuple[Row, Packed]:
-    status = Status(where.store.folder(cell.key) / "status.json")
-    train = dataset.split.train
+    cell, cost, train = attempt.cell, attempt.meter.cost, dataset.split.train
     exams = {
         "validate": dataset.split.valid.sample(cell.valid_rows),
         "recommend": dataset.split.test.sample(cell.test_rows),
     }
     rankings: dict[str, Ranking] = {}
     for phase, exam in exams.items():
-        status.enter(phase)
-        with meter.phase(phase):
+        attempt.status.enter(phase)
+        with attempt.meter.phase(phase):
             rankings[phase] = _recommend(method, exam.queries, cell, dataset)
     test, ranking = exams["recommend"], rankings["recommend"]
-    seconds = meter.cost["recommend"]["seconds"] or 0.0
-    meter.cost["recommend"]["users_per_second"] = len(test) / max(seconds, 1e-9)
+    cost["recommend"]["users_per_second"] = len(test) / max(
+        cost["recommend"]["seconds"] or 0.0, 1e-9
+    )
     score = partial(metrics.positions, train_count=train.target_count, names=method.identity)
     title, item = (score(ranking, test, identity=rule) for rule in ("title", "item"))
     valid = score(rankings["validate"], exams["validate"], identity="title")
     masks = strata(test, train)
-    _keep_lists(where.store, cell, ranking, test)
+    _keep_lists(attempt.where.store, cell, ranking, test)
     row = Row(
         cell=cell,
         status="done",
@@ -183,7 +191,7 @@ def _examine(
         metrics_by_item=metrics.means(item),
         valid=metrics.means(valid),
         strata=by_stratum(title, masks),
-        cost=meter.cost,
+        cost=cost,
         facts={**facts, **ranking.facts, **_proof(ranking)},
     )
     return row, Packed(title, item, test.queries.user_Q, masks)
