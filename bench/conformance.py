@@ -80,7 +80,7 @@ def variants(name: str) -> list[tuple[str | None, str | None]]:
     """The (loss, decoder) pairs of a method that are worth a test: each loss once, each decoder once."""
     method: type[Method] = methods.get(name)
     taken = [n for n in losses if method.takes and losses.get(n).kind in method.takes]
-    some_losses: list[str | None] = [*method.losses, *taken] or [None]
+    some_losses: list[str | None] = list(dict.fromkeys([*method.losses, *taken])) or [None]
     if not method.decodes:
         return [(loss, None) for loss in some_losses]
     first = next((n for n in some_losses if n in taken), some_losses[0])
