@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from bench.cell import Run
+from bench.cell import Run, Size
 from bench.errors import ConfigError, DataError
 from bench.method import Method
 from bench.types import BoolArray, Exam, Queries, Ragged, Ranking, Windows
@@ -218,10 +218,8 @@ class Sequential(Method):
         self.seen = load_file(folder / VECTORS)["seen"].numpy()
 
     @classmethod
-    def estimate_seconds(
-        cls, config: Any, *, train_rows: int, test_rows: int, n_items: int
-    ) -> float:
+    def estimate_seconds(cls, config: Any, size: Size) -> float:
         """Seconds of a typical training on two cores, from the rows and the size of the catalogue."""
         epochs = min(config.epochs, cls.typical_epochs)
-        per_row = cls.seconds_per_row * (0.5 + n_items / 12_000) * config.hidden_size / 64
-        return 5.0 + epochs * train_rows * per_row + test_rows * n_items * 2e-8
+        per_row = cls.seconds_per_row * (0.5 + size.n_items / 12_000) * config.hidden_size / 64
+        return 5.0 + epochs * size.train_rows * per_row + size.test_rows * size.n_items * 2e-8

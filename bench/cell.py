@@ -109,6 +109,22 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Size:
+    """How large a cell is, as far as its duration goes.
+
+    Attributes:
+        train_rows, test_rows, n_items: after the caps of the scale.
+        loss, backbone: the axes that make a difference; None for the default.
+    """
+
+    train_rows: int
+    test_rows: int
+    n_items: int
+    loss: str | None = None
+    backbone: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """What a cell leaves behind: the source of every table.
 

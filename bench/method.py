@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from bench.cell import Need, Run
+from bench.cell import Need, Run, Size
 from bench.errors import ArtefactError, ConfigError
 from bench.types import Exam, Identity, Queries, Ranking, Windows
 
@@ -95,9 +95,7 @@ class Method(ABC):
         """Undo ``save`` on a method built with the same configuration."""
 
     @classmethod
-    def estimate_seconds(
-        cls, config: Any, *, train_rows: int, test_rows: int, n_items: int
-    ) -> float:
+    def estimate_seconds(cls, config: Any, size: Size) -> float:
         """A guess of the whole cell's seconds on two cores, used until a real cell was timed."""
         return 2.0
 

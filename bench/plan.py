@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from bench.cell import Cell, Row
+from bench.cell import Cell, Row, Size
 from bench.errors import DataError
 from bench.grid import Choice, Grid, load_dataset
 from bench.method import Method, configure
@@ -157,10 +157,12 @@ def _forecast(cell: Cell, history: list[Row], root: Path | None) -> tuple[float,
         return START_SECONDS + spent(latest), True
     method: type[Method] = methods.get(cell.method)
     split = load_dataset(cell.dataset, root).split
-    guess = method.estimate_seconds(
-        configure(method, cell.config),
+    size = Size(
         train_rows=min(cell.train_rows or len(split.train), len(split.train)),
         test_rows=min(cell.test_rows or len(split.test), len(split.test)),
         n_items=split.train.n_items,
+        loss=cell.loss,
+        backbone=cell.backbone,
     )
+    guess = method.estimate_seconds(configure(method, cell.config), size)
     return START_SECONDS + guess, False

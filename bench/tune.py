@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.cell import K, Need, Run
+from bench.cell import K, Need, Run, Size
 from bench.errors import ConfigError
 from bench.method import Method, configure
 from bench.metrics import evaluate
@@ -64,17 +64,10 @@ class Tune(Method):
         return tuned.needs(values, loss=config.loss, backbone=config.backbone)
 
     @classmethod
-    def estimate_seconds(
-        cls, config: Any, *, train_rows: int, test_rows: int, n_items: int
-    ) -> float:
+    def estimate_seconds(cls, config: Any, size: Size) -> float:
         """Trials times the tuned method's own estimate."""
         tuned: type[Method] = methods.get(config.method)
-        one = tuned.estimate_seconds(
-            configure(tuned, config.values),
-            train_rows=train_rows,
-            test_rows=test_rows,
-            n_items=n_items,
-        )
+        one = tuned.estimate_seconds(configure(tuned, config.values), size)
         return float(config.trials * one)
 
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:

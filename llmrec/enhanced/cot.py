@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from bench.cell import Run, digest
+from bench.cell import Run, Size, digest
 from bench.errors import ConfigError, ContractError, Unavailable
 from bench.method import Method
 from bench.registry import methods
@@ -248,7 +248,7 @@ class CoTStage(Method):
 
     def _facts(self, train: Windows, drawn: int, seconds: float) -> dict[str, Any]:
         predicted = self.estimate_seconds(
-            self.config, train_rows=len(train), test_rows=0, n_items=train.n_items
+            self.config, Size(train_rows=len(train), test_rows=0, n_items=train.n_items)
         )
         return {
             "entries_dropped": drawn - len(self.entries),
@@ -258,13 +258,11 @@ class CoTStage(Method):
         }
 
     @classmethod
-    def estimate_seconds(
-        cls, config: Any, *, train_rows: int, test_rows: int, n_items: int
-    ) -> float:
+    def estimate_seconds(cls, config: Any, size: Size) -> float:
         """Seconds with the embedded model on two cores, nothing being cached."""
-        rows = max(1, round(config.sample * train_rows))
+        rows = max(1, round(config.sample * size.train_rows))
         entries = 2 * min(config.rows or rows, rows)
-        encoding = (entries + n_items) * SECONDS_PER_TEXT
+        encoding = (entries + size.n_items) * SECONDS_PER_TEXT
         if config.source != "local":
             return 5 + encoding
         full = config.mode == "full"

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from baselines.sequential import Sequential, SequentialConfig
-from bench.cell import Need, Run
+from bench.cell import Need, Run, Size
 from bench.errors import ConfigError
 from bench.method import configure
 from bench.registry import methods
@@ -223,11 +223,6 @@ class DLLM2Rec(Sequential):
         }
 
     @classmethod
-    def estimate_seconds(
-        cls, config: Any, *, train_rows: int, test_rows: int, n_items: int
-    ) -> float:
+    def estimate_seconds(cls, config: Any, size: Size) -> float:
         """SASRec's estimate and half as much again for the enriched table and the distillation."""
-        base = super().estimate_seconds(
-            config, train_rows=train_rows, test_rows=test_rows, n_items=n_items
-        )
-        return 1.5 * base
+        return 1.5 * super().estimate_seconds(config, size)

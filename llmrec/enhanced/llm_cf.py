@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from baselines.sequential import Sequential, SequentialConfig
-from bench.cell import Need, Run
+from bench.cell import Need, Run, Size
 from bench.errors import ConfigError, DataError
 from bench.method import configure
 from bench.registry import methods
@@ -267,14 +267,10 @@ class LLMCF(Sequential):
             self.model.attach(self.bank)
 
     @classmethod
-    def estimate_seconds(
-        cls, config: Any, *, train_rows: int, test_rows: int, n_items: int
-    ) -> float:
+    def estimate_seconds(cls, config: Any, size: Size) -> float:
         """SASRec's estimate with five histories a row instead of one, and the retrieval."""
-        base = super().estimate_seconds(
-            config, train_rows=train_rows, test_rows=test_rows, n_items=n_items
-        )
+        base = super().estimate_seconds(config, size)
         if not config.inject:
             return base
-        entries = 2 * config.sample * train_rows
-        return 3 * base + (train_rows + test_rows) * (2e-4 + entries * 3e-8)
+        entries = 2 * config.sample * size.train_rows
+        return 3 * base + (size.train_rows + size.test_rows) * (2e-4 + entries * 3e-8)

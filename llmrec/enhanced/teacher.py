@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from bench.cell import Need, Run, digest
+from bench.cell import Need, Run, Size, digest
 from bench.errors import ConfigError
 from bench.method import Method
 from bench.registry import methods
@@ -222,7 +222,7 @@ class TeacherStage(Method):
 
     def _facts(self, train: Windows, made: int, seconds: float) -> dict[str, Any]:
         predicted = self.estimate_seconds(
-            self.config, train_rows=len(train), test_rows=0, n_items=train.n_items
+            self.config, Size(train_rows=len(train), test_rows=0, n_items=train.n_items)
         )
         return {
             "rows": len(self.lines),
@@ -234,15 +234,13 @@ class TeacherStage(Method):
         }
 
     @classmethod
-    def estimate_seconds(
-        cls, config: Any, *, train_rows: int, test_rows: int, n_items: int
-    ) -> float:
+    def estimate_seconds(cls, config: Any, size: Size) -> float:
         """Seconds with the embedded model on two cores: a prompt and an answer a row, and all titles."""
-        rows = min(config.rows or train_rows, train_rows)
+        rows = min(config.rows or size.train_rows, size.train_rows)
         answer = 0.0  # a constrained list costs little more than its prompt
         if config.rank == "l2":
             answer = config.max_new_tokens * SECONDS_PER_NEW_TOKEN * config.beams
-        return 10 + rows * (SECONDS_PER_ROW + answer) + n_items * SECONDS_PER_TITLE
+        return 10 + rows * (SECONDS_PER_ROW + answer) + size.n_items * SECONDS_PER_TITLE
 
 
 def blank(rows: int, k: int) -> tuple[IntArray, FloatArray, FloatArray]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from bench import metrics
-from bench.cell import Need, Run
+from bench.cell import Need, Run, Size
 from bench.errors import ArtefactError
 from bench.method import Method
 from bench.registry import decoders, losses
@@ -36,7 +36,8 @@ FAITHFUL = "paper_faithful"
 START = "start"  # the need of a preference loss
 OPTIONS = ("loss_options", "decoder_options")  # belong to one loss and one decoder
 MANIFEST, KEPT = "llm.json", "kept_tokens.npy"
-SECONDS_PER_TRAIN_ROW, SECONDS_PER_USER = 0.5, 0.2  # SmolLM2-135M on two cores
+# seconds per training row and per decoded user, and once: measured on two cores
+EMBEDDED_SECONDS, SCRATCH_SECONDS = (0.6, 0.25, 40.0), (0.012, 0.004, 8.0)
 
 
 def prefers(loss: str | None) -> bool:
@@ -82,13 +83,12 @@ class Generative(Method):
         return {START: Need(method=cls.name, loss="lml", backbone=backbone, config=values)}
 
     @classmethod
-    def estimate_seconds(
-        cls, config: Any, *, train_rows: int, test_rows: int, n_items: int
-    ) -> float:
-        """Seconds with the embedded model on two cores; the axes are not known here."""
-        valid = min(config.valid_rows or test_rows, test_rows) * config.epochs
-        decoding = SECONDS_PER_USER * (test_rows + valid)
-        return 15 + SECONDS_PER_TRAIN_ROW * train_rows * config.epochs + decoding
+    def estimate_seconds(cls, config: Any, size: Size) -> float:
+        """Seconds on two cores with the embedded model, or without pretraining."""
+        row, user, once = SCRATCH_SECONDS if size.backbone == SCRATCH else EMBEDDED_SECONDS
+        epochs = 0 if size.loss == ZERO_SHOT else config.loss_options.get("epochs", config.epochs)
+        valid = size.test_rows if config.valid_rows is None else config.valid_rows
+        return once + row * size.train_rows * epochs + user * (size.test_rows + valid * epochs)
 
     def style(self) -> Style:
         """Layout of the prompts; with slots in methods that have soft tokens."""

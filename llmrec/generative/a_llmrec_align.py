@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
-from bench.cell import Need, Run
+from bench.cell import Need, Run, Size
 from bench.errors import ArtefactError, ConfigError
 from bench.method import Method
 from bench.registry import methods
@@ -162,12 +162,10 @@ class Align(Method):
         return {"sasrec": sasrec_need(cls.settled(config))}
 
     @classmethod
-    def estimate_seconds(
-        cls, config: Any, *, train_rows: int, test_rows: int, n_items: int
-    ) -> float:
+    def estimate_seconds(cls, config: Any, size: Size) -> float:
         """Seconds on two cores: small matrices, and the text encoder once or in every step."""
-        steps = config.epochs * train_rows / config.batch
-        return 5 + 0.004 * steps + (0.8 * steps if config.text_trainable else 0.01 * n_items)
+        steps = config.epochs * size.train_rows / config.batch
+        return 5 + 0.004 * steps + (0.8 * steps if config.text_trainable else 0.01 * size.n_items)
 
     def recommend(self, queries: Queries, k: int) -> Ranking:
         """A stage never ranks."""

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from bench.cell import Run
+from bench.cell import Run, Size
 from bench.conformance import toy_data
 from bench.method import configure, keep
 from bench.registry import methods
@@ -141,6 +141,6 @@ def test_estimate_grows_with_rows_and_not_beyond_them():
 
     def seconds(rows):
         config = configure(kind, {"rows": rows})
-        return kind.estimate_seconds(config, train_rows=1000, test_rows=0, n_items=100)
+        return kind.estimate_seconds(config, Size(train_rows=1000, test_rows=0, n_items=100))
 
     assert seconds(100) < seconds(1000) == seconds(None) == seconds(5000)
