@@ -15,7 +15,7 @@ from bench.method import Method, configure
 from bench.registry import methods
 from bench.store import Hit, Store, read_row
 
-Reuse = Literal["auto", "any", "never"]
+Reuse = Literal["auto", "rows", "any", "never"]
 START_SECONDS = 1.0  # what a cell costs before it does anything, from a warm process
 
 
@@ -67,13 +67,14 @@ def make_plan(
         grid: the expanded suite.
         store: where earlier answers are.
         choice: what was asked; names the data root.
-        reuse: ``auto`` takes a row made by the same code, ``any`` one made by any code from the same
-            data, ``never`` runs everything again.
+        reuse: ``auto`` takes a row made here by the same code, ``rows`` also one that came with the rows,
+            ``any`` one made by any code from the same data, ``never`` runs everything again.
         retry: run failed and left-out cells again.
     """
     cells = grid.by_key
     asked = {cell.key for cell in grid.cells}
-    hits = {key: store.look(cell, any_code=reuse == "any") for key, cell in cells.items()}
+    wide = {"any_code": reuse == "any", "foreign": reuse in {"rows", "any"}}
+    hits = {key: store.look(cell, **wide) for key, cell in cells.items()}
     settled = {"done"} if retry else {"done", "failed", "left out"}
     todo = {key for key in asked if reuse == "never" or hits[key] not in settled}
     for key in _downstream_first(cells):

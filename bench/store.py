@@ -24,7 +24,8 @@ from bench.cell import Cell, Row
 from bench.errors import DataError
 
 ABSENT = "absent"  # stands in a file name for a cell that was asked for but could not be resolved
-Hit = Literal["done", "failed", "left out", "stale", "missing"]
+ANSWERED = "answered"  # in the run-store folder of a cell: its row was written from here
+Hit = Literal["done", "failed", "left out", "stale", "foreign", "missing"]
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -96,10 +97,12 @@ class Store:
                 return read_row(path)
         return None
 
-    def look(self, cell: Cell, *, any_code: bool = False) -> Hit:
-        """What the store holds for a cell; ``stale`` is an answer of other code or other data.
+    def look(self, cell: Cell, *, any_code: bool = False, foreign: bool = True) -> Hit:
+        """What the store holds for a cell.
 
-        With ``any_code`` a row of other code counts as long as it saw the same data.
+        ``stale`` is an answer of other code or other data; with ``any_code`` a row of other code counts as
+        long as it saw the same data. Without ``foreign``, a row that was made elsewhere and came with the
+        rows (from git, say) is ``foreign``.
         """
         row = self.read(cell)
         if row is None:
@@ -107,7 +110,10 @@ class Store:
         same = row.cell.key == cell.key
         if any_code and row.cell.data_version == cell.data_version:
             same = True
-        return row.status if same else "stale"
+        if not same:
+            return "stale"
+        here = foreign or (self.folder(row.cell.key) / ANSWERED).exists()
+        return row.status if here else "foreign"
 
     def artefact(self, cell: Cell, *, any_code: bool = False) -> Path | None:
         """Folder of the cell's fitted method, if it is complete."""
@@ -127,9 +133,9 @@ class Store:
         else:
             path.with_suffix(".npz").unlink(missing_ok=True)
         write_json(path, row.as_dict())
-        if (
-            row.cell.data_version and not stage
-        ):  # a real answer replaces the note that there is none
+        write_json(self.folder(row.cell.key) / ANSWERED, {"status": row.status})
+        # a real answer replaces the note that there is none
+        if row.cell.data_version and not stage:
             for other in self.namesakes(row.cell):
                 if not other.cell.data_version:
                     self.row_path(other.cell).unlink(missing_ok=True)

@@ -49,9 +49,10 @@ def add_store_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--store", help="run store (default: $BENCH_STORE or .bench)")
     group.add_argument(
         "--reuse",
-        choices=("auto", "any", "never"),
+        choices=("auto", "rows", "any", "never"),
         default="auto",
-        help="take rows made by the same code, by any code from the same data, or none",
+        help="take rows made here by the same code (auto), also those that came with the repository "
+        "(rows), those of any code from the same data (any), or none (never)",
     )
     group.add_argument("--retry", action="store_true", help="run failed and left-out cells again")
 

@@ -40,6 +40,8 @@ def main(options: argparse.Namespace) -> int:
         state = "run" if job.todo else "kept"
         if job.hit == "stale" and job.todo:
             state = "run (code or data changed)"
+        if job.hit == "foreign" and job.todo:
+            state = "run (the row is from elsewhere)"
         time = ("" if job.measured else "~") + clock(job.seconds) if job.todo else ""
         table.append([number, job.cell.label, state, time, "" if job.asked else "needed by others"])
     print(tabulate(table, headers=["", "cell", "", "time", ""], tablefmt="simple"))

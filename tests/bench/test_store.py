@@ -35,6 +35,14 @@ def test_other_code_makes_a_row_stale_and_its_successor_takes_the_place(store):
     assert len(list(store.rows.rglob("*.json"))) == 1
 
 
+def test_a_row_from_elsewhere_is_told_apart(store, tmp_path):
+    store.write(Row(cell=CELL, status="done"))
+    fresh = Store(store.rows, tmp_path / "another machine")
+    assert fresh.look(CELL) == "done"
+    assert fresh.look(CELL, foreign=False) == "foreign"
+    assert store.look(CELL, foreign=False) == "done"
+
+
 def test_a_real_answer_replaces_the_note_that_there_is_none(store):
     absent = replace(CELL, data_version="", config={}, code="")
     store.write(Row(cell=absent, status="left out", reason="not built"))
