@@ -68,6 +68,7 @@ COST = (
     Column("upstream", "Needed cells s", _seconds, True),
     Column("recommend", "Recommend s", _seconds, True),
     Column("total", "Total s", _seconds, True),
+    Column("cpu", "CPU s", _seconds, True),
     Column("users_per_second", "Users/s", _seconds, True),
     Column("host", "Peak host GiB", _gib, True),
     Column("gpu", "Peak GPU GiB", _gib, True),
@@ -90,8 +91,8 @@ def cost(standing: Standing) -> Table:
     """What the same lines cost; means over seeds, memory the largest of them."""
     lines = [(line, _cost_line(line)) for line in standing.lines]
     note = (
-        "Seconds are wall time on the machine named; compare them within one machine only. "
-        "Total charges a method with the cells it needed. Memory is the peak of fit and recommend."
+        "Seconds are wall time on the machine named; compare them within one machine only, and where it was "
+        "shared or a run was paused trust the CPU seconds (fit and recommend, all threads). Total charges a method with the cells it needed. Memory is the peak of fit and recommend."
     )
     return Table(f"{standing.place.dataset}: cost", COST, _grouped(lines), (note,))
 
@@ -235,12 +236,16 @@ def _cost_line(line: Line) -> dict[str, Any]:
     cells = {**_who(entry), "status": entry.status}
     if not entry.done:
         return cells
-    joules = [_phase(entry, phase, "joules") for phase in ("fit", "recommend")]
+    joules, cpu = (
+        [_phase(entry, phase, name) for phase in ("fit", "recommend")]
+        for name in ("joules", "cpu_seconds")
+    )
     return cells | {
         "fit": _phase(entry, "fit", "seconds"),
         "upstream": entry.mean("facts", "upstream_seconds"),
         "recommend": _phase(entry, "recommend", "seconds"),
         "total": seconds_of(line),
+        "cpu": None if None in cpu else sum(second for second in cpu if second is not None),
         "users_per_second": _phase(entry, "recommend", "users_per_second"),
         "host": _peak(entry, "peak_host_bytes"),
         "gpu": _peak(entry, "peak_gpu_bytes"),
