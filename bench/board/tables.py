@@ -92,7 +92,8 @@ def cost(standing: Standing) -> Table:
     lines = [(line, _cost_line(line)) for line in standing.lines]
     note = (
         "Seconds are wall time on the machine named; compare them within one machine only, and where it was "
-        "shared or a run was paused trust the CPU seconds (fit and recommend, all threads). Total charges a method with the cells it needed. Memory is the peak of fit and recommend."
+        "shared or a run was paused trust the CPU seconds (fit and recommend, all threads). "
+        "Total charges a method with the cells it needed. Memory is the peak of fit and recommend."
     )
     return Table(f"{standing.place.dataset}: cost", COST, _grouped(lines), (note,))
 
