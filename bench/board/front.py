@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.board.page import Section
-from bench.board.plots import seconds_of
 from bench.board.render import Column, Table, escape_markdown, score, to_markdown
 from bench.board.standing import Line, Standing
-from bench.board.tables import notes
+from bench.board.tables import cpu_seconds, notes
 
 BEGIN, END = "<!-- board:begin -->", "<!-- board:end -->"
 LINES, FLOORS = 10, 3
@@ -21,7 +20,7 @@ COLUMNS = (
     Column("hit", "Hit@10", score, True),
     Column("cold", "Cold NDCG@10", score, True),
     Column("paper", "Paper", score, True),
-    Column("seconds", "Seconds, all told", number=True),
+    Column("cpu", "CPU s, fit and exam", number=True),
 )
 
 
@@ -74,5 +73,5 @@ def _cells(line: Line) -> dict[str, object]:
         "hit": entry.mean("metrics", "hit@10"),
         "cold": entry.mean("cold", "ndcg@10"),
         "paper": line.verdict.claim.value if line.verdict else None,
-        "seconds": f"{seconds_of(line) or 0:,.0f}",
+        "cpu": f"{cpu_seconds(entry) or 0:,.0f}",
     }

@@ -237,16 +237,13 @@ def _cost_line(line: Line) -> dict[str, Any]:
     cells = {**_who(entry), "status": entry.status}
     if not entry.done:
         return cells
-    joules, cpu = (
-        [_phase(entry, phase, name) for phase in ("fit", "recommend")]
-        for name in ("joules", "cpu_seconds")
-    )
+    joules = [_phase(entry, phase, "joules") for phase in ("fit", "recommend")]
     return cells | {
         "fit": _phase(entry, "fit", "seconds"),
         "upstream": entry.mean("facts", "upstream_seconds"),
         "recommend": _phase(entry, "recommend", "seconds"),
         "total": seconds_of(line),
-        "cpu": None if None in cpu else sum(second for second in cpu if second is not None),
+        "cpu": cpu_seconds(entry),
         "users_per_second": _phase(entry, "recommend", "users_per_second"),
         "host": _peak(entry, "peak_host_bytes"),
         "gpu": _peak(entry, "peak_gpu_bytes"),
@@ -256,6 +253,12 @@ def _cost_line(line: Line) -> dict[str, Any]:
         "epochs": entry.mean("facts", "epochs"),
         "machine": entry.done[0].provenance.get("machine"),
     }
+
+
+def cpu_seconds(entry: Entry) -> float | None:
+    """CPU seconds of fit and recommend, all threads, mean over seeds; None where not measured."""
+    parts = [_phase(entry, phase, "cpu_seconds") for phase in ("fit", "recommend")]
+    return None if None in parts else sum(part for part in parts if part is not None)
 
 
 def _phase(entry: Entry, phase: str, name: str) -> float | None:
