@@ -44,14 +44,21 @@ class SlurmExecutor:
         folder: where job scripts and logs go.
         parameters: submitit parameters (``slurm_partition``, ``timeout_min``, ``gpus_per_node`` ...).
         at_once: most jobs in the queue at a time.
+        cluster: submitit's name of the queue; ``local`` runs the same jobs as plain processes.
     """
 
-    def __init__(self, folder: Path, parameters: dict[str, Any], at_once: int = 64) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        parameters: dict[str, Any],
+        at_once: int = 64,
+        cluster: str = "slurm",
+    ) -> None:
         try:
             import submitit
         except ImportError as fault:
             raise Unavailable("--executor slurm needs submitit: pip install -e .[slurm]") from fault
-        self.submitter = submitit.AutoExecutor(folder=str(folder / "slurm"), cluster="slurm")
+        self.submitter = submitit.AutoExecutor(folder=str(folder / "slurm"), cluster=cluster)
         self.submitter.update_parameters(**parameters)
         self.device = "cuda" if parameters.get("gpus_per_node") else "cpu"
         self.threads = int(parameters.get("cpus_per_task", 1))
