@@ -210,9 +210,14 @@ def with_reference(
     else:
         lm.eval()
         prompts = [row.prompt for row in rows]
-        order = longest_first(rows, log_probs.trie)
-        found = [_reference(lm, prompts, leaf_WJ, log_probs, order, size) for leaf_WJ in leaf_EWJ]
-        reference_EWJ = np.stack(found)
+        order, total = longest_first(rows, log_probs.trie), leaf_EWJ.shape[0] * len(rows)
+        reference_EWJ = np.empty(leaf_EWJ.shape, np.float32)
+        for e, leaf_WJ in enumerate(leaf_EWJ):
+            done = e * len(rows)
+            for part_B, log_prob_BJ in _reference(lm, prompts, leaf_WJ, log_probs, order, size):
+                reference_EWJ[e, part_B] = log_prob_BJ
+                done += len(part_B)
+                run.progress(0, 1, reference=done / total)
         part = path.with_suffix(f".{os.getpid()}.part")
         with part.open("wb") as file:
             np.save(file, reference_EWJ)
@@ -237,9 +242,9 @@ def _reference(
     log_probs: LogProbs,
     order: IntArray,
     size: int,
-) -> FloatArray:
-    """Log-probabilities [W, J]; halves the batch when GPU memory runs out."""
-    found_WJ, start = np.empty(leaf_WJ.shape, np.float32), 0
+) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Rows [B] and their log-probabilities [B, J]; halves the batch when GPU memory runs out."""
+    start = 0
     while start < len(order):
         rows = order[start : start + size]
         try:
@@ -250,9 +255,8 @@ def _reference(
             size //= 2
             torch.cuda.empty_cache()
             continue
-        found_WJ[rows] = log_prob_BJ.float().cpu().numpy()
         start += len(rows)
-    return found_WJ
+        yield rows, log_prob_BJ.float().cpu().numpy()
 
 
 def _mark(lm: Backbone, rows: Sequence[Choice], leaf_EWJ: IntArray) -> str:
