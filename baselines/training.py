@@ -139,6 +139,7 @@ class Course:
         batch_size: rows a step.
         run: seeds, folder, progress.
         calculate_loss: loss of one batch; None for the model's own.
+        ask: the lists for the validation queries, by list length; None to rank by history alone.
     """
 
     valid: Exam
@@ -147,6 +148,7 @@ class Course:
     batch_size: int
     run: Run
     calculate_loss: Loss | None = None
+    ask: Callable[[int], Ranking] | None = None
 
 
 class ExamTrainer(rb.Trainer):
@@ -182,8 +184,13 @@ class ExamTrainer(rb.Trainer):
             )
 
     def _valid_epoch(self, valid_data: Exam, show_progress: bool = False) -> tuple[float, Any]:
-        ranking = rank(self.model, valid_data.queries.history, metrics.K, self.course.width)
-        found = metrics.evaluate(ranking, valid_data, train_count=self.course.train_count)
+        course, history = self.course, valid_data.queries.history
+        ranking = (
+            course.ask(metrics.K)
+            if course.ask
+            else rank(self.model, history, metrics.K, course.width)
+        )
+        found = metrics.evaluate(ranking, valid_data, train_count=course.train_count)
         return found["ndcg@5"], found
 
     def after_epoch(self, epoch: int, score: float) -> None:

@@ -50,6 +50,15 @@ class Positions:
     def __len__(self) -> int:
         return len(self.position_Q)
 
+    def take(self, rows: Any) -> Positions:
+        """These queries only; indices or a mask."""
+        chance_Q, start_Q = self.chance_Q, self.start_Q
+        return Positions(
+            self.position_Q[rows],
+            None if chance_Q is None else chance_Q[rows],
+            None if start_Q is None else start_Q[rows],
+        )
+
 
 def positions(
     ranking: Ranking,
@@ -165,6 +174,17 @@ def gains(positions: Positions, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, F
             by_rank[:k] = weight
             result[f"{name}@{k}"] = by_rank[rank_Q] + _expected(positions, weight)
     return result
+
+
+def luck(positions: Positions, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
+    """Variance of each mean gain over draws of the random tail; 0 for lists without one."""
+    found: dict[str, float] = {}
+    for k in cutoffs:
+        discount = 1.0 / np.log2(np.arange(k) + 2.0)
+        for name, weight in (("ndcg", discount), ("hit", np.ones(k))):
+            variance_Q = _expected(positions, weight**2) - _expected(positions, weight) ** 2
+            found[f"{name}@{k}"] = float(np.sum(variance_Q)) / max(len(positions), 1) ** 2
+    return found
 
 
 def _expected(positions: Positions, weight: FloatArray) -> FloatArray | float:

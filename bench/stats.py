@@ -25,6 +25,7 @@ from bench.types import FloatArray, IntArray
 DRAWS = 10_000
 ALPHA = 0.05
 FEW = 20  # fewer resamples than this beyond the gap: too few to count, the tail is taken from t
+NOTHING = 1e-12  # spreads and gaps below this are rounding
 _CHUNK = 1 << 22  # user weights held at a time
 
 
@@ -57,6 +58,9 @@ class Draws:
         skew_M: acceleration of each mean, a sixth of the skewness of its users' shares.
         seed_variance_M: variance of the mean due to seeds, 0 where there is one seed.
         seeds_M: how many seeds.
+        luck_RM: what one draw of random lists would add to each mean. A method that recommends at random is
+            scored by its expectation, which has no luck of its own; without this, any list that happened to
+            hit a little less or more often than the average random list would differ from it for certain.
     """
 
     mean_M: FloatArray
@@ -65,6 +69,7 @@ class Draws:
     skew_M: FloatArray
     seed_variance_M: FloatArray
     seeds_M: IntArray
+    luck_RM: FloatArray
 
     @cached_property
     def se_M(self) -> FloatArray:
@@ -72,9 +77,15 @@ class Draws:
         return self.draw_RM.std(axis=0)
 
     def interval(self, method: int, alpha: float = ALPHA) -> tuple[float, float]:
-        """Interval of one mean at level 1 - alpha: BCa (Efron, 1987), as gains are skewed."""
+        """Interval of one mean at level 1 - alpha: BCa (Efron, 1987), as gains are skewed.
+
+        Where no user has gained anything there is nothing to resample: the upper end is then the exact one of
+        a share of 0 among the users (Clopper and Pearson, 1934), as no gain exceeds 1.
+        """
         draw_R, mean = self.draw_RM[:, method], float(self.mean_M[method])
-        if not draw_R.std() > 0:
+        if mean == 0:
+            return 0.0, float(1 - (alpha / 2) ** (1 / len(self.user_UM)))
+        if draw_R.std() < NOTHING:
             return mean, mean
         norm, variance = scipy_stats.norm, float(draw_R.var())
         below = float(np.mean(draw_R < mean) + np.mean(draw_R == mean) / 2)
@@ -94,7 +105,8 @@ class Draws:
         p is below alpha.
         """
         gap = float(self.mean_M[first] - self.mean_M[second])
-        draw_R = self.draw_RM[:, first] - self.draw_RM[:, second]
+        draw_RM = self.draw_RM + self.luck_RM
+        draw_R = draw_RM[:, first] - draw_RM[:, second]
         reach = float(np.quantile(np.abs(draw_R - gap), 1 - alpha))
         reach *= self._widen(draw_R, [first, second], alpha)
         apart_U = self.user_UM[:, first] - self.user_UM[:, second]
@@ -122,8 +134,8 @@ class Draws:
     def _p(self, gap: float, draw_R: FloatArray, methods: Sequence[int]) -> float:
         """Share of resamples at least ``|gap|`` from the gap itself; a t tail where they are too few."""
         se = float(draw_R.std())
-        if se == 0:
-            return 1.0 if gap == 0 else 0.0
+        if se < NOTHING:
+            return 1.0 if abs(gap) < NOTHING else 0.0
         reach_R = np.abs(draw_R - gap) * self._widen(draw_R, methods, ALPHA)
         beyond = int((reach_R >= abs(gap) * (1 - 1e-12)).sum())
         if beyond >= FEW:
@@ -133,7 +145,12 @@ class Draws:
 
 
 def resample(
-    gain_MSQ: Sequence[FloatArray], user_Q: IntArray, *, draws: int = DRAWS, seed: int = 0
+    gain_MSQ: Sequence[FloatArray],
+    user_Q: IntArray,
+    *,
+    luck_M: npt.ArrayLike = 0.0,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> Draws:
     """Bootstrap the means of several methods over users and seeds at once.
 
@@ -146,6 +163,7 @@ def resample(
     Args:
         gain_MSQ: for each method its gains, float [S, Q]; S may differ, Q may not.
         user_Q: whose query it is.
+        luck_M: variance of each mean over draws of random lists; 0 for a method that draws none.
         draws: R.
         seed: of the resampling; equal seeds give equal results.
     """
@@ -174,6 +192,7 @@ def resample(
             [(off_S**2).sum() / max(len(off_S) - 1, 1) / len(off_S) for off_S in off_MS]
         ),
         seeds_M=seeds_M,
+        luck_RM=rng.standard_normal((draws, len(gain_MSQ))) * np.sqrt(luck_M),
     )
 
 

@@ -13,11 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.cell import Cell, Row
 from bench.errors import DataError
-from bench.metrics import gains
+from bench.metrics import gains, luck
 from bench.packed import Packed
 from bench.stats import by_seed
 from bench.types import FloatArray, IntArray
@@ -124,6 +125,11 @@ class Entry:
     def gain_SQ(self) -> FloatArray:
         """NDCG@10 by seed and query, under title identity."""
         return by_seed([gains(packed.title)[HEADLINE] for packed in self.packed])
+
+    @cached_property
+    def luck(self) -> float:
+        """Variance of the mean NDCG@10 over draws of random lists, 0 if it draws none."""
+        return float(np.mean([luck(packed.title)[HEADLINE] for packed in self.packed]))
 
     @property
     def user_Q(self) -> IntArray:

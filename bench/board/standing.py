@@ -95,7 +95,8 @@ def stand(place: Place, entries: Sequence[Entry]) -> Standing:
         return Standing(place, tuple(idle))
     _same_queries(done)
     done.sort(key=lambda entry: (-float(entry.gain_SQ.mean()), entry.full_name, entry.cell.slot))
-    draws = resample([entry.gain_SQ for entry in done], done[0].user_Q)
+    gains_of, luck_of = [e.gain_SQ for e in done], [e.luck for e in done]
+    draws = resample(gains_of, done[0].user_Q, luck_M=luck_of)
     ranks = tie_groups(draws)
     lines = []
     for m, entry in enumerate(done):

@@ -15,6 +15,9 @@ import numpy as np
 from bench.cell import Cell
 from bench.claims.paper import (
     BACKBONE,
+    CARVED,
+    LLM_ROWS,
+    LR,
     TEST_ROWS,
     Claim,
     Z,
@@ -25,6 +28,7 @@ from bench.claims.paper import (
 from bench.stats import kendall
 
 Word = Literal["reproduced", "within noise", "lower", "higher", "not run"]
+TUNED_LR = "msl_tuned_lr"  # no loss of its own: MSL at another learning rate
 CLOSE = 0.05  # relative gap up to which a number within noise counts as reproduced
 
 
@@ -86,18 +90,28 @@ def judge(claim: Claim, ours: Ours | None) -> Verdict:
 
 
 def departures(cell: Cell, n: int, claim: Claim) -> tuple[str, ...]:
-    """In what a cell's protocol departs from the paper's."""
-    found = []
-    # without a language model, small is full: the same data in full, nothing else has a size
-    if cell.scale != "full" and not (cell.scale == "small" and cell.backbone is None):
-        found.append(f"scale {cell.scale}")
-    if cell.backbone and BACKBONE not in cell.backbone.lower().replace("_", "-"):
-        found.append(f"backbone {cell.backbone}")
-    if cell.profile != "paper_faithful":
-        found.append(f"profile {cell.profile}")
-    if n != TEST_ROWS[claim.dataset]:
-        found.append(f"{n} test rows, not {TEST_ROWS[claim.dataset]}")
-    return tuple(found)
+    """In what a cell's protocol departs from the paper's, one phrase each."""
+    llm = cell.backbone is not None and cell.decoder is not None
+    rows = LLM_ROWS if llm else None
+    found = {
+        # without a language model, small is full: the same data in full, nothing else has a size
+        f"scale {cell.scale}": cell.scale != "full"
+        and not (cell.scale == "small" and cell.backbone is None),
+        f"backbone {cell.backbone}": bool(cell.backbone)
+        and BACKBONE not in str(cell.backbone).lower().replace("_", "-"),
+        f"profile {cell.profile}": cell.profile != "paper_faithful",
+        f"protocol {cell.protocol}": cell.protocol != "1",
+        f"{_rows(cell.train_rows)} training rows, not {_rows(rows)}": cell.train_rows != rows,
+        f"{n} test rows, not {TEST_ROWS[claim.dataset]}": n != TEST_ROWS[claim.dataset],
+        "validation cut out of train": claim.dataset in CARVED,
+        f"decoder {cell.decoder}": cell.decoder not in {None, "beam", "generate"},
+        "temperature not tuned": claim.loss in {"lml_tau", "msl_tau"} and not cell.tune,
+    }
+    return tuple(phrase for phrase, true in found.items() if true)
+
+
+def _rows(cap: int | None) -> str:
+    return "all" if cap is None else f"{cap:,}"
 
 
 def matches(claim: Claim, cell: Cell) -> bool:
@@ -108,6 +122,9 @@ def matches(claim: Claim, cell: Cell) -> bool:
     loss, _, valid_scores = claim.loss.partition("+")
     if valid_scores and cell.profile != "corrected":
         return False
+    if loss == TUNED_LR or (loss == "msl" and cell.loss == loss):
+        other_rate = cell.config.get("lr", LR) != LR
+        return cell.loss == "msl" and other_rate == (loss == TUNED_LR)
     return not loss or cell.loss == loss
 
 

@@ -10,7 +10,7 @@ from bench.errors import DataError, UnknownName
 
 if TYPE_CHECKING:
     from bench.board.rows import Entry
-    from bench.types import FloatArray
+    from bench.types import BoolArray, FloatArray
 
 ABOUT = """\
 The paired difference of two configurations on the same queries: bootstrap over users (and seeds where there
@@ -57,7 +57,9 @@ def run(options: argparse.Namespace) -> int:
         raise DataError(f"{_label(a)} and {_label(b)} were examined on different queries")
     keep = _mask(a, options.stratum)
     gain = [_gains(entry, options.metric)[:, keep] for entry in (a, b)]
-    draws = resample(gain, a.user_Q[keep])
+    draws = resample(
+        gain, a.user_Q[keep], luck_M=[_luck(e, options.metric, keep) for e in (a, b)]
+    )
     found = draws.difference(0, 1)
     n = int(keep.sum())
     where = f" of stratum {options.stratum}" if options.stratum else ""
@@ -110,6 +112,14 @@ def _gains(entry: Entry, metric: str) -> FloatArray:
     if metric not in per_seed[0]:
         raise UnknownName(f"no metric is called {metric!r}; known: {', '.join(per_seed[0])}")
     return by_seed([gain[metric] for gain in per_seed])
+
+
+def _luck(entry: Entry, metric: str, keep: BoolArray) -> float:
+    import numpy as np
+
+    from bench.metrics import luck
+
+    return float(np.mean([luck(packed.title.take(keep))[metric] for packed in entry.packed]))
 
 
 def _mask(entry: Entry, stratum: str | None) -> Any:

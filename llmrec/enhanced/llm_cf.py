@@ -198,7 +198,7 @@ class LLMCF(Sequential):
         import torch
 
         from baselines import training
-        from llmrec.enhanced import _context_training as in_context
+        from llmrec.enhanced._context_ranking import rank
 
         assert self.bank is not None, "the bank is read first"
         self.faithful, self.seen = run.profile == "paper_faithful", train.seen
@@ -213,18 +213,19 @@ class LLMCF(Sequential):
             self.model.attach(self.bank)
             self.model.attach_rows(example_WC, user_W)
             training.seed_everything(run.seed_for("dropout"))
+
+            def ask(k: int) -> Ranking:
+                return rank(self.model, history, user_Q, valid_QC, k, width)
+
             course = training.Course(
                 valid=valid,
                 train_count=train.target_count,
                 width=width,
                 batch_size=self.config.batch_size,
                 run=run,
+                ask=ask,
             )
-
-            def ask(k: int) -> Ranking:
-                return in_context.rank(self.model, history, user_Q, valid_QC, k, width)
-
-            in_context.train(self.model, config, dataset, course, ask)
+            training.train(self.model, config, dataset, course)
         run.facts["rows_without_examples"] = int((example_WC[:, 0] < 0).sum())
 
     def _retrieve(self, asked: Asked) -> Any:
@@ -243,7 +244,7 @@ class LLMCF(Sequential):
         """Retrieve examples for the queries and rank the catalogue; the history is not excluded."""
         if self.bank is None:
             return super().recommend(queries, k)
-        from llmrec.enhanced._context_training import rank
+        from llmrec.enhanced._context_ranking import rank
 
         example_QC = self._retrieve(Asked.queries(queries))
         user_Q = self.bank.place_of(queries.user_Q)

@@ -1,4 +1,4 @@
-"""The smoke suite, run whole: its rows have the pinned values, its board stands, and a second run has nothing to do."""
+"""The smoke suite, run whole: its rows have the pinned values, and a second run has nothing to do."""
 
 import pytest
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
+from bench.metrics import Positions, gains, luck
 from bench.stats import Draws, detectable_gap, holm, kendall, resample, rows_needed, tie_groups
 
 A = np.array([0.1, 0.4, 0.9, 0.3, 0.7])
@@ -178,3 +179,49 @@ def test_one_draw_is_a_weighted_mean_of_what_was_given(n_seeds, n_users, seed):
     draws: Draws = resample([gain_SQ], np.repeat(np.arange(n_users), 2), draws=4000, seed=seed)
     assert draws.mean_M[0] == pytest.approx(gain_SQ.mean())
     assert draws.draw_RM.mean() == pytest.approx(gain_SQ.mean(), abs=5 * draws.se_M[0] / 60 + 1e-9)
+
+
+def a_random_list(rng, n, n_items):
+    """Gains of ten items drawn without a thought, and the expectation they are compared with."""
+    at_Q = rng.integers(0, n_items, n)
+    weight = np.zeros(n_items)
+    weight[:10] = 1 / np.log2(np.arange(10) + 2.0)
+    variance = (weight**2).mean() - weight.mean() ** 2
+    return weight[at_Q], np.full(n, weight.mean()), variance / n
+
+
+@pytest.mark.parametrize(("n", "n_items"), [(200, 1682), (1925, 2414)])
+def test_a_random_list_does_not_differ_from_the_expectation_of_random_lists(n, n_items):
+    rng = np.random.default_rng(7)
+    found = []
+    for trial in range(150):
+        drawn_Q, expected_Q, luck = a_random_list(rng, n, n_items)
+        draws = resample(
+            [drawn_Q[None], expected_Q[None]], np.arange(n), luck_M=[0, luck], draws=400, seed=trial
+        )
+        found.append(draws.difference(0, 1).p)
+    assert np.mean(np.array(found) < 0.05) <= 0.05
+    assert min(found) > 1e-3
+
+
+def test_without_a_single_hit_the_interval_still_has_a_width():
+    nothing = np.zeros((1, 200))
+    draws = resample([nothing, nothing], np.arange(200), draws=100)
+    assert draws.interval(0) == pytest.approx((0, 1 - 0.025 ** (1 / 200)))
+    assert draws.difference(0, 1).p == 1.0
+
+
+def test_the_luck_of_random_lists_agrees_with_drawing_them():
+    tail = Positions(
+        np.array([255, 255, 0, 255], np.uint8),
+        np.array([1 / 30, 1 / 8, 0, 1 / 30], np.float32),
+        np.array([0, 4, 0, 10], np.uint8),
+    )
+    rng = np.random.default_rng(9)
+    left, weight = (30, 8, 0, 30), 1 / np.log2(np.arange(10) + 2.0)
+    total = np.ones(20_000)  # the third query is a hit at the first place
+    for query in (0, 1):
+        place = int(tail.start_Q[query]) + rng.integers(0, left[query], 20_000)
+        total += np.where(place < 10, weight[np.minimum(place, 9)], 0)
+    assert luck(tail)["ndcg@10"] == pytest.approx((total / 4).var(), rel=0.03)
+    assert gains(tail)["ndcg@10"].mean() == pytest.approx((total / 4).mean(), rel=0.02)
