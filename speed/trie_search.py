@@ -77,7 +77,7 @@ def pair(task: Task, *, space: str, length_penalty: float) -> dict[str, Any]:
         "times_faster_cpu": their_time["cpu_s"] / our_time["cpu_s"],
         "times_faster_wall": their_time["wall_s"] / our_time["wall_s"],
         "tree_tokens_per_user": ours.facts["tree_tokens_per_user"],
-        "steps": ours.facts["steps"],
+        "steps": ours.facts["decode_steps"],
     }
 
 

@@ -111,7 +111,7 @@ class Beam(Decoder):
             "space": rule.space,
             "length_penalty": rule.length_penalty,
             "decode_tau": rule.tau,
-            "steps": forwards,
+            "decode_steps": forwards,  # "steps" are the optimizer's
             "tree_tokens_per_user": tokens / max(len(prompts), 1),
             "certified_share": float(certified_Q.mean()) if len(prompts) else 0.0,
         }

@@ -314,7 +314,7 @@ def test_the_prompt_is_computed_once_whatever_the_beams(lm):
         del lm.body
     assert seen[0] == 3, "the shared beginning once, not once per user"
     own = sum(len(prompt) - 3 for prompt in prompts)
-    tree_tokens = 4 * K * found.facts["steps"]
+    tree_tokens = 4 * K * found.facts["decode_steps"]
     assert own + found.facts["tree_tokens_per_user"] * 4 <= sum(seen[1:])
     assert sum(seen[1:]) <= 1.08 * own + 32 + tree_tokens < K * own
 
