@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,31 +27,18 @@ class Meter:
     """
 
     def __init__(self) -> None:
-        self.cost: dict[str, dict[str, float | None]] = {}
+        self.cost: dict[str, Bill] = {}
 
     @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[dict[str, float | None]]:
+    def phase(self, name: str) -> Iterator[Reading]:
         """Measure the body; a phase entered twice (a resumed fit) adds up."""
-        peak = _PeakMemory()
-        _reset_gpu_peak()
-        joules, start, cpu = _joules(), time.perf_counter(), time.process_time()
-        peak.start()
-        bill: dict[str, float | None] = {}
+        reading = Reading()
         try:
-            yield bill
+            yield reading
         finally:
-            seconds, used = time.perf_counter() - start, time.process_time() - cpu
-            end = _joules()
-            bill |= {
-                "seconds": seconds,
-                "cpu_seconds": used,
-                "peak_host_bytes": float(peak.stop()),
-                "peak_gpu_bytes": _gpu_peak(),
-                "joules": None if joules is None or end is None else end - joules,
-            }
-            self.add(name, bill)
+            self.add(name, reading.close())
 
-    def add(self, name: str, bill: dict[str, float | None]) -> None:
+    def add(self, name: str, bill: Bill) -> None:
         """Add an earlier part of the same phase: sums for time and energy, maxima for memory."""
         held = self.cost.setdefault(name, {})
         for key, value in bill.items():
@@ -59,6 +47,66 @@ class Meter:
                 held[key] = value if key not in held else None
             else:
                 held[key] = max(old, value) if key.startswith("peak") else old + value
+
+
+Bill = dict[str, "float | None"]
+
+
+@dataclass(frozen=True)
+class Energy:
+    """The energy counters now. All are read, since a phase may open the GPU after it began.
+
+    Attributes:
+        gpu: joules of the visible GPU; None if unknown.
+        packages: microjoules of each CPU package, by the file of its counter.
+    """
+
+    gpu: float | None = field(default_factory=lambda: _nvml_joules())
+    packages: dict[Path, int] = field(default_factory=lambda: _read_packages())
+
+    def since(self, start: Energy) -> float | None:
+        """Joules since ``start``: of the GPU if it is in use by now, else of the CPU packages."""
+        if _cuda():
+            return None if self.gpu is None or start.gpu is None else self.gpu - start.gpu
+        if not self.packages or self.packages.keys() != start.packages.keys():
+            return None
+        used = [_since(path, start.packages[path], now) for path, now in self.packages.items()]
+        return None if any(u is None for u in used) else sum(u or 0 for u in used) / 1e6
+
+
+def _since(counter: Path, start: int, now: int) -> int | None:
+    """Microjoules between two readings of a counter, which starts again at 0 when it is full."""
+    if now >= start:
+        return now - start
+    try:
+        return now - start + int(counter.with_name("max_energy_range_uj").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+class Reading:
+    """What has been spent since a moment."""
+
+    def __init__(self) -> None:
+        _reset_gpu_peak()
+        self._peak = _PeakMemory()
+        self._energy, self._start, self._cpu = Energy(), time.perf_counter(), time.process_time()
+        self._peak.start()
+
+    def bill(self) -> Bill:
+        """The costs so far."""
+        return {
+            "seconds": time.perf_counter() - self._start,
+            "cpu_seconds": time.process_time() - self._cpu,
+            "peak_host_bytes": float(self._peak.peak),
+            "peak_gpu_bytes": _gpu_peak(),
+            "joules": Energy().since(self._energy),
+        }
+
+    def close(self) -> Bill:
+        """The costs at the end."""
+        bill = self.bill()  # before the sampler is waited for, which takes up to a tick
+        return bill | {"peak_host_bytes": float(self._peak.stop())}
 
 
 class _PeakMemory(threading.Thread):
@@ -104,26 +152,28 @@ def _gpu_peak() -> float | None:
     return float(cuda.max_memory_allocated()) if cuda else None
 
 
-def _joules() -> float | None:
-    """Energy counters summed: the visible GPUs by NVML, else the CPU packages by RAPL, else None."""
-    return _nvml_joules() if _cuda() else _rapl_joules()
+def _read_packages() -> dict[Path, int]:
+    """The energy counter of each CPU package in microjoules; empty where they cannot be read."""
+    counters = sorted(RAPL.glob("intel-rapl:?/energy_uj")) if RAPL.is_dir() else []
+    try:
+        return {counter: int(counter.read_text()) for counter in counters}
+    except (OSError, ValueError):
+        return {}
 
 
 def _nvml_joules() -> float | None:
+    """The energy counter of the first GPU that this process may see."""
+    name = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    if not name:
+        return None
     try:
         import pynvml
 
         pynvml.nvmlInit()
-        index = int(os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0])
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        if name.isdigit():
+            handle = pynvml.nvmlDeviceGetHandleByIndex(int(name))
+        else:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(name)
         return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
     except Exception:  # no NVML, no permission or no counter: the energy is simply not known
-        return None
-
-
-def _rapl_joules() -> float | None:
-    counters = sorted(RAPL.glob("intel-rapl:?/energy_uj")) if RAPL.is_dir() else []
-    try:
-        return sum(int(c.read_text()) for c in counters) / 1e6 if counters else None
-    except (OSError, ValueError):
         return None
