@@ -73,5 +73,5 @@ def _cells(line: Line) -> dict[str, object]:
         "hit": entry.mean("metrics", "hit@10"),
         "cold": entry.mean("cold", "ndcg@10"),
         "paper": line.verdict.claim.value if line.verdict else None,
-        "cpu": f"{cpu_seconds(entry) or 0:,.0f}",
+        "cpu": None if (used := cpu_seconds(entry)) is None else f"{used:,.0f}",
     }

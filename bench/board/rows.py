@@ -7,7 +7,7 @@ mixed across these. A line is one configuration, averaged over its seeds.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from bench.stats import by_seed
 from bench.types import FloatArray, IntArray
 
 HEADLINE = "ndcg@10"
+LONGEST_MARK = 60  # characters; settings that differ in more are told apart by a hash
 FAMILIES = ("floor", "traditional", "enhanced", "llm")
 
 
@@ -84,6 +85,16 @@ class Entry:
     def done(self) -> tuple[Row, ...]:
         """The rows that have numbers."""
         return tuple(row for row in self.rows if row.status == "done")
+
+    @property
+    def question(self) -> str:
+        """Hash of what is asked, whatever the dataset and the seed: one configuration, one question."""
+        return replace(self.cell, dataset="", seed=0).slot
+
+    @property
+    def mixed(self) -> bool:
+        """Whether its seeds were made by different code."""
+        return len({row.cell.code for row in self.done}) > 1
 
     @property
     def family(self) -> str:
@@ -240,15 +251,36 @@ def _order(place: Place) -> tuple[str, str, str]:
 
 
 def _told_apart(entries: list[Entry]) -> list[Entry]:
-    """Entries with a mark where their names alone would be the same."""
+    """Entries with a mark where their names alone would be the same: in what their settings differ."""
 
     def shown(entry: Entry) -> tuple[str, str | None, str | None, str | None]:
         return entry.name, entry.cell.loss, entry.cell.decoder, entry.cell.backbone
 
-    names = [shown(entry) for entry in entries]
-    return [
-        replace(entry, mark=replace(entry.cell, seed=0).slot[:6])
-        if names.count(name) > 1
-        else entry
-        for entry, name in zip(entries, names, strict=True)
-    ]
+    twins: dict[tuple[str, str | None, str | None, str | None], list[Entry]] = {}
+    for entry in entries:
+        twins.setdefault(shown(entry), []).append(entry)
+    marks = {id(e): _mark(e, twins[shown(e)]) for e in entries if len(twins[shown(e)]) > 1}
+    return [replace(e, mark=marks[id(e)]) if id(e) in marks else e for e in entries]
+
+
+def _mark(entry: Entry, twins: Sequence[Entry]) -> str:
+    """The settings that not all twins share, e.g. ``lr=0.001``; the question's hash if there are none."""
+    every = [_settings(twin) for twin in twins]
+    own, keys = _settings(entry), sorted({key for settings in every for key in settings})
+    differing = [key for key in keys if len({repr(s.get(key)) for s in every}) > 1]
+    told = ", ".join(f"{key}={own[key]}" for key in differing if key in own)
+    return told if told and len(told) <= LONGEST_MARK else entry.question[:6]
+
+
+def _settings(entry: Entry) -> dict[str, Any]:
+    """Configuration and row caps, nested values under dotted names."""
+    caps = {"train_rows": entry.cell.train_rows, "valid_rows": entry.cell.valid_rows}
+    flat: dict[str, Any] = {}
+    todo: list[tuple[str, Any]] = list({**entry.cell.config, **caps}.items())
+    while todo:
+        name, value = todo.pop()
+        if isinstance(value, Mapping):
+            todo += [(f"{name}.{key}", inner) for key, inner in value.items()]
+        else:
+            flat[name] = value
+    return flat

@@ -18,6 +18,7 @@ from bench.metrics import gains
 from bench.stats import Draws, Ranks, by_seed, detectable_gap, resample, tie_groups
 from bench.types import FloatArray
 
+BY_ID = frozenset({"traditional", "enhanced"})  # families that the paper scores by id, not by title
 RHO = 0.5  # assumed correlation of two methods' gains in the power line
 
 
@@ -73,7 +74,7 @@ class Standing:
 
     @property
     def gap(self) -> float | None:
-        """Smallest true gap to the first line that this many queries find four times in five."""
+        """Smallest true gap to the first line that one comparison finds four times in five."""
         if self.draws is None or not self.n:
             return None
         sd = float(self.draws.se_M[0]) * float(np.sqrt(self.n))
@@ -104,7 +105,7 @@ def stand(place: Place, entries: Sequence[Entry]) -> Standing:
         middle = (int(ranks.first_M[m]) + int(ranks.last_M[m])) / 2
         ours = _ours(entry, draws, m)
         ends = (max(low, 0.0), min(high, 1.0))
-        line = Line(entry, ranks.text(m), middle, ours.mean, *ends, _verdict(entry, ours))
+        line = Line(entry, ranks.text(m), middle, ours.mean, *ends, _verdict(entry))
         lines.append(line)
     return Standing(place, tuple(lines + idle), draws, ranks)
 
@@ -127,20 +128,25 @@ def _ours(entry: Entry, draws: Draws, m: int) -> Ours:
     return Ours(entry.cell, len(entry.user_Q), float(draws.mean_M[m]), se, low, high)
 
 
-def _verdict(entry: Entry, ours: Ours) -> Verdict | None:
+def _verdict(entry: Entry) -> Verdict | None:
     """Against Table 5, NDCG@10; None if the paper has no such cell."""
     for claim in claims():
         wanted = claim.table == "table5" and claim.metric == HEADLINE
         if wanted and matches(claim, entry.cell):
-            return judge(claim, ours)
+            return judge(claim, as_published(entry)[HEADLINE])
     return None
 
 
-def all_metrics(entry: Entry) -> Mapping[str, Ours]:
-    """Every metric of one finished entry with its interval, for the ledger of claims."""
+def as_published(entry: Entry) -> Mapping[str, Ours]:
+    """Every metric of one finished entry with its interval, scored as the paper scores its family.
+
+    The released code takes a language model's answer for right if the title is; its other models are
+    compared by id.
+    """
+    by_id = entry.family in BY_ID
     by_name: dict[str, list[FloatArray]] = {}
     for packed in entry.packed:
-        for name, gain_Q in gains(packed.title, CUTOFFS).items():
+        for name, gain_Q in gains(packed.item if by_id else packed.title, CUTOFFS).items():
             by_name.setdefault(name, []).append(gain_Q)
     names = list(by_name)
     draws = resample([by_seed(by_name[name]) for name in names], entry.user_Q, draws=2000)
@@ -156,7 +162,7 @@ class Overall:
         by_dataset: NDCG@10 where there is a number.
         missing: datasets of the board without one.
         first, last: ranks over the datasets it shares with others.
-        middle: mean of the middles of its ranks in the tables.
+        middle: where the middle of its ranks lies in the tables, 0 first and 1 last, mean over them.
     """
 
     entry: Entry
@@ -177,13 +183,13 @@ def overall(standings: Sequence[Standing]) -> list[Overall]:
 
     One configuration is ahead of another if it is significantly better on at least one dataset and
     significantly worse on none; p-values are Holm's within a table times the number of tables. Order is by
-    the mean middle of the ranks.
+    the mean middle of the ranks as a share of their tables, then by mean NDCG@10.
     """
     tables = [standing for standing in standings if standing.scored]
-    seen: dict[tuple[str | None, ...], dict[int, int]] = {}
+    seen: dict[str, dict[int, int]] = {}
     for t, standing in enumerate(tables):
         for place, line in enumerate(standing.scored):
-            seen.setdefault(_who(line.entry), {}).setdefault(t, place)
+            seen.setdefault(line.entry.question, {}).setdefault(t, place)
     keys = list(seen)
     datasets = sorted({_dataset(standing) for standing in standings})
     ahead = {(a, b): _ahead(tables, seen[a], seen[b]) for a in keys for b in keys if a != b}
@@ -198,15 +204,19 @@ def overall(standings: Sequence[Standing]) -> list[Overall]:
                 missing=tuple(name for name in datasets if name not in by_dataset),
                 first=1 + sum(ahead[other, key] for other in keys if other != key),
                 last=len(keys) - sum(ahead[key, other] for other in keys if other != key),
-                middle=float(np.mean([line.middle for line in lines.values()])),
+                middle=float(np.mean([_share(tables[t], line) for t, line in lines.items()])),
             )
         )
-    return sorted(result, key=lambda line: (line.middle, line.entry.full_name))
+
+    def order(line: Overall) -> tuple[float, float, str]:
+        return line.middle, -float(np.mean([*line.by_dataset.values()])), line.entry.full_name
+
+    return sorted(result, key=order)
 
 
-def _who(entry: Entry) -> tuple[str | None, ...]:
-    cell = entry.cell
-    return entry.name, cell.loss, cell.decoder, cell.backbone
+def _share(table: Standing, line: Line) -> float:
+    """Where the middle of a line's ranks lies among the lines of its table, from 0 to 1."""
+    return (line.middle - 0.5) / len(table.scored)
 
 
 def _dataset(standing: Standing) -> str:

@@ -9,6 +9,7 @@ from bench.board.plots import seconds_of
 from bench.board.render import NOTHING, Cells, Column, Table, score
 from bench.board.rows import Entry
 from bench.board.standing import RHO, Line, Overall, Standing
+from bench.claims.paper import CARVED
 
 GROUPS = ("Methods", "Floors", "Without numbers")
 
@@ -45,9 +46,11 @@ WHO = (
 QUALITY = (
     Column("rank", "Rank"),
     *WHO,
+    Column("train_rows", "Train rows", number=True),
     Column("seeds", "Seeds", number=True),
     Column("n", "n", number=True),
     Column("interval", "NDCG@10 [95 %]", number=True),
+    Column("spread", "SD of seeds", score, True),
     *(Column(key, "") for key in ("ndcg@10", "low", "high")),
     *(Column(f"{m}@{k}", f"{m.upper() if m == 'ndcg' else 'Hit'}@{k}", score, True)
       for m, k in (("ndcg", 5), ("hit", 5), ("hit", 10), ("ndcg", 1))),
@@ -55,6 +58,7 @@ QUALITY = (
     Column("cold", "Cold NDCG@10", score, True),
     Column("item", "NDCG@10 by id", score, True),
     Column("valid", "Valid NDCG@5", score, True),
+    Column("failed", "No list", lambda v: _count(v) if v else NOTHING, True),
     Column("certified", "Certified", _percent, True),
     Column("regret", "Beam regret", score, True),
     Column("paper", "Paper NDCG@10", score, True),
@@ -104,7 +108,7 @@ def overall_table(
     """One board over all its datasets."""
     columns = (
         Column("rank", "Rank"),
-        Column("middle", "Mean rank", lambda v: NOTHING if v is None else f"{v:.1f}", True),
+        Column("middle", "Mean place", _percent, True),
         *WHO,
         *(Column(d, d, score, True) for d in datasets),
         Column("missing", "Missing"),
@@ -140,7 +144,8 @@ def _overall_note() -> str:
     return (
         "A is ahead of B if it is significantly better on at least one dataset and significantly worse on "
         "none (p of each table times the number of tables); rank = 1 + how many are ahead, to all less how "
-        "many are behind. Lines are ordered by the mean middle of their ranks."
+        "many are behind. Mean place: where the middle of a line's ranks lies in its tables, 0 % first, "
+        "100 % last; it orders the lines, and mean NDCG@10 where it is equal."
     )
 
 
@@ -158,23 +163,44 @@ def notes(standing: Standing) -> tuple[str, ...]:
         f"n = {standing.n} test rows ({cap}), seeds {', '.join(map(str, seeds)) or 'none'}; "
         "several seeds of one configuration are averaged",
     ]
+    told += _caveats(standing)
+    told.append(f"rows of {_range(dates)}; commits {', '.join(commits) or 'unknown'}")
+    return tuple(told)
+
+
+def _caveats(standing: Standing) -> list[str]:
+    """What the numbers of a table do and do not say."""
+    told, entries = [], [line.entry for line in standing.scored]
+    if standing.place.dataset in CARVED:
+        told.append(
+            "no validation windows are published: the last eighth of train.csv is held out for it, so "
+            "training has fewer rows and more targets are cold than against the whole file"
+        )
     if standing.cold_share is not None:
         cold = standing.cold_share
         told.append(
-            f"cold share {100 * cold:.1f} % of test targets occur nowhere in training; "
-            f"ceiling of a model that only knows trained items: Hit {100 * (1 - cold):.1f} %"
+            f"cold share {100 * cold:.1f} % of test targets occur nowhere in the training split; ceiling of "
+            f"a model that only knows its items: Hit {100 * (1 - cold):.1f} %, lower for lines with fewer "
+            "train rows"
         )
     if standing.gap is not None:
         told.append(
-            f"smallest gap found four times in five (80 % power, correlation {RHO}): "
-            f"{standing.gap:.4f} NDCG@10; smaller differences are noise"
+            f"one comparison with the first line, uncorrected, finds a gap of {standing.gap:.4f} NDCG@10 "
+            f"four times in five (correlation {RHO}); ranks are corrected for all pairs and need more"
         )
     told.append(
         "ranks: all pairs, paired bootstrap of NDCG@10 over users (and seeds where there are several), Holm "
         "over all pairs of the table; 1-3 (tied) = nothing certain within these ranks"
     )
-    told.append(f"rows of {_range(dates)}; commits {', '.join(commits) or 'unknown'}")
-    return tuple(told)
+    if any(len(entry.done) == 1 and entry.family != "floor" for entry in entries):
+        told.append(
+            "lines with one seed: their intervals and ranks cover the test users, not the luck of training"
+        )
+    if any(row.facts.get("selected_on") == "test" for entry in entries for row in entry.done):
+        told.append("epochs were chosen on the test rows, as in the released code: a best case")
+    if mixed := sorted(entry.full_name for entry in entries if entry.mixed):
+        told.append(f"seeds made by different versions of the code: {', '.join(mixed)}")
+    return told
 
 
 def _commit(provenance: Any) -> str:
@@ -207,15 +233,17 @@ def _who(entry: Entry) -> dict[str, Any]:
 
 
 def _quality_line(line: Line) -> dict[str, Any]:
-    entry = line.entry
+    entry, cell = line.entry, line.entry.cell
     cells = {**_who(entry), "rank": line.rank, "status": entry.status}
     cells["keys"] = " ".join(row.cell.key for row in entry.rows)
     if line.mean is None:
         return cells
     verdict = line.verdict
     return cells | {
+        "train_rows": "all" if cell.train_rows is None else f"{cell.train_rows:,}",
         "seeds": len(entry.done),
         "n": len(entry.user_Q),
+        "spread": float(entry.gain_SQ.mean(1).std(ddof=1)) if len(entry.done) > 1 else None,
         "interval": f"{line.mean:.4f} [{line.low:.4f}, {line.high:.4f}]",
         "ndcg@10": line.mean,
         "low": line.low,
@@ -225,6 +253,7 @@ def _quality_line(line: Line) -> dict[str, Any]:
         "cold": entry.mean("cold", "ndcg@10"),
         "item": entry.mean("metrics_by_item", "ndcg@10"),
         "valid": entry.mean("valid", "ndcg@5"),
+        "failed": entry.mean("facts", "failed_queries"),
         "certified": entry.mean("facts", "certified_share"),
         "regret": entry.mean("facts", "beam_regret"),
         "paper": verdict.claim.value if verdict else None,

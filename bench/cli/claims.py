@@ -23,7 +23,8 @@ update) with its interval, ours with its interval, and a verdict:
   lower, higher  further off than that
   not run        no row of ours
 
-In what our protocol departs from the paper's (scale, backbone, profile, test rows) is said beside it.
+In what our protocol departs from the paper's (scale, backbone, profile, rows ...) is said beside it. Models
+of item ids are compared by id and language models by title, as the paper does.
 
   python -m bench claims                              the numbers that were run
   python -m bench claims --dataset book --all         all of Book, those not run too
@@ -74,9 +75,8 @@ def run(options: argparse.Namespace) -> int:
         print("\n" + ", ".join(f"{number} {word}" for word, number in count.most_common()) + ".")
         for line in agreement(verdicts):
             if line.methods > 1:
-                print(
-                    f"{line.dataset}: Kendall {line.tau:.2f} over {line.methods} cells{_effects(line.effect)}"
-                )
+                where, effects = f"{line.dataset}, {line.board}", _effects(line.effect)
+                print(f"{where}: Kendall {line.tau:.2f} over {line.methods} cells{effects}")
         for claim in impossible():
             print(
                 f"digit check: {' '.join(filter(None, claim.where))} {claim.metric} = {claim.value:.4f} "
@@ -93,14 +93,14 @@ def _effects(effect: Mapping[str, tuple[float, float]]) -> str:
 
 def _ours(rows: Path) -> Iterable[tuple[Cell, Mapping[str, Ours]]]:
     from bench.board.rows import read_folder, tables_of
-    from bench.board.standing import all_metrics
+    from bench.board.standing import as_published
     from bench.claims import TEST_ROWS
 
     if not rows.is_dir():
         return []
     tables = tables_of((p, row) for p, row in read_folder(rows) if row.cell.dataset in TEST_ROWS)
     entries = [entry for entries in tables.values() for entry in entries if entry.packed]
-    return [(entry.cell, all_metrics(entry)) for entry in entries]
+    return [(entry.cell, as_published(entry)) for entry in entries]
 
 
 def table(verdicts: Sequence[Verdict]) -> Any:
@@ -108,7 +108,17 @@ def table(verdicts: Sequence[Verdict]) -> Any:
     from bench.board.render import Column, Table
     from bench.claims import interval
 
-    heads = ("Table", "Dataset", "Method", "Loss", "Metric", "Published", "Ours", "Verdict")
+    heads = (
+        "Table",
+        "Dataset",
+        "Method",
+        "Loss",
+        "Metric",
+        "Published",
+        "Ours",
+        "Our cell",
+        "Verdict",
+    )
     columns = tuple(Column(head.lower(), head) for head in heads)
     lines = []
     for verdict in verdicts:
@@ -122,6 +132,9 @@ def table(verdicts: Sequence[Verdict]) -> Any:
             claim.metric,
             f"{claim.value:.4f} [{low:.4f}, {high:.4f}]",
             f"{ours.mean:.4f} [{max(ours.low, 0):.4f}, {ours.high:.4f}]" if ours else None,
+            f"{ours.cell.label} ({ours.cell.scale}, {ours.cell.profile}) {ours.cell.key}"
+            if ours
+            else None,
             verdict.text,
         )
         lines.append(dict(zip((column.key for column in columns), cells, strict=True)))

@@ -22,6 +22,8 @@ CELL = Cell(
     scale="full",
     profile="paper_faithful",
     backbone="meta-llama/Meta-Llama-3-8B",
+    decoder="beam",
+    train_rows=10_000,
 )
 
 
@@ -126,9 +128,39 @@ def test_a_departure_stands_beside_the_comparison():
     verdict = judge(claim(), ours(0.0137, 0.001, small, n=500))
     assert verdict.word == "reproduced"
     assert verdict.text == (
-        "reproduced; protocol differs: scale small, backbone smollm2-135m, 500 test rows, not 4383"
+        "reproduced; protocol differs: scale small, backbone smollm2-135m, 500 test rows, not 4383, "
+        "validation cut out of train"
     )
-    assert judge(claim(), ours(0.0137, 0.001)).text == "reproduced"
+    office = replace(CELL, dataset="office")
+    assert judge(claim("office"), ours(0.022, 0.001, office, n=1925)).text == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("change", "phrase"),
+    [
+        ({"protocol": "1+known"}, "protocol 1+known"),
+        ({"train_rows": 500}, "500 training rows, not 10,000"),
+        ({"train_rows": None}, "all training rows, not 10,000"),
+        ({"decoder": "ground"}, "decoder ground"),
+        ({"profile": "corrected"}, "profile corrected"),
+        ({"backbone": "scratch"}, "backbone scratch"),
+    ],
+)
+def test_each_departure_is_named(change, phrase):
+    cell = replace(CELL, dataset="office", **change)
+    assert judge(claim("office"), ours(0.022, 0.001, cell, n=1925)).differs == (phrase,)
+
+
+def test_a_tuned_temperature_is_tuned_and_a_tuned_rate_is_another_rate():
+    tau = claim(loss="msl_tau", table="table6")
+    cell = replace(CELL, loss="msl_tau")
+    assert "temperature not tuned" in judge(tau, ours(0.0176, cell=cell)).differs
+    tuned = judge(tau, ours(0.0176, cell=replace(cell, tune=4))).differs
+    assert "temperature not tuned" not in tuned
+    plain, faster = replace(CELL, loss="msl"), replace(CELL, loss="msl", config={"lr": 1e-3})
+    has = [(c, {"ndcg@10": ours(0.015, cell=c)}) for c in (plain, faster)]
+    matched = {v.claim.loss: v.ours.cell for v in ledger(has) if v.ours}
+    assert matched == {"msl": plain, "msl_tuned_lr": faster}
 
 
 def test_ledger_has_a_line_for_every_claim():
@@ -150,7 +182,19 @@ def test_the_update_is_matched_by_fixed_tau_under_the_corrected_scores():
 def test_agreement_of_ranks_and_effects():
     mine = {"lml": 0.01, "s_dpo": 0.02, "msl_ats": 0.03}
     have = [(replace(CELL, loss=loss), {"ndcg@10": ours(mean)}) for loss, mean in mine.items()]
-    book = {a.dataset: a for a in agreement(ledger(have))}["book"]
-    assert (book.methods, book.tau) == (3, 1.0)
+    [book] = agreement(ledger(have))
+    assert (book.dataset, book.methods, book.tau) == ("book", 3, 1.0)
     assert book.effect["bigrec"] == pytest.approx((3.0, 0.0172 / 0.0137))
-    assert agreement(ledger([]))[0].methods == 0
+    assert agreement(ledger([])) == []
+
+
+def test_agreement_never_mixes_boards():
+    other = replace(CELL, scale="small")
+    sasrec = replace(CELL, method="sasrec", loss=None, backbone=None, decoder=None, scale="small")
+    have = [
+        (c, {"ndcg@10": ours(m, cell=c)}) for c, m in ((CELL, 0.01), (other, 0.02), (sasrec, 0.03))
+    ]
+    found = {a.board: (a.methods, a.tau) for a in agreement(ledger(have))}
+    llama = "[meta-llama/Meta-Llama-3-8B, beam]"
+    assert found[f"small paper_faithful {llama}"] == (2, -1.0)  # published .0137 and .0133
+    assert found[f"full paper_faithful {llama}"][0] == 1

@@ -74,7 +74,7 @@ def test_claims(rows, capsys):
     assert call("claims", "--rows", rows, "--dataset", "office", "--metric", "ndcg@10") == 0
     text = capsys.readouterr().out
     assert "office llara s_dpo hit@10 = 0.0524" in text
-    assert "office: Kendall" in text
+    assert "office, small corrected [scratch, beam]: Kendall 1.00 over 2 cells" in text
     with pytest.raises(DataError, match="datasets: toy"):
         call("claims", "--rows", rows, "--dataset", "tay")
 
