@@ -15,6 +15,7 @@ import re
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,7 +87,11 @@ class Store:
     def namesakes(self, cell: Cell) -> list[Row]:
         """Rows of the same method, loss and seed on the same board, whatever their configuration."""
         folder = self.rows / cell.dataset / cell.scale
-        rows = (read_row(path) for path in sorted(folder.glob(f"{cell.method}[-+~]*.json")))
+        rows = []
+        for path in sorted(folder.glob(f"{cell.method}[-+~]*.json")):
+            # a file that is no row must not stop a run; `bench board` names it
+            with contextlib.suppress(DataError, OSError):
+                rows.append(read_row(path))
         return [row for row in rows if _who(row.cell) == _who(cell)]
 
     def read(self, cell: Cell) -> Row | None:
@@ -115,6 +120,22 @@ class Store:
         here = foreign or (self.folder(row.cell.key) / ANSWERED).exists()
         return row.status if here else "foreign"
 
+    def stamp(self, key: str) -> str:
+        """A mark that changes whenever this store answers the cell; empty before its first answer."""
+        try:
+            return (self.folder(key) / ANSWERED).read_text(encoding="utf-8")
+        except OSError:
+            return ""
+
+    def answered_since(self, cell: Cell, stamp: str) -> Row | None:
+        """The cell's row if this store answered it, whole, after ``stamp`` was read."""
+        if self.stamp(cell.key) == stamp:
+            return None
+        row = self.read(cell)
+        if row is None or row.cell.key != cell.key:
+            return None
+        return row if row.status != "done" or self.artefact(cell) else None
+
     def artefact(self, cell: Cell, *, any_code: bool = False) -> Path | None:
         """Folder of the cell's fitted method, if it is complete."""
         row = self.read(cell) if any_code else None
@@ -125,15 +146,19 @@ class Store:
     def write(
         self, row: Row, *, stage: bool = False, pack: Callable[[Path], None] | None = None
     ) -> Path:
-        """Write a row, its packed positions first, so that a row is complete or absent."""
+        """Write a row, its packed positions first, so that a row is complete or absent.
+
+        Positions that the row no longer has go last: at no moment does a finished row lack its own.
+        """
         row = replace(row, reason=self._without_paths(row.reason))
         path = self.row_path(row.cell, stage=stage)
         if pack is not None:
             write_whole(path.with_suffix(".npz"), pack)
-        else:
-            path.with_suffix(".npz").unlink(missing_ok=True)
         write_json(path, row.as_dict())
-        write_json(self.folder(row.cell.key) / ANSWERED, {"status": row.status})
+        if pack is None:
+            path.with_suffix(".npz").unlink(missing_ok=True)
+        answer = {"status": row.status, "mark": uuid.uuid4().hex}
+        write_json(self.folder(row.cell.key) / ANSWERED, answer)
         # a real answer replaces the note that there is none
         if row.cell.data_version and not stage:
             for other in self.namesakes(row.cell):

@@ -71,6 +71,39 @@ def test_a_broken_row_is_named(tmp_path):
         read_row(path)
 
 
+def test_a_broken_neighbour_stops_nobody(store):
+    path = store.write(Row(cell=CELL, status="done"))
+    path.with_name("m-#0-broken.json").write_text("<<<<<<< HEAD")
+    assert [row.cell for row in store.namesakes(CELL)] == [CELL]
+    store.write(Row(cell=replace(CELL, config={"a": 2}), status="done"))
+
+
+def test_a_finished_row_never_stands_without_its_positions(store, monkeypatch):
+    path = store.write(Row(cell=CELL, status="done"), pack=lambda part: part.write_bytes(b"x"))
+
+    def full(path, thing):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("bench.store.write_json", full)
+    with pytest.raises(OSError, match="no space"):
+        store.write(Row(cell=CELL, status="failed"))
+    assert read_row(path).status == "done"
+    assert path.with_suffix(".npz").exists()
+
+
+def test_an_answer_counts_from_the_moment_it_was_given(store):
+    store.write(Row(cell=CELL, status="failed"))
+    before = store.stamp(CELL.key)
+    assert store.answered_since(CELL, before) is None
+    store.write(Row(cell=CELL, status="failed"))
+    assert store.answered_since(CELL, before).status == "failed"
+    store.write(Row(cell=CELL, status="done"))
+    assert store.answered_since(CELL, before) is None, "its artefact is not there"
+    store.model(CELL.key).mkdir()
+    (store.model(CELL.key) / "method.json").touch()
+    assert store.answered_since(CELL, before).status == "done"
+
+
 def _hold(store, ready, go):
     with store.claim("k") as held:
         ready.put(held)
