@@ -1,9 +1,10 @@
 """The bank of in-context examples of LLM-CF, and which of them a history retrieves. numpy only.
 
 The similarity of a history to an entry is the inner product of their mean title vectors; the target of the
-history takes no part. Guards work on (time, place in the file), because on sliding windows of bounded
-length a later window of the same user looks no longer than an earlier one, and a sampled row is most
-similar to itself.
+history takes no part. Guards work on time, because on sliding windows of bounded length a later window of
+the same user looks no longer than an earlier one, and a sampled row is most similar to itself. Windows of
+one day tie in time, and sampled training rows come in a random order, so a tie says nothing of what came
+first: for a training row both sides of it are banned.
 
 Axes: M entries, N items, Q queries, T and D widths, C examples, H history, U users, B one block.
 """
@@ -27,7 +28,6 @@ from llmrec.enhanced._teacher_files import titles_hash, train_hash
 
 Guard = Literal["order", "global", "released"]
 BLOCK = 512
-AFTER_ALL = np.iinfo(np.int64).max  # place in the file of a query outside the training rows
 FloatMatrix = npt.NDArray[np.float32]
 ARRAYS = (
     "item_NT",
@@ -44,34 +44,35 @@ ARRAYS = (
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """What retrieval may know of a query; there is no target.
+    """What retrieval may know of a query.
 
     Attributes:
         history: items before it.
         user_Q: user ids.
         time_Q: unix seconds.
-        row_Q: place in the file of training rows, AFTER_ALL for others.
+        target_Q: what followed in a training row, 0 for others, which come after all training rows. It
+            serves to ban examples that tell it, never to find any.
     """
 
     history: Ragged
     user_Q: IntArray
     time_Q: IntArray
-    row_Q: IntArray
+    target_Q: IntArray
 
     @classmethod
     def rows(cls, train: Windows) -> Asked:
         """The training rows."""
-        return cls(train.history, train.user_W, train.timestamp_W, np.arange(len(train)))
+        return cls(train.history, train.user_W, train.timestamp_W, train.target_W)
 
     @classmethod
     def queries(cls, queries: Queries) -> Asked:
         """Histories outside the training rows."""
-        row_Q = np.full(len(queries), AFTER_ALL)
-        return cls(queries.history, queries.user_Q, queries.timestamp_Q, row_Q)
+        unknown_Q = np.zeros(len(queries), np.int64)
+        return cls(queries.history, queries.user_Q, queries.timestamp_Q, unknown_Q)
 
     def take(self, at: IntArray) -> Asked:
         """The given ones."""
-        return Asked(self.history.take(at), self.user_Q[at], self.time_Q[at], self.row_Q[at])
+        return Asked(self.history.take(at), self.user_Q[at], self.time_Q[at], self.target_Q[at])
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,9 +176,17 @@ class Bank:
         same_QM = asked.user_Q[:, None] == self.user_M
         if guard == "released":
             return same_QM & (self.length_M > asked.history.lengths[:, None])
-        time_Q1, row_Q1 = asked.time_Q[:, None], asked.row_Q[:, None]
-        late_QM = (self.time_M > time_Q1) | ((self.time_M == time_Q1) & (self.row_M >= row_Q1))
-        return late_QM if guard == "global" else same_QM & late_QM
+        time_Q1, training_Q1 = asked.time_Q[:, None], asked.target_Q[:, None] > 0
+        late_QM = (self.time_M > time_Q1) | ((self.time_M == time_Q1) & training_Q1)
+        return (late_QM if guard == "global" else same_QM & late_QM) | self._telling(asked, same_QM)
+
+    def _telling(self, asked: Asked, same_QM: BoolArray) -> BoolArray:
+        """Entries of the query's own user whose history holds the query's target, bool [Q, M]."""
+        telling_QM = np.zeros_like(same_QM)
+        query, entry = np.nonzero(same_QM & (asked.target_Q[:, None] > 0))
+        held = self.history_MH[entry] == asked.target_Q[query, None]
+        telling_QM[query, entry] = held.any(1)
+        return telling_QM
 
     def retrieve(self, asked: Asked, *, n: int, guard: Guard, seed: int) -> IntArray:
         """Examples for each query: the most similar ones, half chosen and half not, in random order.
@@ -188,9 +197,9 @@ class Bank:
         Args:
             asked: the queries.
             n: examples each, even.
-            guard: ``order`` (same user, at or after the query), ``global`` (any user, at or after it) or
-                ``released`` (same user, longer history: the authors' rule, which lets a row retrieve
-                itself).
+            guard: ``order`` (same user, at or after the query, or holding its target), ``global`` (that,
+                and anybody at or after the query) or ``released`` (same user, longer history: the
+                authors' rule, which lets a row retrieve itself).
             seed: of the order and of random examples; what a query gets depends on it and on the query only.
 
         Returns:

@@ -1,5 +1,7 @@
 """LLM-CF: guards that hold on sliding windows, causality, and equality with SASRec."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,8 @@ from bench.conformance import toy_data
 from bench.errors import ArtefactError, ConfigError
 from bench.method import configure, keep, restore
 from bench.registry import methods
-from bench.types import Queries, Ragged
-from llmrec.enhanced._bank import AFTER_ALL, Asked, Bank
+from bench.types import Queries, Ragged, Windows
+from llmrec.enhanced._bank import Asked, Bank
 from llmrec.enhanced._in_context import InContext, rotated
 
 SMALL = {"epochs": 3, "hidden_size": 16, "inner_size": 32, "batch_size": 64, "text_encoder": "hash"}
@@ -43,7 +45,7 @@ def test_no_row_sees_its_own_future_or_itself(bank, guard):
     for row, examples in enumerate(found):
         for entry in examples[examples >= 0]:
             if guard == "global" or bank.user_M[entry] == train.user_W[row]:
-                assert bank.row_M[entry] < row
+                assert bank.time_M[entry] < train.timestamp_W[row]
     served = (found >= 0).all(1)
     assert served[1:].mean() > 0.9 and ((found >= 0).any(1) == served).all()
 
@@ -63,14 +65,70 @@ def test_a_later_window_of_the_same_length_does_not_pass(bank):
         label_M=np.array([1, 1]),
         users_U=np.array([7]),
     )
-    asked = Asked(Ragged.of([long]), np.array([7]), np.array([50]), np.array([0]))
+    asked = Asked(Ragged.of([long]), np.array([7]), np.array([50]), np.array([11]))
     assert two.banned(asked, "order").tolist() == [[True, True]]
     assert (two.retrieve(asked, n=2, guard="order", seed=0) == -1).all()
     assert two.banned(asked, "released").tolist() == [[False, False]]  # the authors' rule
-    after = Asked(asked.history, asked.user_Q, np.array([50]), np.array([AFTER_ALL]))
+    after = Asked(asked.history, asked.user_Q, np.array([50]), np.array([0]))
     assert two.banned(after, "order").tolist() == [[False, False]]
-    before = Asked(asked.history, asked.user_Q, np.array([49]), np.array([AFTER_ALL]))
+    before = Asked(asked.history, asked.user_Q, np.array([49]), np.array([0]))
     assert two.banned(before, "order").all()
+    again = Asked(asked.history, asked.user_Q, np.array([60]), np.array([11]))
+    assert two.banned(again, "order").tolist() == [[False, True]]  # the second one tells the target
+
+
+@pytest.mark.parametrize("guard", ["order", "global"])
+def test_sampled_rows_that_tie_in_time_tell_nothing(bank, guard):
+    """A sample comes in a random order, so a smaller place says nothing about what came first."""
+    whole = sliding_windows(users=6, each=12, items=bank.item_NT.shape[0] - 1)
+    train = whole.sample(60)
+    assert (np.diff(train.timestamp_W) < 0).any()  # not in the order of the file
+    mine = bank_of(train, bank.item_NT)
+    asked = Asked.rows(train)
+    found = mine.retrieve(asked, n=4, guard=guard, seed=0)
+    own = 0
+    for row, examples in enumerate(found):
+        for entry in examples[examples >= 0]:
+            if mine.user_M[entry] == train.user_W[row]:
+                own += 1
+                assert mine.time_M[entry] < train.timestamp_W[row]
+                assert train.target_W[row] not in mine.history_MH[entry]
+    assert own > 20  # earlier days of the same user do serve
+
+
+def sliding_windows(*, users, each, items):
+    """Windows of ten of a few users, several a day, whose order within the day only the file tells."""
+    columns = {"user": [], "history": [], "target": [], "time": []}
+    for user in range(users):
+        bought = 1 + np.random.default_rng(user).permutation(items)[: each + 10]
+        for at in range(each):
+            columns["user"].append(user)
+            columns["history"].append(bought[at : at + 10])
+            columns["target"].append(bought[at + 10])
+            columns["time"].append(at // 4)
+    return Windows(
+        toy_data().train.catalogue,
+        np.array(columns["user"]),
+        Ragged.of(columns["history"]),
+        np.array(columns["target"]),
+        np.array(columns["time"]),
+    )
+
+
+def bank_of(train, item_NT):
+    """Two entries for each row, without rationales."""
+    row_M = np.repeat(np.arange(len(train)), 2)
+    return Bank(
+        item_NT=item_NT,
+        text_MT=np.zeros((len(row_M), 0), np.float32),
+        history_MH=train.history.take(row_M).padded(10, align="left").astype(np.int64),
+        user_M=train.user_W[row_M],
+        row_M=row_M,
+        time_M=train.timestamp_W[row_M],
+        item_M=train.target_W[row_M],
+        label_M=np.tile([1, 0], len(train)),
+        users_U=np.unique(train.user_W),
+    )
 
 
 def test_retrieval_takes_the_most_similar_half_and_half(bank):
@@ -121,7 +179,7 @@ def test_too_few_of_a_kind_are_filled_from_the_other_and_repeated(bank):
 
 def test_a_history_without_titles_gets_random_examples(bank):
     rows = Ragged.of([[], [], [0]])
-    asked = Asked(rows, np.array([901, 902, 903]), np.full(3, 10**9), np.full(3, AFTER_ALL))
+    asked = Asked(rows, np.array([901, 902, 903]), np.full(3, 10**9), np.zeros(3, int))
     found = bank.retrieve(asked, n=4, guard="order", seed=0)
     assert (found >= 0).all() and len({tuple(row) for row in found}) > 1
     np.testing.assert_array_equal(found, bank.retrieve(asked, n=4, guard="order", seed=0))
@@ -256,11 +314,22 @@ def test_the_users_vector_knows_nothing_of_the_target(tmp_path, cot):
     def user_vectors():
         return model.informed(item_BH, length, model.user_W[rows], model.example_WC[rows])[0]
 
-    before, other = user_vectors(), toy_data().train
-    other.target_W[:] = other.target_W[::-1].copy()
-    again = mine.bank.retrieve(Asked.rows(other), n=4, guard="order", seed=mine._seed)
-    model.attach_rows(again, mine.bank.place_of(other.user_W))
-    assert torch.equal(before, user_vectors())
+    before = user_vectors()
+    own = np.isin(mine.bank.row_M, rows)
+    item_M, text_MT = mine.bank.item_M.copy(), mine.bank.text_MT.copy()
+    assert own.sum() > 10
+    for row in rows:  # what was written about a row tells its target
+        entries = mine.bank.row_M == row
+        changed = replace(mine.bank, item_M=item_M % 40 + 1, text_MT=text_MT[::-1].copy())
+        changed = replace(
+            changed,
+            item_M=np.where(entries, changed.item_M, item_M),
+            text_MT=np.where(entries[:, None], changed.text_MT, text_MT),
+        )
+        model.attach(changed)
+        again = changed.retrieve(Asked.rows(toy.train), n=4, guard="order", seed=mine._seed)
+        model.attach_rows(again, changed.place_of(toy.train.user_W))
+        assert torch.equal(before[row], user_vectors()[row])
 
 
 def test_examples_change_what_is_recommended(tmp_path, cot):
