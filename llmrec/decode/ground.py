@@ -162,8 +162,9 @@ class Ground(Decoder):
         key = (trie, self.config.quote)
         if key in kept:
             return kept[key]
-        titles = self._texts(lm, [answer[:-1].tolist() for answer in trie.answer])
-        found = titles, embed_texts(lm, titles)
+        answers = [answer[:-1].tolist() for answer in trie.answer]
+        titles = self._texts(lm, answers)
+        found = titles, embed_texts(lm, titles, instead=answers)
         if hasattr(lm.model, "disable_adapter"):
             kept[key] = found
         return found

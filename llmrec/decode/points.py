@@ -5,6 +5,7 @@ Serves BIGRec's grounding (arXiv 2308.08434). Q queries, I items, N texts, D hid
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 GAMMAS = tuple(range(100))  # the authors' grid for popularity
 SAME = 1e-4  # relative distance below which two texts count as the same point
+WORD = re.compile(r" ?[^ ]+| +")  # cut in front of spaces, where byte-level tokenizers never merge
 CLOSE = 1e-3  # relative squared distance below which the product form has lost its digits
 
 
@@ -46,9 +48,9 @@ def embed_texts(
 
     Args:
         lm: the model; its adapters are switched off meanwhile.
-        texts: an empty text is embedded as the end token.
-        instead: tokens of each text to take where the tokenizer cannot read the text again (a compact
-            vocabulary knows only the tokens it was made for).
+        texts: an empty text is embedded as the end token alone.
+        instead: tokens of each text to take where the tokenizer cannot read the text again, not even
+            letter by letter (a compact vocabulary knows only the tokens it was made for).
         batch: texts per forward pass.
 
     Returns:
@@ -60,7 +62,7 @@ def embed_texts(
     head = bos_of(lm.tokenizer)
     end = [lm.tokenizer.eos_token_id]
     bodies = _token_ids(lm, texts, instead)
-    ids = [[*head, *body] or end for body in bodies]
+    ids = [[*head, *body] if body else end for body in bodies]
     order = sorted(range(len(ids)), key=lambda row: (len(ids[row]), ids[row]))
     points: list[Tensor | None] = [None] * len(ids)
     with base_weights(lm):
@@ -77,15 +79,40 @@ def embed_texts(
 def _token_ids(
     lm: Backbone, texts: Sequence[str], instead: Sequence[list[int]] | None
 ) -> list[list[int]]:
-    if instead is None:
-        return list(lm.tokenizer(list(texts), add_special_tokens=False)["input_ids"])
     found = []
-    for text, tokens in zip(texts, instead, strict=True):
+    for row, text in enumerate(texts):
         try:
-            found.append(lm.tokenizer(text, add_special_tokens=False)["input_ids"])
+            found.append(_read(lm, text))
         except ValueError:
-            found.append(tokens)
+            if instead is None:
+                raise
+            found.append(instead[row])
     return found
+
+
+def _read(lm: Backbone, text: str) -> list[int]:
+    """Tokens of a text; a word whose tokens a compact vocabulary left out is spelt.
+
+    A title can lose its tokens with its quotes: they may begin or end in the quote. What is returned
+    depends on the text alone, so that a title and a generation of it are the same point.
+
+    Raises:
+        ValueError: a letter that was not kept.
+    """
+
+    def tokens(part: str) -> list[int]:
+        return list(lm.tokenizer(part, add_special_tokens=False)["input_ids"])
+
+    try:
+        return tokens(text)
+    except ValueError:
+        found: list[int] = []
+        for word in WORD.findall(text):
+            try:
+                found += tokens(word)
+            except ValueError:
+                found += [token for letter in word for token in tokens(letter)]
+        return found
 
 
 def _last_states(lm: Backbone, ids: Sequence[list[int]]) -> Tensor:

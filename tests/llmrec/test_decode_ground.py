@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from decode_kit import TITLES, model, random_prompts, title_trie
 
 from bench.errors import ConfigError, ContractError
-from llmrec.backbone import Lora, adapted
+from bench.types import Catalogue
+from llmrec import _embedded
+from llmrec._small import Shape, tiny_tokenizer
+from llmrec.backbone import Lora, adapted, embedded_tokenizer, small
 from llmrec.decode.ground import Ground
 from llmrec.decode.points import (
+    _read,
     choose_gamma,
     distances,
     embed_texts,
@@ -18,6 +24,8 @@ from llmrec.decode.points import (
     popularity,
     scaled,
 )
+from llmrec.generative._building import kept_tokens
+from llmrec.trie import for_titles
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +193,59 @@ def test_choosing_sets_what_decoding_uses(lm):
     weighted = decoder(lm, prompts, trie, 5)
     np.testing.assert_array_equal(weighted.leaf_QK[:, 0], plain.leaf_QK[:, 0])
     assert (weighted.leaf_QK == last[:, None]).any()
+
+
+# real titles whose bare words a compact vocabulary lacks: quoted, their ends merge with the quotes
+AWKWARD = (
+    "",
+    "Who Killed 'Tom Jones'?",
+    "Books />",
+    "Kite (Age 5+)",
+    "Twelve Books",
+    "Café «Noir»",
+)
+
+
+@pytest.fixture(scope="module")
+def compact():
+    catalogue = Catalogue(AWKWARD, "book")
+    tokenizer = embedded_tokenizer(kept_tokens(catalogue))
+    return small("scratch", tokenizer, shape=Shape(), seed=0, device="cpu").eval()
+
+
+@pytest.mark.skipif(not _embedded.is_here(), reason="needs the embedded tokenizer")
+@pytest.mark.parametrize("quote", ["strip", "keep"])
+def test_titles_that_a_compact_vocabulary_has_in_quotes_only(compact, quote, monkeypatch):
+    for title in AWKWARD[1:4]:
+        with pytest.raises(ValueError, match="compact vocabulary"):
+            compact.tokenizer(title)
+    trie = for_titles(AWKWARD, compact.tokenizer)
+
+    def speak(lm, prompts, config, allowed=None):
+        rows = [answer.tolist() for answer in trie.answer]
+        width = max(map(len, rows))
+        return np.array([row + [trie.eos] * (width - len(row)) for row in rows]), None
+
+    monkeypatch.setattr("llmrec.decode.ground.run", speak)
+    prompts = sorted(random_prompts(trie.n_leaves), key=len)
+    prompts = [replace(prompt, ids=prompt.ids % 50) for prompt in prompts]
+    found = Ground({"quote": quote})(compact, prompts, trie, 3)
+    assert sorted(found.leaf_QK[:, 0]) == list(range(trie.n_leaves))
+    assert (found.score_QK[:, 0] == 0).all() and (found.score_QK[:, 1] < 0).all()
+
+
+@pytest.mark.skipif(not _embedded.is_here(), reason="needs the embedded tokenizer")
+def test_a_bare_title_is_spelt_without_its_quotes_and_only_where_it_has_to_be(compact):
+    for title in AWKWARD[1:4]:
+        assert compact.tokenizer.decode(_read(compact, title)) == title
+    whole = compact.tokenizer("Twelve Books")["input_ids"]
+    assert _read(compact, "Twelve Books") == whole and len(whole) < 12
+
+
+def test_an_empty_text_is_the_end_token_alone_whatever_begins_a_text():
+    lm = model()
+    lm.tokenizer = tiny_tokenizer(bos=True)
+    end = lm.tokenizer.eos_token_id
+    with torch.no_grad():
+        wanted = lm.model.model(torch.tensor([[end]])).last_hidden_state[0, -1]
+    torch.testing.assert_close(embed_texts(lm, [""])[0], wanted, atol=1e-5, rtol=1e-4)
