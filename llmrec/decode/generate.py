@@ -1,8 +1,9 @@
 """Constrained beam search as the released code runs it: transformers' ``generate`` and a prefix function.
 
 Kept as the reference that the fast search is measured against, and for ``paper_faithful``. Two defects of
-the released code are repaired unless asked for: it leaves ``do_sample`` to the model's own generation
-config (sampled beams on Llama-3), and its trie lacks the end token. Q queries, B users, W beams, K list.
+the released code are repaired: it leaves ``do_sample`` to the model's own generation config (sampled beams
+on Llama-3; ``inherit_sampling`` brings this back), and its trie lacks the end token, so that a title which
+begins another can never end (no option brings this back). Q queries, B users, W beams, K list.
 """
 
 from __future__ import annotations
