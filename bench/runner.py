@@ -21,14 +21,16 @@ from bench.candidates import KNOWN, recommend_known
 from bench.cell import Cell, K, Row, Run
 from bench.data.parts import first_seen
 from bench.errors import BenchError, DataError, Unavailable
+from bench.fingerprint import code_of
+from bench.fitting import Fitting
 from bench.grid import load_dataset
 from bench.meter import Meter
-from bench.method import Method, configure, keep, restore
+from bench.method import Method, configure
 from bench.packed import Packed
 from bench.provenance import provenance
 from bench.registry import load_plugin, methods
 from bench.status import Status
-from bench.store import Store, write_json
+from bench.store import Store
 from bench.strata import by_stratum, strata
 from bench.types import Dataset, Exam, Queries, Ranking
 
@@ -44,6 +46,9 @@ class Surroundings:
         device: ``cpu`` or ``cuda``.
         threads: CPU threads this cell may use.
         needs: by name, the folders of the artefacts the cell consumes.
+        fresh: forget what an earlier attempt left and fit again.
+        seen: the store's mark of the answer that the plan saw; an answer with another mark is taken for
+            this cell's, as another runner gave it meanwhile. None to run whatever there is.
     """
 
     store: Store
@@ -52,6 +57,8 @@ class Surroundings:
     device: str = "cpu"
     threads: int = 1
     needs: dict[str, Path] = field(default_factory=dict)
+    fresh: bool = False
+    seen: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,16 @@ class Attempt:
         """The one writer of the cell's status file."""
         return Status(self.folder / "status.json")
 
+    @cached_property
+    def fitting(self) -> Fitting:
+        """The fit of the cell."""
+        return Fitting(self.folder, self.meter)
+
+    def progress(self, done: float, total: float, **numbers: float) -> None:
+        """What the method reports, for whoever watches and for the bill."""
+        self.status.report(done, total, **numbers)
+        self.fitting.note()
+
     @property
     def folder(self) -> Path:
         """The cell's folder in the run store."""
@@ -76,12 +93,18 @@ class Attempt:
 def run_cell(cell: Cell, where: Surroundings) -> Row:
     """Run one cell to its row, which is written whatever happens short of a kill.
 
+    The caller holds the claim on the cell.
+
     Raises:
         KeyboardInterrupt: passed on; nothing is written.
     """
+    if where.seen is not None and (answer := where.store.answered_since(cell, where.seen)):
+        return answer
     for plugin in where.plugins:
         load_plugin(plugin)
     attempt = Attempt(cell, where)
+    if where.fresh:
+        attempt.fitting.forget()
     try:
         row, packed = _fit_and_examine(attempt)
     except Unavailable as reason:
@@ -104,8 +127,7 @@ def _fit_and_examine(attempt: Attempt) -> tuple[Row, Packed | None]:
     cell, where = attempt.cell, attempt.where
     attempt.status.enter("data")
     dataset = load_dataset(cell.dataset, where.data_root)
-    if dataset.version != cell.data_version:
-        raise DataError(f"{cell.dataset} changed on disk since the plan was made; plan again")
+    _check_unchanged(cell, dataset)
     _seed_everything(cell.seed, where.threads)
     method, run = _build(attempt)
     chooser = _chooser(cell, method)
@@ -116,12 +138,28 @@ def _fit_and_examine(attempt: Attempt) -> tuple[Row, Packed | None]:
         "test": dataset.split.test.sample(cell.test_rows),
     }[chooser]
     fit = partial(method.fit, dataset.split.train.sample(cell.train_rows), exam, run)
-    method = _fit_once(attempt, method, fit)
-    bill = json.loads((attempt.folder / "fit.json").read_text(encoding="utf-8"))
+    if earlier := attempt.fitting.restored(where.device):
+        method = earlier
+    else:
+        attempt.status.enter("fit")
+        attempt.fitting.run(method, fit, run.facts)
+    bill = json.loads(attempt.fitting.bill.read_text(encoding="utf-8"))
     if method.family == "stage":
         row = Row(cell=cell, status="done", cost=attempt.meter.cost, facts=bill["facts"])
         return row, None
     return _examine(attempt, method, dataset, bill["facts"])
+
+
+def _check_unchanged(cell: Cell, dataset: Dataset) -> None:
+    """Raise DataError if the cell's key no longer says what would run."""
+    code = code_of(cell.method, loss=cell.loss, decoder=cell.decoder)
+    same = {
+        cell.dataset: dataset.version == cell.data_version,
+        "the code of " + cell.method: code == cell.code,
+    }
+    for what, unchanged in same.items():
+        if not unchanged:
+            raise DataError(f"{what} changed on disk since the plan was made; plan again")
 
 
 def _chooser(cell: Cell, method: Method) -> Literal["valid", "test"]:
@@ -150,27 +188,11 @@ def _build(attempt: Attempt) -> tuple[Method, Run]:
         device=where.device,
         folder=scratch,
         inputs=inputs,
-        progress=attempt.status.report,
+        progress=attempt.progress,
         facts=facts,
         profile=cell.profile,
     )
     return method, run
-
-
-def _fit_once(attempt: Attempt, method: Method, fit: partial[None]) -> Method:
-    """Fit and keep the method, or restore it if an earlier attempt got that far."""
-    bill, model = attempt.folder / "fit.json", attempt.folder / "model"
-    if bill.exists() and (model / "method.json").exists():
-        saved = json.loads(bill.read_text(encoding="utf-8"))
-        attempt.meter.add("fit", saved["cost"])
-        return restore(model, device=attempt.where.device)
-    attempt.status.enter("fit")
-    bill.unlink(missing_ok=True)
-    with attempt.meter.phase("fit"):
-        fit()
-    keep(method, model)
-    write_json(bill, {"cost": attempt.meter.cost["fit"], "facts": fit.args[2].facts})
-    return method
 
 
 def _examine(
