@@ -100,6 +100,7 @@ def execute(
             store=prepared.store,
             data_root=order.choice.data_root,
             plugins=tuple(str(Path(p).resolve()) for p in order.plugins),
+            fresh=order.reuse == "never",
         ),
         executor=executor or LocalExecutor(slots(order.jobs, order.gpus)),
         limit_seconds=order.limit_seconds,

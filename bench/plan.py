@@ -30,6 +30,7 @@ class Job:
         seconds: predicted wall time of the whole cell.
         measured: True if the prediction rests on an earlier row, False if on the method's estimate.
         asked: True if the suite asks for it, False if another cell needs it.
+        seen: the store's mark of its answer when the plan was made.
     """
 
     cell: Cell
@@ -38,6 +39,7 @@ class Job:
     seconds: float
     measured: bool
     asked: bool
+    seen: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def make_plan(
     cells = grid.by_key
     asked = {cell.key for cell in grid.cells}
     wide = {"any_code": reuse == "any", "foreign": reuse in {"rows", "any"}}
+    seen = {key: store.stamp(key) for key in cells}  # first: what comes after is an answer since
     hits = {key: store.look(cell, **wide) for key, cell in cells.items()}
     settled = {"done"} if retry else {"done", "failed", "left out"}
     todo = {key for key in asked if reuse == "never" or hits[key] not in settled}
@@ -90,7 +93,7 @@ def make_plan(
     jobs = {}
     for key, cell in cells.items():
         seconds, measured = _forecast(cell, history, choice.data_root)
-        jobs[key] = Job(cell, hits[key], key in todo, seconds, measured, key in asked)
+        jobs[key] = Job(cell, hits[key], key in todo, seconds, measured, key in asked, seen[key])
     return Plan([jobs[key] for key in _cheap_first(jobs)], grid.left_out)
 
 

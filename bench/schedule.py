@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from bench.cell import Cell, Row
@@ -18,6 +19,8 @@ from bench.store import Store
 
 POLL_SECONDS = 0.1
 RETRIES = 1  # of infrastructure failures: a kill from outside, a lost node
+KILL_SECONDS = 45.0  # until a queue has ended the job it was asked to end
+BUSY_SECONDS = 5.0  # before a cell that another runner holds is asked for again
 
 
 class Handle(Protocol):
@@ -82,6 +85,8 @@ class Schedule:
     any_code: bool = False
     notify: Callable[[Progress], None] = lambda progress: None
     attempts: Counter[str] = field(default_factory=Counter)
+    _jobs: dict[str, Job] = field(default_factory=dict, repr=False)
+    _not_before: dict[str, float] = field(default_factory=dict, repr=False)
 
     @property
     def store(self) -> Store:
@@ -94,7 +99,8 @@ class Schedule:
         An interrupt ends the running cells and is passed on; the store stays whole.
         """
         progress = Progress(list(self.plan.todo))
-        progress.predicted = {job.cell.key: job.seconds for job in self.plan.jobs}
+        self._jobs = {job.cell.key: job for job in self.plan.jobs}
+        progress.predicted = {key: job.seconds for key, job in self._jobs.items()}
         try:
             for cell, reason in self.plan.left_out:
                 self._note(progress, cell, "left out", reason)
@@ -109,32 +115,59 @@ class Schedule:
         return progress.rows
 
     def _start_ready(self, progress: Progress) -> None:
-        busy = {handle.cell.key for handle in progress.running}
+        busy = {self._jobs[handle.cell.key].cell.key for handle in progress.running}
         open_keys = busy | {job.cell.key for job in progress.waiting}
         for job in list(progress.waiting):
             if not self.executor.has_room:
                 return
-            if open_keys & set(job.cell.needs.values()):
+            early = time.monotonic() < self._not_before.get(job.cell.key, 0.0)
+            if early or open_keys & set(job.cell.needs.values()):
                 continue
             progress.waiting.remove(job)
-            if not self._start(progress, job):
+            if not self._start(progress, job) and job not in progress.waiting:
                 open_keys.discard(job.cell.key)
 
     def _start(self, progress: Progress, job: Job) -> bool:
-        needs = {}
-        cells = {other.cell.key: other.cell for other in self.plan.jobs}
+        needs = self._inputs(progress, job)
+        if needs is None:
+            return False
+        # an artefact of older code has another key, and the row must say which one it rests on
+        cell = replace(job.cell, needs={name: path.parent.name for name, path in needs.items()})
+        if cell.key not in self._jobs:
+            self._jobs[cell.key] = replace(job, seen=self.store.stamp(cell.key))
+            progress.predicted[cell.key] = job.seconds
+        if row := self._answer(cell):
+            progress.rows.append(row)
+            return False
+        self.attempts[cell.key] += 1
+        where = replace(
+            self.where,
+            needs=needs,
+            seen=self._jobs[cell.key].seen,
+            fresh=self.where.fresh and self.attempts[cell.key] == 1,
+        )
+        progress.running.append(self.executor.start(cell, where))
+        return True
+
+    def _inputs(self, progress: Progress, job: Job) -> dict[str, Path] | None:
+        """Folders of what a job consumes; None, and a note on the board, if one is missing."""
+        found = {}
         for name, key in job.cell.needs.items():
-            artefact = self.store.artefact(cells[key], any_code=self.any_code)
+            need = self._jobs[key].cell
+            artefact = self.store.artefact(need, any_code=self.any_code)
             if artefact is None:
-                row = self.store.read(cells[key])
+                row = self.store.read(need)
                 why = row.reason if row else "it left nothing behind"
                 status = "left out" if row and row.status == "left out" else "failed"
-                self._note(progress, job.cell, status, f"needs {cells[key].label}: {why}")
-                return False
-            needs[name] = artefact
-        self.attempts[job.cell.key] += 1
-        progress.running.append(self.executor.start(job.cell, replace(self.where, needs=needs)))
-        return True
+                self._note(progress, job.cell, status, f"needs {need.label}: {why}")
+                return None
+            found[name] = artefact
+        return found
+
+    def _answer(self, cell: Cell) -> Row | None:
+        """The row, if somebody answered the cell since the plan was made; older rows do not count."""
+        job = self._jobs.get(cell.key)
+        return self.store.answered_since(cell, job.seen) if job else None
 
     def _collect(self, progress: Progress) -> None:
         for handle in list(progress.running):
@@ -146,39 +179,47 @@ class Schedule:
             if code is None:
                 handle.kill()
                 reason = f"ran past the limit of {self.limit_seconds:.0f} s and was ended"
-                self._note(progress, handle.cell, "failed", reason)
+                self._note(progress, handle.cell, "failed", reason, patience=KILL_SECONDS)
             else:
-                self._settle(progress, handle.cell, code)
+                self._settle(progress, handle, code)
             self.executor.finish(handle)
 
-    def _settle(self, progress: Progress, cell: Cell, code: int) -> None:
+    def _settle(self, progress: Progress, handle: Any, code: int) -> None:
         """Read what an ended process left, or decide what its silence means."""
-        row = self.store.read(cell)
-        if code == 0 and row is not None and row.cell.key == cell.key:
+        cell = handle.cell
+        if row := self._answer(cell):
             progress.rows.append(row)
         elif code == BUSY:
-            self._requeue(progress, cell)
             self.attempts[cell.key] -= 1
-        elif self.attempts[cell.key] <= RETRIES:
             self._requeue(progress, cell)
+        elif self.attempts[cell.key] <= RETRIES:
+            self._requeue(progress, cell, seconds=0.0)
         else:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             hint = "; probably out of memory" if code == -9 else ""
-            reason = f"its process ended with {how} {self.attempts[cell.key]} times{hint}"
-            self._note(progress, cell, "failed", reason)
+            # a handle may know more than an exit code says
+            how = getattr(handle, "why", "") or f"its process ended with {how}"
+            self._note(progress, cell, "failed", f"{how} {self.attempts[cell.key]} times{hint}")
 
-    def _requeue(self, progress: Progress, cell: Cell) -> None:
-        """Put a cell back at the end, unless another runner has answered it meanwhile."""
-        if self.store.look(cell) == "done":
-            row = self.store.read(cell)
-            assert row is not None, "a hit has a row"
-            progress.rows.append(row)
-            return
-        job = next(job for job in self.plan.jobs if job.cell.key == cell.key)
-        progress.waiting.append(job)
+    def _requeue(self, progress: Progress, cell: Cell, seconds: float = BUSY_SECONDS) -> None:
+        """Put a cell back at the end, to be started again no earlier than in so many seconds."""
+        key = self._jobs[cell.key].cell.key
+        progress.waiting.append(self._jobs[key])
+        self._not_before[key] = time.monotonic() + seconds
 
-    def _note(self, progress: Progress, cell: Cell, status: Any, reason: str) -> None:
-        """Put a cell on the board that left no row of its own."""
+    def _note(
+        self, progress: Progress, cell: Cell, status: Any, reason: str, patience: float = 1.0
+    ) -> None:
+        """Put a cell on the board that left no row of its own, unless another runner is at work on it."""
+        with self.store.claim(cell.key, wait=patience) as held:
+            if row := self._answer(cell):
+                progress.rows.append(row)
+            elif held:
+                self._write_note(progress, cell, status, reason)
+            elif cell.key in self._jobs:
+                self._requeue(progress, cell)
+
+    def _write_note(self, progress: Progress, cell: Cell, status: Any, reason: str) -> None:
         family = str(methods.get(cell.method).family) if cell.method in methods else "not built"
         old = self.store.read(cell)
         if old is not None and old.cell.key == cell.key and old.reason == reason:

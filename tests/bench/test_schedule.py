@@ -1,16 +1,21 @@
 """Running a plan: order, failures that stay inside their cell, kills, resumption, two runners at once."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from bench.api import Order, default_store, execute, prepare
+from bench.cell import Row
+from bench.executors.local import BUSY
 from bench.grid import Choice
+from bench.runner import Surroundings, run_cell
+from bench.schedule import Progress, Schedule
 from bench.status import remaining
 from bench.store import read_row
 
@@ -18,6 +23,7 @@ PLUGIN = '''
 """Methods that misbehave."""
 import os, signal, time
 from dataclasses import dataclass
+from pathlib import Path
 import numpy as np
 from bench.cell import Need
 from bench.errors import Unavailable
@@ -29,6 +35,10 @@ from bench.types import Ranking
 class HabitConfig:
     habit: str = "good"
     epochs: int = 3
+
+def log(word):
+    with Path(__file__).with_name("habits.log").open("a") as lines:
+        lines.write(word + "\\n")
 
 @methods.register("habit")
 class Habit(Method):
@@ -43,6 +53,9 @@ class Habit(Method):
         return {"other": Need(method="habit")} if config.habit == "needs" else {}
 
     def fit(self, train, valid, run):
+        log("fit")
+        while self.config.habit == "waits" and not Path(__file__).with_name("go").exists():
+            time.sleep(0.05)
         if self.config.habit == "raises":
             raise ValueError("a planted fault | with a pipe\\nand a second line")
         if self.config.habit == "unavailable":
@@ -63,6 +76,7 @@ class Habit(Method):
         self.order = np.random.default_rng(run.seed_for("order")).permutation(train.n_items) + 1
 
     def recommend(self, queries, k):
+        log("recommend")
         return Ranking(np.tile(self.order[:k], (len(queries), 1)))
 
     def save(self, folder):
@@ -141,12 +155,15 @@ def _start(order, store, tmp_path):
     script.write_text(SCRIPT)
     words = ["run", "--suite", order.suite, "--scale", "embedded", "--plugin", order.plugins[0]]
     where = ["--out", str(store.rows.parent), "--store", str(store.root)]
-    return subprocess.Popen(
-        [sys.executable, str(script), *words, *where],
+    said = tmp_path / f"said-{time.monotonic_ns()}"
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(script), *words, *where],
         start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=said.open("w"),
+        stderr=subprocess.STDOUT,
     )
+    process.said = said
+    return process
 
 
 def _wait_for(condition, seconds=90):
@@ -169,19 +186,138 @@ def test_a_killed_run_resumes_where_it_was_and_ends_as_if_never_killed(
     row = _wait_for(lambda: _run(order, store).get("slow"))
     assert row.status == "done"
     assert row.facts["resumed_from"] >= 1
+    assert row.facts["attempts"] == 2
+    assert row.cost["fit"]["seconds"] >= 1.2, "three epochs of 0.4 s, whoever ran them"
     clean = default_store(tmp_path / "out2", tmp_path / "run2")
     assert _run(order, clean)["slow"].metrics == row.metrics
 
 
 def test_two_runners_on_one_store_run_each_cell_once(bench_order, store, tmp_path):
-    order = bench_order("slow")
+    order = bench_order("waits")
     runners = [_start(order, store, tmp_path) for _ in range(2)]
+    try:
+        # both have made their plans, and one of them holds the cell, before it may end
+        _wait_for(lambda: all("1 of 1 cells" in r.said.read_text() for r in runners))
+        _wait_for((tmp_path / "habits.log").exists)
+    finally:
+        (tmp_path / "go").touch()
     assert [runner.wait(timeout=120) for runner in runners] == [0, 0]
     (path,) = store.rows.rglob("*.json")
     assert read_row(path).status == "done"
-    logs = [p for p in store.root.rglob("fit.json")]
-    assert len(logs) == 1
-    assert json.loads(logs[0].read_text())["facts"]["resumed_from"] == 0
+    lines = (tmp_path / "habits.log").read_text().split()
+    assert lines == ["fit", "recommend", "recommend"], "validation and test, each once"
+
+
+def test_never_means_a_new_fit_and_what_cannot_be_read_is_fitted_again(
+    bench_order, store, tmp_path
+):
+    log = tmp_path / "habits.log"
+    first = _run(bench_order("good"), store)["good"]
+    again = _run(bench_order("good", reuse="never"), store)["good"]
+    assert log.read_text().split().count("fit") == 2
+    assert again.metrics == first.metrics
+    (store.model(first.cell.key) / "order.npy").write_bytes(b"cut off")
+    store.rows.joinpath("ml_100k").rename(tmp_path / "elsewhere")
+    assert _run(bench_order("good"), store)["good"].metrics == first.metrics
+    assert log.read_text().split().count("fit") == 3
+
+
+class _Ends:
+    """An executor whose cells end at once with an exit code, after ``leave`` was called."""
+
+    has_room = True
+
+    def __init__(self, code, leave=lambda cell, where: None, why=""):
+        self.code, self.leave, self.why, self.started = code, leave, why, []
+
+    def start(self, cell, where):
+        self.started.append((cell, where))
+        self.leave(cell, where)
+        return SimpleNamespace(
+            cell=cell, started=time.monotonic(), why=self.why, exit_code=lambda: self.code
+        )
+
+    def finish(self, handle):
+        pass
+
+
+def _answer(cell, where):
+    where.store.write(Row(cell=cell, status="failed", reason="just now"))
+
+
+def test_a_killed_cell_is_not_taken_as_done_from_an_older_row(bench_order, store):
+    prepared = prepare(bench_order("good", reuse="never"), store)
+    (job,) = prepared.plan.todo
+    store.write(Row(cell=job.cell, status="done"))
+    prepared = prepare(prepared.order, store)
+    ends = _Ends(-9)
+    (row,) = execute(prepared, executor=ends)
+    assert (row.status, len(ends.started)) == ("failed", 2)
+    assert "signal 9 2 times" in row.reason
+    assert [where.fresh for _, where in ends.started] == [True, False], "a retry resumes"
+
+
+def test_what_was_answered_since_the_plan_is_taken(bench_order, store):
+    prepared = prepare(bench_order("good"), store)
+    ends = _Ends(-9, _answer)
+    (row,) = execute(prepared, executor=ends)
+    assert (row.reason, len(ends.started)) == ("just now", 1)
+    idle = _Ends(0)
+    assert execute(prepared, executor=idle)[0].reason == "just now"
+    assert idle.started == [], "another runner answered it before it was started here"
+
+
+def test_a_lost_job_says_why(bench_order, store):
+    (row,) = execute(
+        prepare(bench_order("good"), store), executor=_Ends(-1, why="job 7 lost (NODE_FAIL)")
+    )
+    assert row.reason == "job 7 lost (NODE_FAIL) 2 times"
+
+
+def test_a_busy_cell_is_asked_for_again_later_and_never_noted_over_its_holder(
+    bench_order, store, monkeypatch
+):
+    monkeypatch.setattr("bench.schedule.BUSY_SECONDS", 0.5)
+    prepared = prepare(bench_order("good"), store)
+    (job,) = prepared.plan.todo
+    begun = []
+
+    def third_time(cell, where):
+        begun.append(time.monotonic())
+        if len(begun) == 3:
+            _answer(cell, where)
+
+    (row,) = execute(prepared, executor=_Ends(BUSY, third_time))
+    assert row.reason == "just now"
+    assert begun[2] - begun[0] >= 1.0
+
+    schedule = Schedule(prepared.plan, Surroundings(store=store), _Ends(0))
+    with store.claim(job.cell.key):
+        schedule._note(Progress([]), job.cell, "failed", "from the side")
+    assert store.read(job.cell).reason == "just now"
+
+
+def test_a_row_says_which_artefact_it_rests_on(bench_order, store):
+    order = bench_order("needs", reuse="any")
+    prepared = prepare(order, store)
+    need, cell = (job.cell for job in prepared.plan.jobs)
+    older = replace(need, code="older")
+    store.write(Row(cell=older, status="done"))
+    store.model(older.key).mkdir()
+    (store.model(older.key) / "method.json").touch()
+    ends = _Ends(0, _answer)
+    rows = execute(prepare(order, store), executor=ends)
+    assert [row.cell.needs for row in rows] == [{"other": older.key}]
+    assert store.look(cell) == "stale", "under the present code it is another question"
+    assert store.look(cell, any_code=True) == "failed"
+
+
+def test_code_that_changed_since_the_plan_is_refused(bench_order, store):
+    prepared = prepare(bench_order("good"), store)
+    (job,) = prepared.plan.todo
+    row = run_cell(replace(job.cell, code="older"), Surroundings(store=store))
+    assert row.status == "failed"
+    assert row.reason == "the code of habit changed on disk since the plan was made; plan again"
 
 
 def test_a_fit_that_reports_progress_is_timed_by_its_own_pace():
