@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,14 @@ class _Lab:
         self.kind: type[Method] = methods.get(name)
         self.loss, self.decoder, self.toy, self.folder = loss, decoder, toy, folder
         self.method: Method | None = None
+        self._first: Ranking | None = None
+
+    @property
+    def first(self) -> Ranking:
+        """The lists that the others are compared with."""
+        if self._first is None:
+            raise ContractError("it gave no lists to compare with")
+        return self._first
 
     def questions(self) -> Mapping[str, Callable[[], str | None]]:
         return {
@@ -183,11 +191,18 @@ class _Lab:
         return self.method
 
     def lists(self) -> str | None:
-        self.first = self.lists_of(self._ready())
-        listed = int((self.first.item_QK > 0).sum())
-        if self.first.tail is None and listed == 0:
-            return "every list is empty"
-        return None
+        self._first = self.lists_of(self._ready())
+        if self.first.tail is not None:
+            return None  # chance fills what is not listed
+        least = 1 if self.kind.family == "floor" else LIST  # a floor may know of few successors
+        length_Q = (self.first.item_QK > 0).sum(1)
+        if self.first.failed_Q is not None:
+            length_Q = np.where(self.first.failed_Q, LIST, length_Q)
+        short = np.flatnonzero(length_Q < least)
+        if not len(short):
+            return None
+        where = f"{len(short)} of {len(length_Q)} lists, first query {short[0]}"
+        return f"fewer than {least} items in {where}, and failed_Q does not say so"
 
     def order(self) -> str | None:
         turned = np.arange(len(self.toy.queries))[::-1].copy()
@@ -204,13 +219,18 @@ class _Lab:
         return _differ(self.first.item_QK, self.lists_of(back).item_QK)
 
     def untouched(self) -> str | None:
-        fresh = toy_data()
-        pairs = (
-            (self.toy.train.sequences.values, fresh.train.sequences.values),
-            (self.toy.queries.history.values, fresh.queries.history.values),
-            (self.toy.valid.target_Q, fresh.valid.target_Q),
-        )
-        return None if all(np.array_equal(a, b) for a, b in pairs) else "it wrote to its data"
+        given, fresh = dict(_arrays(self.toy)), dict(_arrays(toy_data()))
+        written = [name for name in fresh if not np.array_equal(given[name], fresh[name])]
+        return f"it wrote to {', '.join(written)}" if written else None
+
+
+def _arrays(thing: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every array in a nest of dataclasses, with the path to it."""
+    if is_dataclass(thing):
+        for part in fields(thing):
+            yield from _arrays(getattr(thing, part.name), f"{name}.{part.name}".lstrip("."))
+    elif isinstance(thing, np.ndarray):
+        yield name, thing
 
 
 def _differ(one: Any, two: Any) -> str | None:

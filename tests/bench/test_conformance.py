@@ -22,25 +22,83 @@ def test_method_keeps_the_contract(name, loss, decoder):
     assert [f"{f.question}: {f.seen}" for f in findings if not f.ok] == []
 
 
-class _Broken(Method):
-    """Repeats an item, depends on the order of queries and forgets everything when saved."""
+class _Sound(Method):
+    """Always the same items; sound until a subclass breaks one thing."""
 
     family = "floor"
 
     def fit(self, train, valid, run):
-        self.fitted = True
+        self.start = 1
 
     def recommend(self, queries, k):
-        lists = np.tile(np.arange(1, k + 1), (len(queries), 1))
-        lists[0] = 1
+        return Ranking(np.tile(np.arange(self.start, self.start + k), (len(queries), 1)))
+
+    def save(self, folder):
+        (folder / "start.txt").write_text(str(self.start))
+
+    def load(self, folder, *, device):
+        self.start = int((folder / "start.txt").read_text())
+
+
+class _Repeats(_Sound):
+    def recommend(self, queries, k):
+        return Ranking(np.ones((len(queries), k), np.int64))
+
+
+class _Short(_Sound):
+    family = "traditional"
+
+    def recommend(self, queries, k):
+        lists = super().recommend(queries, k).item_QK
+        lists[3, 2:] = 0
         return Ranking(lists)
 
 
-def test_a_broken_method_is_caught(monkeypatch):
-    monkeypatch.setitem(methods._loaded, "broken", _Broken)
-    monkeypatch.setattr(_Broken, "name", "broken")
-    faults = [f for f in examine("broken") if not f.ok]
-    assert any("an item twice" in fault.seen for fault in faults)
+class _KnowsTheOrder(_Sound):
+    def recommend(self, queries, k):
+        lists = super().recommend(queries, k).item_QK
+        return Ranking(lists + np.arange(len(queries))[:, None])
+
+
+class _Unseeded(_Sound):
+    made = 0
+
+    def fit(self, train, valid, run):
+        type(self).made += 1
+        self.start = self.made
+
+
+class _Forgets(_Sound):
+    def load(self, folder, *, device):
+        self.start = 9
+
+
+class _Writes(_Sound):
+    def fit(self, train, valid, run):
+        super().fit(train, valid, run)
+        train.timestamp_W[:] = 0
+        valid.queries.history.values[0] += 1
+
+
+FAULTS = {
+    _Repeats: "an item twice",
+    _Short: "fewer than 5 items in 1 of 24 lists, first query 3",
+    _KnowsTheOrder: "does not depend on the order",
+    _Unseeded: "same lists under the same seed",
+    _Forgets: "same after save and load",
+    _Writes: "it wrote to train.timestamp_W, valid.queries.history.values",
+}
+
+
+@pytest.mark.parametrize("broken", [_Sound, *FAULTS], ids=lambda kind: kind.__name__)
+def test_each_fault_is_caught_by_its_own_question(broken, monkeypatch):
+    monkeypatch.setitem(methods._loaded, "broken", broken)
+    monkeypatch.setattr(broken, "name", "broken")
+    faults = [f"{f.question}: {f.seen}" for f in examine("broken") if not f.ok]
+    if broken is _Sound:
+        assert faults == []
+    else:
+        assert any(FAULTS[broken] in fault for fault in faults), faults
 
 
 def test_toy_data_is_the_same_every_time():
