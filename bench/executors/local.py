@@ -47,6 +47,7 @@ class Handle:
     slot: Slot
     process: BaseProcess
     started: float
+    why: str = ""
 
     def exit_code(self) -> int | None:
         """None while it runs; negative for a signal."""

@@ -23,6 +23,7 @@ class SlurmHandle:
     cell: Cell
     job: Any
     started: float = field(default=float("inf"))
+    why: str = ""
 
     def exit_code(self) -> int | None:
         """None while it waits or runs; LOST if it ended without a result."""
@@ -30,7 +31,11 @@ class SlurmHandle:
             if self.started == float("inf") and self.job.state == "RUNNING":
                 self.started = time.monotonic()
             return None
-        return LOST if self.job.exception() else int(self.job.result())
+        if fault := self.job.exception():
+            lines = str(fault).strip().splitlines() or [type(fault).__name__]
+            self.why = f"job {self.job.job_id} lost ({self.job.state}): {lines[-1]}"[:300]
+            return LOST
+        return int(self.job.result())
 
     def kill(self) -> None:
         """Cancel the job."""
