@@ -24,7 +24,8 @@ from bench.types import Windows
 from llmrec.backbone import Backbone
 from llmrec.generative._config import GenerativeConfig
 from llmrec.generative._generative import Generative
-from llmrec.soft_tokens import Curriculum, ItemVectors, SoftBackbone, SoftTokens, Users
+from llmrec.soft_tokens import Curriculum, ItemVectors, SoftBackbone, SoftTokens
+from llmrec.soft_users import Users
 from llmrec.tuning import Recipe
 
 TABLES = "collaborative.safetensors"

@@ -13,7 +13,8 @@ Recommender System", KDD 2024, Section 4.2. The original leaves the language mod
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,11 +27,12 @@ from bench.cell import Need, Run
 from bench.errors import ArtefactError
 from bench.method import configure, keep, restore
 from bench.registry import methods
-from bench.types import Catalogue, Queries, Ranking, Windows
+from bench.types import Catalogue, Exam, Queries, Ranking, Windows
 from llmrec.backbone import Backbone
 from llmrec.generative._soft import TOY_SASREC, SoftConfig, SoftGenerative, allow
 from llmrec.prompt import Prompter, Style
-from llmrec.soft_tokens import ItemVectors, Numbering, Users, check_trained_on, fingerprint
+from llmrec.soft_tokens import ItemVectors, check_trained_on, fingerprint
+from llmrec.soft_users import Numbering, Users
 from llmrec.text_encoder import BACKBONE
 
 SASREC, MEAN = "sasrec", "user.safetensors"
@@ -45,7 +47,8 @@ class ALLMRecConfig(SoftConfig):
             is ``frozen`` in mode ``paper`` and ``lora`` otherwise.
         unseen: what stands for an item that SASRec never saw: the joint vector of its ``text`` (paper), its
             ``raw`` item vector, or a ``placeholder``.
-        user_slot: whether the prompt has a user vector.
+        user_slot: whether the prompt has a user vector; it is of all the history that SASRec reads, also
+            where ``history`` shows less.
         align: options of stage 1, see ``a_llmrec_align``; its mode and SASRec are those given here.
     """
 
@@ -53,6 +56,11 @@ class ALLMRecConfig(SoftConfig):
     unseen: str = "text"
     user_slot: bool = True
     align: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all weights of a pretrained model are trained."""
+        return super().whole and self.llm_tuning != "frozen"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -122,8 +130,25 @@ class ALLMRec(SoftGenerative):
     def make_prompter(self, catalogue: Catalogue, **options: Any) -> Prompter:
         """Prompts whose user slot says whose vector it holds."""
         made = Numbering(catalogue, self.lm.tokenizer, **options)
-        made.users = self.users
+        made.users, made.most = self.users, self._most
         return made
+
+    @contextmanager
+    def _whole_histories(self) -> Iterator[None]:
+        """Meanwhile ``history`` cuts prompts only: SASRec reads what it can, so the prompter has to cut."""
+        own = self.config
+        self._most, self.config = own.history, replace(own, history=None)
+        try:
+            yield
+        finally:
+            self.config = own
+
+    _most: int | None = None
+
+    def fit(self, train: Windows, valid: Exam, run: Run) -> None:
+        """Tune as every method here; the user is the whole history, whatever of it is shown."""
+        with self._whole_histories():
+            super().fit(train, valid, run)
 
     def gather(self, train: Windows, run: Run) -> ItemVectors:
         """The joint vectors, and SASRec for the users.
@@ -169,6 +194,7 @@ class ALLMRec(SoftGenerative):
 
     def recommend(self, queries: Queries, k: int) -> Ranking:
         """The ``k`` best titles; notes how many users only had items that SASRec never saw."""
-        ranking = super().recommend(queries, k)
+        with self._whole_histories():
+            ranking = super().recommend(queries, k)
         nobody = sum(self.users.nobody(history) for history in queries.history)
         return replace(ranking, facts={**ranking.facts, "users_with_mean_vector": nobody})

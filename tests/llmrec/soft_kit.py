@@ -13,7 +13,8 @@ from bench.types import Catalogue
 from llmrec import backbone
 from llmrec.generative.llara import projector
 from llmrec.prompt import Style
-from llmrec.soft_tokens import ItemVectors, Numbering, SoftBackbone, SoftTokens, Users
+from llmrec.soft_tokens import ItemVectors, SoftBackbone, SoftTokens
+from llmrec.soft_users import Numbering, Users
 from llmrec.trie import for_titles
 
 TITLES = ("", *(f"The {a} {b}" for a in ("red", "blue", "green") for b in ("kite", "ball", "doll")))

@@ -214,6 +214,22 @@ def test_a_user_of_unseen_items_gets_the_mean_vector(frozen):
     np.testing.assert_allclose(table[method.users.number([UNSEEN, 3])], alone, atol=1e-6)
 
 
+def test_sasrec_reads_what_a_short_prompt_does_not_show(tmp_path, needs):
+    config = {"history": 1, "epochs": 1, "valid_rows": 2}
+    method, _ = fit("a_llmrec", tmp_path, config, inputs=needs, loss="lml")
+    read = {tuple(history) for history in TOY.train.history}
+    assert read <= set(method.users._number), "users of training rows, whole"
+    back = restore(tmp_path / "model", device="cpu")
+    assert back.config.history == method.config.history == 1
+    history = Ragged.of([[5, 3], [7, 3]])
+    queries = Queries(TOY.train.catalogue, np.arange(2), history, np.zeros(2, np.int64))
+    one, two = (m.recommend(queries, 5).score_QK for m in (method, back))
+    np.testing.assert_allclose(one, two, rtol=1e-5)
+    assert (one[0] != one[1]).any(), "one item shown, the same for both, but two users"
+    prompt = back.prompter.prompt([5, 3])
+    assert prompt.slots[prompt.slots > 0].tolist() == [3]
+
+
 def test_a_loaded_model_recommends_the_same(frozen):
     method, _, folder = frozen
     back = restore(folder / "model", device="cpu")

@@ -12,12 +12,12 @@ from llmrec.objective import TokenObjective
 from llmrec.packing import Example
 from llmrec.prompt import TooLong
 from llmrec.soft_tokens import (
-    FIRST_USER,
     PLACEHOLDER,
     ItemVectors,
     check_trained_on,
     fingerprint,
 )
+from llmrec.soft_users import FIRST_USER
 
 
 def test_one_slot_for_each_history_item_and_one_for_the_user():
@@ -37,6 +37,15 @@ def test_dropped_titles_lose_their_slots_but_the_user_keeps_them():
     setting.prompter.cutoff = 20
     with pytest.raises(TooLong):
         setting.prompter.prompt([3])
+
+
+def test_the_user_is_all_of_the_history_where_less_of_it_is_shown():
+    setting = Soft()
+    whole, known = setting.prompter.prompt([3, 5, 2, 1]), len(setting.users)
+    setting.prompter.most = 2
+    short = setting.prompter.prompt([3, 5, 2, 1])
+    assert short.slots[short.slots > 0].tolist() == [2, 1] and short.dropped == 0
+    assert short.slots.min() == whole.slots.min() and len(setting.users) == known
 
 
 def test_slots_are_filled_out_of_place_and_nothing_else_changes():
