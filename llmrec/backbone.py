@@ -43,14 +43,23 @@ class Backbone(torch.nn.Module):
         tokenizer: its tokenizer.
         name: what it was loaded as.
         pretrained: False for random weights.
+        quant: bits of the frozen weights, None for plain ones.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, name: str, pretrained: bool) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        pretrained: bool,
+        quant: int | None = None,
+    ) -> None:
         super().__init__()
         if tokenizer.eos_token_id is None:
             raise ConfigError(f"the tokenizer of {name!r} has no end token; answers need one")
         self.model, self.tokenizer = model, tokenizer
-        self.name, self.pretrained = name, pretrained
+        self.name, self.pretrained, self.quant = name, pretrained, quant
         self._merged = False
 
     @property
@@ -67,6 +76,11 @@ class Backbone(torch.nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.causal.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights that are not quantised come in."""
+        return self.causal.get_input_embeddings().weight.dtype
 
     @property
     def vocabulary(self) -> int:
@@ -129,8 +143,11 @@ class Backbone(torch.nn.Module):
         """Called before each optimizer step, on every rank; a curriculum draws here."""
 
     def merge(self) -> None:
-        """Fold the adapters into the weights for faster decoding; training ends here."""
-        if hasattr(self.model, "peft_config") and not self._merged:
+        """Fold the adapters into the weights for faster decoding; training ends here.
+
+        Quantised weights stay as they are: folding would round the adapters to their few bits.
+        """
+        if self.quant is None and hasattr(self.model, "peft_config") and not self._merged:
             self.model.merge_adapter()
             self._merged = True
 
@@ -167,7 +184,7 @@ def load(
     model, tokenizer = _pretrained(name, dtype, device, quant)
     if lora is not None:
         model = adapted(model, lora, seed=seed, quantised=quant is not None)
-    return Backbone(model, tokenizer, name=name, pretrained=True)
+    return Backbone(model, tokenizer, name=name, pretrained=True, quant=quant)
 
 
 def small(
@@ -268,7 +285,7 @@ def _quantisation(bits: int, dtype: torch.dtype) -> Any:
         raise ConfigError(f"quant is {bits}; allowed are 8, 4 and None")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise Unavailable(
-            f"{bits}-bit weights need bitsandbytes: pip install 'msl-bench[quant]', or quant=None"
+            f"{bits}-bit weights need bitsandbytes: pip install 'msl-bench[quant]', or quant: null"
         )
     if bits == 8:
         return BitsAndBytesConfig(load_in_8bit=True)

@@ -163,7 +163,8 @@ class SoftBackbone(Backbone):
         frozen: bool = False,
         options: dict[str, float] | None = None,
     ) -> None:
-        super().__init__(lm.model, lm.tokenizer, name=lm.name, pretrained=lm.pretrained)
+        below: dict[str, Any] = {key: getattr(lm, key) for key in ("name", "pretrained", "quant")}
+        super().__init__(lm.model, lm.tokenizer, **below)
         self.soft = soft.to(lm.device)
         self.curriculum, self.frozen, self.options = curriculum, frozen, options or {}
         self.hybrid, self._step, self._micro = True, (0, 1), 0

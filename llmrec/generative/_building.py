@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import NamedTuple
 
 import torch
 
+from bench.errors import ConfigError, Unavailable
 from bench.types import Catalogue, IntArray
 from llmrec import backbone as backbones
 from llmrec._small import CompactTokenizer, Shape
@@ -47,28 +49,70 @@ def build(config: GenerativeConfig, order: Order, kept_V: IntArray | None) -> Ba
 
     Raises:
         Unavailable: weights or packages are missing.
+        ConfigError: quantised weights that no adapter trains.
     """
     c, name = config, order.name
     if name == SCRATCH:
         shape = Shape(hidden=c.hidden, layers=c.layers, heads=c.heads, feed_forward=c.feed_forward)
         tokenizer = backbones.embedded_tokenizer(kept_V)
         return backbones.small(name, tokenizer, shape=shape, seed=order.seed, device=order.device)
-    if name == TINY_NAME:
-        return backbones.load(name, device=order.device, seed=order.seed)
     lora = None
-    if order.adapters and c.lora_r:
+    if order.adapters and c.lora_r and name != TINY_NAME:
         sizes = {"r": c.lora_r, "alpha": c.lora_alpha, "dropout": c.lora_dropout}
         lora = Lora(**sizes, targets=c.lora_targets)
-    quant = 8 if order.faithful and order.device != "cpu" and c.quant is None else c.quant
     lm = backbones.load(
         name,
-        dtype=None if c.dtype == "auto" else getattr(torch, c.dtype),
+        dtype=_dtype(c, order, whole=order.adapters and (c.whole or name == TINY_NAME)),
         device=order.device,
         seed=order.seed,
         lora=lora,
-        quant=quant,
+        quant=None if name == TINY_NAME else _quant(c, order),
     )
-    if order.faithful and lm.tokenizer.pad_token_id is None:
-        lm.tokenizer.add_special_tokens({"pad_token": "<pad>"})
-        lm.causal.resize_token_embeddings(len(lm.tokenizer))
+    if name != TINY_NAME and order.faithful and lm.tokenizer.pad_token_id is None:
+        _add_pad(lm, order.seed)
     return lm
+
+
+def _dtype(config: GenerativeConfig, order: Order, *, whole: bool) -> torch.dtype | None:
+    """Precision of the weights, None for the device's own.
+
+    Weights that are all trained (``whole``) stay in float32: AdamW's steps are mostly smaller than
+    bfloat16 can add, and its moments come in the weights' precision.
+    """
+    if config.dtype != "auto" and order.name != TINY_NAME:
+        return getattr(torch, config.dtype)  # type: ignore[no-any-return]
+    return torch.float32 if whole else None
+
+
+def _quant(config: GenerativeConfig, order: Order) -> int | None:
+    """Bits of the frozen weights: as configured, and 8 on a GPU as in the released code.
+
+    Raises:
+        ConfigError: the profile's 8-bit weights would be trained.
+        Unavailable: the profile's 8-bit weights need a package that is not here.
+    """
+    if config.quant is not None or not order.faithful or order.device == "cpu":
+        return config.quant
+    if order.adapters and config.whole:
+        raise ConfigError(
+            "lora_r is 0, but the profile paper_faithful keeps its weights in 8 bits on a GPU, which "
+            "only adapters can train; set lora_r, or take the profile corrected"
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise Unavailable(
+            "the profile paper_faithful keeps its weights in 8 bits on a GPU and requires "
+            "bitsandbytes: pip install 'msl-bench[quant]', or take the profile corrected"
+        )
+    return 8
+
+
+def _add_pad(lm: Backbone, seed: int) -> None:
+    """The released code's pad token, with a row of its own in embedding and head.
+
+    transformers draws the row around the mean of the others and no checkpoint holds it, so it has to
+    depend on the seed alone: a restored model gets the same.
+    """
+    lm.tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        lm.causal.resize_token_embeddings(len(lm.tokenizer))

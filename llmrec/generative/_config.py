@@ -33,7 +33,8 @@ class GenerativeConfig:
         valid_rows: validation queries decoded after each epoch (a fixed sample); None for all.
         lora_r, lora_alpha, lora_dropout, lora_targets: adapters; ``lora_r: 0`` trains all weights.
         quant: 8 or 4 for quantised frozen weights, None for none.
-        dtype: ``auto`` (float32 on a CPU, bfloat16 on a GPU), ``float32`` or ``bfloat16``.
+        dtype: ``auto`` (float32 on a CPU and where all weights are trained, else bfloat16),
+            ``float32`` or ``bfloat16``.
         hidden, layers, heads, feed_forward: shape of the backbone ``scratch``.
         share_opening: compute the opening words of all prompts once per micro-batch. Exact without
             adapter dropout; with it, the rows of a micro-batch share one draw for these words.
@@ -69,6 +70,11 @@ class GenerativeConfig:
     decoder_options: Mapping[str, Any] = field(default_factory=dict)
     report_to: str = "none"
 
+    @property
+    def whole(self) -> bool:
+        """Whether all weights of a pretrained model are trained."""
+        return self.lora_r == 0
+
     def __post_init__(self) -> None:
         low = {
             "epochs": 1,
@@ -90,6 +96,10 @@ class GenerativeConfig:
             raise ConfigError(f"dtype is {self.dtype!r}; allowed are auto, float32, bfloat16")
         if self.quant not in {None, 4, 8}:
             raise ConfigError(f"quant is {self.quant}; allowed are 8, 4 and None")
+        if self.quant is not None and self.whole:
+            raise ConfigError(
+                f"quant is {self.quant} and lora_r is 0; quantised weights are trained by adapters only"
+            )
         if self.hidden % self.heads:
             raise ConfigError(
                 f"hidden is {self.hidden}; it must be a multiple of heads ({self.heads})"

@@ -154,6 +154,7 @@ def test_options_may_be_given_for_several_losses_at_once():
         ({"lr": 0.0}, "lr is 0.0"),
         ({"dtype": "half"}, "allowed are auto"),
         ({"quant": 3}, "allowed are 8, 4"),
+        ({"quant": 8, "lora_r": 0}, "by adapters only"),
         ({"hidden": 100, "heads": 3}, "multiple of heads"),
         ({"loss_options": {"sigma": 1}}, "sigma"),
         ({"decoder_options": {"beans": 1}}, "beans"),

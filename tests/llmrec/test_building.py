@@ -1,0 +1,103 @@
+"""Precision, quantisation and the added pad token of the backbone a method asks for."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from test_backbone import families, folder_of
+
+from bench.errors import ConfigError, Unavailable
+from llmrec import backbone
+from llmrec._small import tiny_tokenizer
+from llmrec.backbone import Backbone, Lora
+from llmrec.generative import _building
+from llmrec.generative._building import Order, build
+from llmrec.generative._config import GenerativeConfig
+from llmrec.generative.a_llmrec import ALLMRecConfig
+
+
+def order(name, *, device="cuda", seed=0, adapters=True, faithful=False):
+    return Order(name, device, seed, adapters, faithful)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What ``backbone.load`` is asked for, on a machine without the device."""
+    seen = {}
+
+    def load(name, **options):
+        seen.update(options)
+        return SimpleNamespace(tokenizer=SimpleNamespace(pad_token_id=0), quant=options["quant"])
+
+    monkeypatch.setattr(backbone, "load", load)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "dtype"),
+    [
+        ({}, {}, None),
+        ({"lora_r": 0}, {}, torch.float32),  # all weights are trained
+        ({"lora_r": 0}, {"adapters": False}, None),  # none is
+        ({"lora_r": 0, "dtype": "bfloat16"}, {}, torch.bfloat16),
+        ({"dtype": "float32"}, {}, torch.float32),
+    ],
+)
+def test_weights_that_are_all_trained_are_not_in_half_precision(asked, config, options, dtype):
+    build(GenerativeConfig(**config), order("some-model", **options), None)
+    assert asked["dtype"] == dtype
+
+
+def test_a_tiny_model_is_trained_in_float32_everywhere(asked):
+    build(GenerativeConfig(dtype="bfloat16"), order("tiny"), None)
+    assert asked["dtype"] == torch.float32 and asked["lora"] is None and asked["quant"] is None
+
+
+def test_a_frozen_model_may_be_quantised_without_adapters(asked):
+    config = ALLMRecConfig(llm_tuning="frozen", lora_r=0, quant=8)
+    build(config, order("some-model"), None)
+    assert asked["quant"] == 8 and asked["dtype"] is None
+    with pytest.raises(ConfigError, match="adapters only"):
+        ALLMRecConfig(lora_r=0, quant=8)
+
+
+def test_the_profile_quantises_on_a_gpu_and_says_so(asked, monkeypatch):
+    monkeypatch.setattr(_building.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(Unavailable, match=r"paper_faithful .* requires bitsandbytes"):
+        build(GenerativeConfig(), order("some-model", faithful=True), None)
+    build(GenerativeConfig(), order("some-model", device="cpu", faithful=True), None)
+    assert asked["quant"] is None
+    monkeypatch.setattr(_building.importlib.util, "find_spec", lambda name: object())
+    assert build(GenerativeConfig(), order("some-model", faithful=True), None).quant == 8
+    with pytest.raises(ConfigError, match="only adapters can train"):
+        build(GenerativeConfig(lora_r=0), order("some-model", faithful=True), None)
+
+
+def test_quantised_weights_are_never_merged(tmp_path):
+    lm = backbone.load(folder_of(tmp_path, families()["llama untied"]), lora=Lora())
+    eight = Backbone(lm.model, lm.tokenizer, name="eight", pretrained=True, quant=8)
+    eight.merge()
+    assert not any(module.merged for _, module in _adapters(lm))
+    lm.merge()
+    assert all(module.merged for _, module in _adapters(lm))
+
+
+def _adapters(lm):
+    found = [(name, m) for name, m in lm.named_modules() if hasattr(m, "lora_A")]
+    assert found
+    return found
+
+
+def test_the_added_pad_row_depends_on_the_seed_alone(tmp_path):
+    config = families()["llama untied"]
+    config.vocab_size = len(tiny_tokenizer(bos=True))
+    folder = folder_of(tmp_path, config)
+
+    def pad_row(seed, chance):
+        torch.manual_seed(chance)
+        lm = build(GenerativeConfig(), order(folder, device="cpu", seed=seed, faithful=True), None)
+        assert torch.random.initial_seed() == chance, "the global generator is left alone"
+        return lm.head.weight_VD[lm.tokenizer.pad_token_id]
+
+    assert torch.equal(pad_row(1, 5), pad_row(1, 6))
+    assert not torch.equal(pad_row(1, 5), pad_row(2, 5))
