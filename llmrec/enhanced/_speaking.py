@@ -19,6 +19,7 @@ from llmrec.decode.generate import NO_SAMPLING, own_generation, run
 from llmrec.generative._ranking import prompts_for
 
 Line = dict[str, Any]
+SILENT: Line = {"text": "", "ids": [], "logp": 0.0, "tokens": 0}
 
 
 class Listener(Decoder):
@@ -68,7 +69,8 @@ def _heard(lm: Any, asked: int, token_L: Any, score: float, eos: int) -> Line:
     text = lm.tokenizer.decode(
         said.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
-    return {"text": first_line(text), "logp": score, "tokens": asked + len(said)}
+    bare = bare_tokens(lm.tokenizer, said.tolist())
+    return {"text": first_line(text), "ids": bare, "logp": score, "tokens": asked + len(said)}
 
 
 def written(speaker: Any, queries: Queries, *, beams: int, max_new_tokens: int) -> list[Line]:
@@ -83,11 +85,11 @@ def written(speaker: Any, queries: Queries, *, beams: int, max_new_tokens: int) 
         max_new_tokens: longest answer.
 
     Returns:
-        Per query ``text``, ``logp`` and ``tokens`` (read and written).
+        Per query ``text``, its own tokens ``ids``, ``logp`` and ``tokens`` (how many were read and written).
     """
     listener = Listener(beams=beams, max_new_tokens=max_new_tokens)
     ranking, some = _ask(speaker, queries, 1, listener)
-    lines: list[Line] = [{"text": "", "logp": 0.0, "tokens": 0} for _ in range(len(queries))]
+    lines: list[Line] = [dict(SILENT) for _ in range(len(queries))]
     if ranking is None:
         return lines
     assert ranking.failed_Q is not None, "a generative method says which queries it could not ask"
@@ -104,7 +106,7 @@ def beamed(speaker: Any, queries: Queries, k: int) -> list[Line]:
         As ``written``, and ``items`` and ``scores``, best first; ``tokens`` counts the prompt only.
     """
     ranking, some = _ask(speaker, queries, k, None)
-    nothing: Line = {"text": "", "logp": 0.0, "tokens": 0, "items": [], "scores": []}
+    nothing: Line = {**SILENT, "items": [], "scores": []}
     lines = [dict(nothing) for _ in range(len(queries))]
     if ranking is None:
         return lines
@@ -134,6 +136,21 @@ def _ask(
     finally:
         if listener is not None:
             del speaker._decoder
+
+
+def bare_tokens(tokenizer: Any, ids: Sequence[int]) -> list[int]:
+    """The tokens of an answer's first line without quotes and spaces around it.
+
+    Stands for the text where a compact vocabulary can write it but not read it again: without its quotes a
+    title can fall into other tokens.
+    """
+    pieces = [tokenizer.decode([token]) for token in ids]
+    bare = [bool(piece.strip().strip('"').strip()) for piece in pieces]
+    start = next((at for at, some in enumerate(bare) if some), len(ids))
+    stop = next((at for at in range(start, len(ids)) if "\n" in pieces[at]), len(ids))
+    while stop > start and not bare[stop - 1]:
+        stop -= 1
+    return list(ids[start:stop])
 
 
 def first_line(text: str) -> str:

@@ -164,10 +164,16 @@ class TeacherStage(Method):
     def _points(self, speaker: Any, catalogue: Catalogue) -> Any:
         """Embedding of each title by the base weights, float32 [N + 1, D]; an untitled item is ``Item j``."""
         from llmrec.decode.points import embed_texts
+        from llmrec.enhanced._speaking import bare_tokens
+        from llmrec.trie import for_titles
 
         titles = [title.strip().strip('"').strip() for title in catalogue.titles[1:]]
         texts = [title or f"Item {j}" for j, title in enumerate(titles, 1)]
-        point_ID = embed_texts(speaker.lm, texts).cpu().numpy()
+        lm = speaker.lm
+        trie = for_titles(catalogue.titles, lm.tokenizer)
+        answers = [trie.answer[leaf][:-1].tolist() for leaf in trie.leaf_of_item_N[1:]]
+        answers = [bare_tokens(lm.tokenizer, ids) for ids in answers]
+        point_ID = embed_texts(lm, texts, instead=answers).cpu().numpy()
         return np.concatenate([np.zeros((1, point_ID.shape[1]), np.float32), point_ID])
 
     def _speak(self, speaker: Any, train: Windows, row_T: IntArray, path: Path, run: Run) -> None:
@@ -200,7 +206,8 @@ class TeacherStage(Method):
         said = [at for at, text in enumerate(texts) if text]
         if not said:
             return item_TK, distance_TK, target_T
-        said_SD = embed_texts(speaker.lm, [texts[at] for at in said])
+        ids = [self.lines[at]["ids"] for at in said]
+        said_SD = embed_texts(speaker.lm, [texts[at] for at in said], instead=ids)
         point_ID = torch.from_numpy(point_ND[1:]).to(said_SD.device)
         rare_I = -train.target_count[1:]
         for at, distance_I in zip(said, distances(said_SD, point_ID), strict=True):

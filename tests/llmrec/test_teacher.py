@@ -1,6 +1,8 @@
 """Teacher export: rankings from what a model writes, resumable row by row."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ from bench.cell import Run, Size
 from bench.conformance import toy_data
 from bench.method import configure, keep
 from bench.registry import methods
+from llmrec import _embedded
 from llmrec.enhanced import _jsonl, _speaking
 from llmrec.enhanced import _teacher_files as files
 from llmrec.enhanced.teacher import beam_distance
+from llmrec.trie import for_titles
 
 CONFIG = {"rows": 10, "k": 8, "beams": 1, "max_new_tokens": 6, "chunk": 4}
 
@@ -19,13 +23,18 @@ CONFIG = {"rows": 10, "k": 8, "beams": 1, "max_new_tokens": 6, "chunk": 4}
 @pytest.fixture(scope="module")
 def bigrec(tmp_path_factory):
     """An untuned tiny model, kept as a cell would keep it."""
-    toy, folder = toy_data(), tmp_path_factory.mktemp("bigrec")
+    folder = tmp_path_factory.mktemp("bigrec")
+    fit_bigrec(folder, toy_data())
+    return folder / "kept"
+
+
+def fit_bigrec(folder, toy, *, loss="zero_shot", backbone="tiny", **config):
+    folder.mkdir(exist_ok=True)
     kind = methods.get("bigrec")
-    config = kind.complete(configure(kind, {}), loss="zero_shot", decoder="beam")
-    method = kind(config, loss="zero_shot", decoder="beam", backbone="tiny")
+    config = kind.complete(configure(kind, config), loss=loss, decoder="beam")
+    method = kind(config, loss=loss, decoder="beam", backbone=backbone)
     method.fit(toy.train, toy.valid, Run(seed=1, device="cpu", folder=folder))
     keep(method, folder / "kept")
-    return folder / "kept"
 
 
 def stage(**config):
@@ -33,10 +42,10 @@ def stage(**config):
     return kind(configure(kind, {**CONFIG, **config}), backbone="tiny")
 
 
-def export(bigrec, folder, method, **run):
+def export(bigrec, folder, method, *, toy=None, **run):
     folder.mkdir(exist_ok=True)
     run = Run(seed=1, device="cpu", folder=folder, inputs={"teacher": bigrec}, **run)
-    toy = toy_data()
+    toy = toy or toy_data()
     method.fit(toy.train, toy.valid, run)
     keep(method, folder / "kept")
     return files.read(folder / "kept", toy.train), run
@@ -48,7 +57,9 @@ def test_nearest_titles_come_in_order(bigrec, tmp_path, monkeypatch):
     said = iter([toy.train.catalogue.titles[i] for i in (3, 4, 7, 1, 2, 30)] + ["", "other"] * 2)
 
     def speak(speaker, queries, **options):
-        return [{"text": next(said), "logp": -1.0, "tokens": 5} for _ in range(len(queries))]
+        return [
+            {"text": next(said), "ids": [], "logp": -1.0, "tokens": 5} for _ in range(len(queries))
+        ]
 
     monkeypatch.setattr(_speaking, "written", speak)
     teacher, run = export(bigrec, tmp_path, stage())
@@ -61,13 +72,64 @@ def test_nearest_titles_come_in_order(bigrec, tmp_path, monkeypatch):
     assert (teacher.distance_TK[7] > 0).all() and run.facts["rows_without_text"] == 2
 
 
+def awkward():
+    """Toy rows with titles that fall into other tokens without their quotes, and one without a title."""
+    toy = toy_data()
+    titles = list(toy.train.catalogue.titles)
+    titles[3], titles[5], titles[7], titles[9] = "Who Killed 'Tom Jones'?", "", "Books />", "\u9f98"
+    catalogue = replace(toy.train.catalogue, titles=tuple(titles))
+    queries = replace(toy.valid.queries, catalogue=catalogue)
+    valid = replace(toy.valid, queries=queries)
+    return SimpleNamespace(train=replace(toy.train, catalogue=catalogue), valid=valid)
+
+
+@pytest.mark.skipif(not _embedded.is_here(), reason="needs the embedded tokenizer")
+def test_a_model_with_a_compact_vocabulary_teaches(tmp_path, monkeypatch):
+    """What it writes, and some titles, it cannot read again: their own tokens stand for them."""
+    toy, folder = awkward(), tmp_path / "bigrec"
+    fit_bigrec(folder, toy, backbone="scratch", hidden=16, layers=1, feed_forward=16)
+
+    def speak(speaker, queries, **options):
+        trie, lines = for_titles(toy.train.catalogue.titles, speaker.lm.tokenizer), []
+        for item in [3, 7, 1, 2, 9] * len(queries):
+            ids = trie.answer[trie.leaf_of_item_N[item]].tolist()
+            if item == 9:
+                ids = ids[:2]  # a letter cut in half is text that nothing in the vocabulary spells
+                with pytest.raises(ValueError, match="compact vocabulary"):
+                    speaker.lm.tokenizer(speaker.lm.tokenizer.decode(ids))
+            lines.append(_speaking._heard(speaker.lm, 5, np.array(ids), 0.0, trie.eos))
+        return lines[: len(queries)]
+
+    monkeypatch.setattr(_speaking, "written", speak)
+    teacher, _ = export(folder / "kept", tmp_path / "out", stage(chunk=10), toy=toy)
+    assert teacher.item_TK[:4, 0].tolist() == [3, 7, 1, 2]
+    assert (teacher.distance_TK[:4, 0] == 0).all() and (teacher.distance_TK[4] > 0).all()
+    assert np.isfinite(teacher.distance_TK).all() and not teacher.point_ND[5].any()
+
+
+def test_an_answers_tokens_end_with_its_first_line():
+    class Words:
+        words = ('"', "\n", " ", "A", " title", "more")
+
+        def decode(self, ids):
+            return "".join(self.words[at] for at in ids)
+
+    for ids, bare in (
+        ([1, 0, 3, 4, 0, 1, 5], [3, 4]),
+        ([3, 0, 4], [3, 0, 4]),
+        ([0, 2, 0], []),
+        ([], []),
+    ):
+        assert _speaking.bare_tokens(Words(), ids) == bare
+
+
 def test_equal_titles_go_to_the_more_frequent_item(bigrec, tmp_path, monkeypatch):
     toy = toy_data()  # items 4 and 9 share a title
     count = toy.train.target_count
 
     def speak(speaker, queries, **options):
         title = toy.train.catalogue.titles[4]
-        return [{"text": title, "logp": 0.0, "tokens": 1} for _ in range(len(queries))]
+        return [{"text": title, "ids": [], "logp": 0.0, "tokens": 1} for _ in range(len(queries))]
 
     monkeypatch.setattr(_speaking, "written", speak)
     teacher, _ = export(bigrec, tmp_path, stage())
