@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from bench.errors import ConfigError
@@ -99,8 +100,8 @@ class Head:
         weight, bias = self.weight_VD, self.bias_V
         if weight.dtype.itemsize == 2 and hidden_RD.dtype != torch.float64:
             hidden = hidden_RD.to(weight.dtype)
-            if weight.is_cuda and MIXED_PRODUCT and not torch.is_grad_enabled():
-                product = torch.mm(hidden, weight.T, out_dtype=torch.float32)
+            if mixes(weight):  # with and without gradients, or a policy differs from its reference
+                product = MixedProduct.apply(hidden, weight)
             else:
                 product = functional.linear(hidden, weight).float()
             return product if bias is None else product + bias.float()
@@ -131,6 +132,35 @@ class Head:
             if gradient_RV.dtype == torch.float64:
                 return gradient_RV @ weight.double()
             return (gradient_RV.to(weight.dtype) @ weight).float()
+
+
+def mixes(weight: Tensor) -> bool:
+    """Whether the product with this 16-bit weight can leave the kernel in fp32."""
+    return weight.is_cuda and MIXED_PRODUCT
+
+
+def mixed(hidden_RD: Tensor, weight_VD: Tensor) -> Tensor:
+    """``hidden @ weight.T`` of 16-bit numbers, accumulated and returned in fp32, [R, V]."""
+    return torch.mm(hidden_RD, weight_VD.T, out_dtype=torch.float32)
+
+
+class MixedProduct(torch.autograd.Function):
+    """``mixed`` with the gradient of ``functional.linear``, which torch does not give it."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_RD: Tensor, weight_VD: Tensor) -> Tensor:
+        """The product, fp32 [R, V]."""
+        ctx.save_for_backward(hidden_RD, weight_VD)
+        return mixed(hidden_RD, weight_VD)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, back_RV: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of both sides, in their own precision."""
+        hidden_RD, weight_VD = ctx.saved_tensors
+        back_RV = back_RV.to(weight_VD.dtype)
+        hidden, weight = ctx.needs_input_grad
+        return back_RV @ weight_VD if hidden else None, back_RV.T @ hidden_RD if weight else None
 
 
 def _scale(config: Any) -> float:

@@ -76,6 +76,41 @@ def test_half_precision_gives_full_precision_logits():
     torch.testing.assert_close(head.rows(some).logits(hidden), exact[:, some])
 
 
+def test_a_half_precision_head_gives_the_same_logits_with_and_without_gradients(monkeypatch):
+    """The kernel that a GPU takes, in the CPU's arithmetic."""
+    monkeypatch.setattr("llmrec.head.mixes", lambda weight: True)
+    monkeypatch.setattr(
+        "llmrec.head.mixed", lambda hidden, weight: hidden.float() @ weight.float().T
+    )
+    torch.manual_seed(0)
+    hidden = torch.randn(6, 16, dtype=torch.bfloat16, requires_grad=True)
+    weight = torch.randn(50, 16, dtype=torch.bfloat16, requires_grad=True)
+    bias = torch.randn(50, dtype=torch.bfloat16, requires_grad=True)
+    head, token = Head(weight, bias), torch.arange(6)
+    policy = lml(hidden, head, token)
+    with torch.no_grad():
+        reference = lml(hidden, head, token)
+    assert head.trainable and policy.requires_grad
+    assert torch.equal(policy, reference), "log-ratios of an untrained policy are 0"
+    gradients = torch.autograd.grad(policy.sum(), (hidden, weight, bias))
+    full = [x.detach().float().requires_grad_() for x in (hidden, weight, bias)]
+    wanted = torch.autograd.grad(lml(full[0], Head(*full[1:]), token).sum(), full)
+    for got, true in zip(gradients, wanted, strict=True):
+        assert got.dtype == torch.bfloat16
+        torch.testing.assert_close(got.float(), true, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu_gradients_do_not_change_the_logits():
+    model = tiny("LlamaConfig").to("cuda", torch.bfloat16)
+    head, hidden = Head.of(model), torch.randn(8, 16, dtype=torch.bfloat16, device="cuda")
+    learning = head.logits(hidden)
+    with torch.no_grad():
+        assert torch.equal(learning, head.logits(hidden))
+    assert learning.requires_grad
+
+
 def test_autocast_does_not_lower_the_precision():
     head, hidden = Head.of(tiny("LlamaConfig")), torch.randn(5, 16)
     with torch.autocast("cpu", torch.bfloat16):
