@@ -51,13 +51,16 @@ def confidence_part(distance_BK: Tensor) -> Tensor:
     return weight_BK / weight_BK.sum(1, keepdim=True)
 
 
-def row_confidence(distance_B: Tensor) -> Tensor:
-    """The paper's confidence: exp(-d to the true target) of each row, scaled to a batch mean of 1, [B].
+def row_confidence(distance_T: Tensor) -> Tensor:
+    """The paper's confidence: exp(-d to the true target) of each row, scaled to a mean of 1, [T].
 
-    Rows with an infinite distance have no teacher: they get 0 and do not count in the mean.
+    Over all rows of the teacher at once and as a softmax: distances of a language model are so large that
+    exp(-d) itself is 0. Rows with an infinite distance have no teacher: they get 0 and do not count.
     """
-    weight_B = torch.exp(-distance_B)
-    return weight_B * distance_B.isfinite().sum() / weight_B.sum().clamp(min=FLOOR)
+    known_T = distance_T.isfinite()
+    sure_T = torch.zeros_like(distance_T)
+    sure_T[known_T] = (-distance_T[known_T].double()).softmax(0).to(sure_T) * known_T.sum()
+    return sure_T
 
 
 def consistency_part(item_BK: Tensor, logit_BN: Tensor) -> Tensor:
@@ -76,7 +79,7 @@ def importance(
     item_BK: Tensor,
     distance_BK: Tensor,
     logit_BN: Tensor,
-    target_distance_B: Tensor | None = None,
+    sure_B: Tensor | None = None,
 ) -> Tensor:
     """Weight of each teacher's item, [B, K]; no gradient.
 
@@ -88,14 +91,14 @@ def importance(
         item_BK: teacher's items 1..N, 0 where there is none (weight 0).
         distance_BK: their distances.
         logit_BN: the student's scores.
-        target_distance_B: distance of what the teacher said to the true target.
+        sure_B: confidence of each row, from ``row_confidence``, where the rule is per ``target``.
     """
     there_BK = (item_BK > 0).to(logit_BN.dtype)
     parts_BK = rule.position * position_part(item_BK.shape[1], rule.beta, item_BK.device)
     parts_BK = parts_BK + rule.consistency * consistency_part(item_BK, logit_BN)
     if rule.per == "target":
-        assert target_distance_B is not None, "confidence per target needs its distances"
-        return (parts_BK + rule.confidence * row_confidence(target_distance_B)[:, None]) * there_BK
+        assert sure_B is not None, "confidence per target needs that of each row"
+        return (parts_BK + rule.confidence * sure_B[:, None]) * there_BK
     weight_BK = (parts_BK + rule.confidence * confidence_part(distance_BK)) * there_BK
     return weight_BK / weight_BK.sum(1, keepdim=True).clamp(min=FLOOR)
 

@@ -23,6 +23,7 @@ from llmrec.enhanced._distill import (
     importance,
     ranking_distillation,
     robust_distillation,
+    row_confidence,
     row_scale,
 )
 from llmrec.enhanced._teacher_files import Teacher
@@ -66,7 +67,7 @@ class StudentModel(RobustModel):
             distance_TK = (distance_TK - low_T[:, None]) / scale
             target_T = (target_T - low_T).clamp(min=0) / scale
         self.item_TK = on_device(teacher.item_TK[:, :k].astype(np.int64))
-        self.distance_TK, self.target_T = distance_TK[:, :k].float(), target_T.float()
+        self.distance_TK, self.sure_T = distance_TK[:, :k].float(), row_confidence(target_T).float()
         place_W = np.full(n_rows, -1, np.int64)
         place_W[teacher.row_T] = np.arange(len(teacher.row_T))
         self.place_W = on_device(place_W)
@@ -150,11 +151,11 @@ class StudentModel(RobustModel):
         """The teacher's items of each row and their weights, [B, K] each."""
         place_B = self.place_W[batch[rb.ROW]]
         item_BK = self.item_TK[place_B] * (place_B >= 0)[:, None]
-        target_B = self.target_T[place_B].masked_fill(place_B < 0, torch.inf)
+        sure_B = self.sure_T[place_B] * (place_B >= 0)
         if self.exclude_target:
             item_BK = item_BK * (item_BK != batch[rb.ITEM][:, None])
         distance_BK = self.distance_TK[place_B]
-        weight_BK = importance(self.rule, item_BK, distance_BK, logit_BN, target_B)
+        weight_BK = importance(self.rule, item_BK, distance_BK, logit_BN, sure_B)
         return item_BK, weight_BK
 
     def scores(self, item_BH: Tensor, length_B: Tensor) -> Tensor:

@@ -57,8 +57,27 @@ def test_importance_sums_to_one_and_skips_what_is_not_there():
 def test_confidence_per_row_is_not_divided_away():
     item, logit = torch.tensor([[1, 2], [1, 2]]), torch.zeros(2, 5)
     rule = Importance(position=0, confidence=1, consistency=0, per="target")
-    weight = importance(rule, item, torch.zeros(2, 2), logit, torch.tensor([0.0, np.log(3.0)]))
+    weight = importance(rule, item, torch.zeros(2, 2), logit, torch.tensor([1.5, 0.5]))
     np.testing.assert_allclose(weight, [[1.5, 1.5], [0.5, 0.5]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0.0, 90.0, 5000.0])
+def test_confidence_per_row_survives_large_distances(offset):
+    """Only differences count: exp(-90) is below every floor, and its mean still is 1."""
+    rows = row_confidence(offset + torch.tensor([0.0, np.log(3.0), np.inf]))
+    assert rows.tolist() == pytest.approx([1.5, 0.5, 0.0], rel=1e-3)
+    assert not row_confidence(torch.full((3,), torch.inf)).any()
+
+
+def test_a_rows_confidence_does_not_depend_on_its_batch(tmp_path):
+    toy = toy_data()
+    folder = teacher_for(toy.train, tmp_path / "teacher")
+    far = 80 + np.arange(100, dtype=np.float32) / 50
+    np.save(folder / "dist_target.npy", far)
+    config = {"confidence": "target", "conf_norm": "none", "epochs": 1}
+    mine, _ = fitted("dllm2rec", tmp_path / "a", config, teacher=folder)
+    by_hand = np.exp(80.0 - far) / np.exp(80.0 - far).mean()
+    np.testing.assert_allclose(mine.model.sure_T, by_hand, rtol=1e-4)
 
 
 def test_importance_worked_on_paper():
