@@ -8,27 +8,70 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from bench.registry import HOUSE, decoders, losses, methods
 
 ROOMS = ("baselines", "llmrec")
+TUNE = "tune"  # the one method whose configuration names another
 
 
-def code_of(method: str, *, loss: str | None = None, decoder: str | None = None) -> str:
-    """Fingerprint of a method with its loss and decoder, 16 hex digits."""
+def code_of(
+    method: str,
+    *,
+    loss: str | None = None,
+    decoder: str | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> str:
+    """Fingerprint of a method with its loss and decoder, 16 hex digits; the same under every Python.
+
+    Args:
+        method: its registered name.
+        loss: a registered loss, or one that only this method knows.
+        decoder: its registered name.
+        config: the method's configuration; a tuning names there what it tunes, whose source counts too.
+    """
+    parts = sorted(
+        (_shown(path), _normal_form(path)) for path in _files_of(method, loss, decoder, config)
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def libraries(
+    method: str,
+    *,
+    loss: str | None = None,
+    decoder: str | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> frozenset[str]:
+    """Packages of others that the source behind a cell imports anywhere, e.g. ``{"torch", "recbole"}``.
+
+    The arguments are those of ``code_of``; nothing is imported.
+    """
+    names = {
+        name.partition(".")[0]
+        for path in _files_of(method, loss, decoder, config)
+        for name in _imported_names(path)
+    }
+    return frozenset(names - sys.stdlib_module_names - {"bench", *ROOMS})
+
+
+def _files_of(
+    method: str, loss: str | None, decoder: str | None, config: Mapping[str, Any] | None
+) -> set[Path]:
     starts = [methods.path(method)]
     if loss is not None and loss in losses:
         starts.append(losses.path(loss))
     if decoder is not None and decoder in decoders:
         starts.append(decoders.path(decoder))
-    files: set[Path] = set()
-    for start in starts:
-        files |= closure(start)
-    parts = sorted((_shown(path), _normal_form(path)) for path in files)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    files = {path for start in starts for path in closure(start)}
+    if method == TUNE and config:
+        files |= _files_of(config["method"], config.get("loss"), config.get("decoder"), None)
+    return files
 
 
 def closure(start: Path) -> set[Path]:
@@ -53,14 +96,19 @@ def _tree(path: Path) -> ast.Module:
 
 
 @cache
-def _imports(path: Path) -> tuple[Path, ...]:
+def _imported_names(path: Path) -> frozenset[str]:
     names: set[str] = set()
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return tuple(sorted({p for name in names for p in _files(name)}))
+    return frozenset(names)
+
+
+@cache
+def _imports(path: Path) -> tuple[Path, ...]:
+    return tuple(sorted({p for name in _imported_names(path) for p in _files(name)}))
 
 
 def _files(module: str) -> Iterator[Path]:
@@ -75,12 +123,54 @@ def _files(module: str) -> Iterator[Path]:
 
 @cache
 def _normal_form(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return normal_form(path.read_text(encoding="utf-8"))
+
+
+def normal_form(source: str) -> str:
+    """The syntax tree of a source as text, without docstrings; the same under every Python.
+
+    ``ast.dump`` would not do: a later Python adds fields that are empty for the code of an earlier one,
+    leaves out what is empty, and cuts f-strings differently.
+    """
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_text(body[0]):
             del body[0]
-    return ast.dump(tree)
+    return _dump(tree)
+
+
+def _dump(thing: object) -> str:
+    if isinstance(thing, list):
+        return f"[{','.join(map(_dump, thing))}]"
+    if not isinstance(thing, ast.AST):
+        return ascii(thing)
+    fields = dict(ast.iter_fields(thing))
+    if isinstance(thing, ast.JoinedStr):
+        fields["values"] = _joined(thing.values)
+    kept = {
+        name: value
+        for name, value in fields.items()
+        if value != [] and (value is not None or isinstance(thing, ast.Constant))
+    }
+    if isinstance(thing, ast.Constant) and thing.kind is None:
+        del kept["kind"]
+    inside = ",".join(f"{name}={_dump(value)}" for name, value in kept.items())
+    return f"{type(thing).__name__}({inside})"
+
+
+def _joined(values: list[ast.expr]) -> list[ast.expr]:
+    """The parts of an f-string with neighbouring texts made one and empty ones left out."""
+    whole: list[ast.expr] = []
+    for value in values:
+        last = whole[-1] if whole else None
+        if not isinstance(value, ast.Constant):
+            whole.append(value)
+        elif isinstance(last, ast.Constant):
+            whole[-1] = ast.Constant(str(last.value) + str(value.value))
+        elif value.value != "":
+            whole.append(value)
+    return whole
 
 
 def _is_text(node: object) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 import traceback
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -21,7 +22,7 @@ from bench.candidates import KNOWN, recommend_known
 from bench.cell import Cell, K, Row, Run
 from bench.data.parts import first_seen
 from bench.errors import BenchError, DataError, Unavailable
-from bench.fingerprint import code_of
+from bench.fingerprint import code_of, libraries
 from bench.fitting import Fitting
 from bench.grid import load_dataset
 from bench.meter import Meter
@@ -128,7 +129,7 @@ def _fit_and_examine(attempt: Attempt) -> tuple[Row, Packed | None]:
     attempt.status.enter("data")
     dataset = load_dataset(cell.dataset, where.data_root)
     _check_unchanged(cell, dataset)
-    _seed_everything(cell.seed, where.threads)
+    _seed_everything(cell, where.threads)
     method, run = _build(attempt)
     chooser = _chooser(cell, method)
     if chooser == "test":
@@ -152,7 +153,7 @@ def _fit_and_examine(attempt: Attempt) -> tuple[Row, Packed | None]:
 
 def _check_unchanged(cell: Cell, dataset: Dataset) -> None:
     """Raise DataError if the cell's key no longer says what would run."""
-    code = code_of(cell.method, loss=cell.loss, decoder=cell.decoder)
+    code = code_of(cell.method, loss=cell.loss, decoder=cell.decoder, config=cell.config)
     same = {
         cell.dataset: dataset.version == cell.data_version,
         "the code of " + cell.method: code == cell.code,
@@ -268,14 +269,17 @@ def _upstream_seconds(where: Surroundings) -> float:
     return total
 
 
-def _seed_everything(seed: int, threads: int) -> None:
+def _seed_everything(cell: Cell, threads: int) -> None:
     """Fix the global generators too: a library may use them though no method of ours should."""
-    random.seed(seed)
-    np.random.seed(seed)
-    import torch
+    random.seed(cell.seed)
+    np.random.seed(cell.seed)
+    # a floor must not be charged the time and memory of a library that it does not use
+    used = libraries(cell.method, config=cell.config)
+    if _family(cell) != "floor" or "torch" in used or "torch" in sys.modules:
+        import torch
 
-    torch.manual_seed(seed)
-    torch.set_num_threads(threads)
+        torch.manual_seed(cell.seed)
+        torch.set_num_threads(threads)
 
 
 def _family(cell: Cell) -> str:
