@@ -77,13 +77,20 @@ def prepare(order: Order, store: Store | None = None) -> Prepared:
     """
     for plugin in order.plugins:
         load_plugin(plugin)
+    slots(order.jobs, order.gpus)  # a wrong number is told before anything is read
     suite = read(order.suite)
-    scale, why = choose_scale(order.choice.scale)
+    scale, why = choose_scale(order.choice.scale, order.gpus)
     choice = replace(order.choice, scale=scale)
     store = store or default_store()
     grid = expand(suite, choice)
     plan = make_plan(grid, store, choice, reuse=order.reuse, retry=order.retry)
     return Prepared(replace(order, choice=choice), suite, store, plan, why)
+
+
+def local_executor(prepared: Prepared) -> LocalExecutor:
+    """The executor of this machine for a prepared plan."""
+    places = slots(prepared.order.jobs, prepared.order.gpus)
+    return LocalExecutor(places, [job.cell for job in prepared.plan.todo])
 
 
 def execute(
@@ -102,7 +109,7 @@ def execute(
             plugins=tuple(str(Path(p).resolve()) for p in order.plugins),
             fresh=order.reuse == "never",
         ),
-        executor=executor or LocalExecutor(slots(order.jobs, order.gpus)),
+        executor=executor or local_executor(prepared),
         limit_seconds=order.limit_seconds,
         any_code=order.reuse == "any",
         notify=notify,

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.cell import PROTOCOL
-from bench.errors import SuiteError, UnknownName
+from bench.errors import ConfigError, SuiteError, UnknownName
 
 SUITES = Path(__file__).parent / "suites"
 ScaleName = Literal["embedded", "small", "full"]
@@ -118,22 +120,65 @@ def scales() -> dict[str, Scale]:
     return {name: Scale(**value) for name, value in raw.items()}
 
 
-def choose_scale(asked: str) -> tuple[str, str]:
+def choose_scale(asked: str, gpus: Sequence[int] | None = None) -> tuple[str, str]:
     """The scale to run and, in a sentence, why.
+
+    Args:
+        asked: a scale, or ``auto``.
+        gpus: see ``usable_gpus``.
 
     Raises:
         UnknownName: not a scale.
+        ConfigError: a GPU that does not exist.
     """
     if asked in scales():
         return asked, "as asked"
     if asked != "auto":
         raise UnknownName(f"no scale is called {asked!r}. Known: auto, {', '.join(scales())}")
-    gib = gpu_memory_gib()
+    gib = [memory for _, memory in usable_gpus(gpus)]
     if not gib:
-        return "embedded", "no GPU was found; --scale small or full overrides"
+        why = "no GPU was found" if gpus is None else "no GPU is to be used"
+        return "embedded", f"{why}; --scale small or full overrides"
     if max(gib) >= 40:
         return "full", f"{len(gib)} GPU(s) with up to {max(gib):.0f} GiB were found"
     return "small", f"{len(gib)} GPU(s) with up to {max(gib):.0f} GiB were found; full needs 40"
+
+
+def usable_gpus(asked: Sequence[int] | None = None) -> list[tuple[str, float]]:
+    """Each GPU that a run may use: its name for CUDA_VISIBLE_DEVICES, and its memory in GiB.
+
+    Args:
+        asked: indices, counted among those that CUDA_VISIBLE_DEVICES leaves (all, if it is not set);
+            None for all of these.
+
+    Raises:
+        ConfigError: an index without a GPU.
+    """
+    found = _visible_gpus()
+    if asked is None:
+        return found
+    for index in asked:
+        if not 0 <= index < len(found):
+            allowed = ", ".join(map(str, range(len(found))))
+            there = f"allowed are {allowed}, or none" if found else "no GPU was found; give none"
+            raise ConfigError(f"--gpus {index}: there is no such GPU; {there} to use the CPU")
+    return [found[index] for index in dict.fromkeys(asked)]
+
+
+def _visible_gpus() -> list[tuple[str, float]]:
+    gib = gpu_memory_gib()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return [(str(index), memory) for index, memory in enumerate(gib)]
+    found = []
+    for name in map(str.strip, named.split(",") if gib else ()):
+        if name.isdigit() and int(name) < len(gib):
+            found.append((name, gib[int(name)]))
+        elif name.startswith(("GPU-", "MIG-")):
+            found.append((name, min(gib)))  # which one it is does not matter much
+        else:
+            break  # CUDA ignores what follows a name it does not know
+    return found
 
 
 @cache

@@ -95,6 +95,10 @@ def _numbers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers") from fault
 
 
+def _gpus(text: str) -> list[int]:
+    return [] if text.strip().lower() == "none" else _numbers(text)
+
+
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")

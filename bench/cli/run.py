@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import time
 
-from bench.api import Prepared, default_store, execute, prepare
+from bench.api import Prepared, default_store, execute, local_executor, prepare
 from bench.cell import Row
 from bench.cli._live import Watch
-from bench.cli._options import _numbers, add_store_options, add_suite_options, clock, order_of
+from bench.cli._options import _gpus, add_store_options, add_suite_options, clock, order_of
 from bench.cli._options import shown_path as shown
-from bench.executors.local import LocalExecutor, describe, slots
+from bench.executors.local import describe
 from bench.schedule import Executor, Progress, summary
 from bench.store import Store
 
@@ -36,8 +36,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_suite_options(parser)
     add_store_options(parser)
     group = parser.add_argument_group("how")
-    group.add_argument("--jobs", type=int, help="cells at a time (default: one a GPU, else one)")
-    group.add_argument("--gpus", type=_numbers, help="indices of the GPUs to use (default: all)")
+    group.add_argument(
+        "--jobs", type=int, help="cells at a time, 1 or more (default: one a GPU, else one)"
+    )
+    group.add_argument(
+        "--gpus",
+        type=_gpus,
+        help="the GPUs to use, one cell each: indices such as 0,2, in the order of their bus ids and "
+        'counted among those in CUDA_VISIBLE_DEVICES if it is set; none (or "") for the CPU, where '
+        "--scale auto then stays embedded (default: all)",
+    )
     group.add_argument(
         "--limit-minutes", type=float, help="end a cell that runs longer; it is shown as failed"
     )
@@ -94,9 +102,9 @@ def _executor(options: argparse.Namespace, prepared: Prepared) -> Executor:
         from bench.executors.slurm import SlurmExecutor
 
         return SlurmExecutor.from_words(options.slurm, prepared.store.root)
-    places = slots(options.jobs, options.gpus)
-    print(describe(places))
-    return LocalExecutor(places)
+    executor = local_executor(prepared)
+    print(describe(executor.places))
+    return executor
 
 
 class _Board:

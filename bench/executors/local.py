@@ -1,7 +1,8 @@
 """Cells as child processes of this machine: one process a cell, one slot a GPU or a share of the cores.
 
-Children are forked from a server process that has the heavy libraries loaded, so a cell starts in well
-under a second, and a crash, a leak or a memory kill stays inside its own process.
+A crash, a leak or a memory kill stays inside its own process. Cells that need heavy libraries are forked
+from a server process that has them loaded, so they start in well under a second; the others start from
+nothing, so they wait for no library and their memory is their own.
 """
 
 from __future__ import annotations
@@ -13,17 +14,27 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+import types
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
-from typing import Any
 
 from bench.cell import Cell
+from bench.errors import ConfigError
+from bench.fingerprint import libraries
 from bench.runner import Surroundings, run_cell
-from bench.suite import gpu_memory_gib
+from bench.suite import usable_gpus
 
 BUSY = 75  # exit code: another runner holds the cell
-PRELOAD = ["bench.executors.preload"]
+PRELOAD, WANTED = "bench.executors.preload", "BENCH_PRELOAD"
+# by library, the modules that take long to import; whatever else a cell needs it imports itself
+HEAVY = {
+    "torch": ("torch",),
+    "recbole": ("baselines._recbole",),
+    "transformers": ("transformers", "transformers.models.llama.modeling_llama"),
+    "peft": ("peft",),
+}
 
 
 @dataclass(frozen=True)
@@ -31,11 +42,11 @@ class Slot:
     """A place for one cell at a time.
 
     Attributes:
-        gpu: index of the GPU the cell alone may see, None for a CPU slot.
+        gpu: the GPU that the cell alone may see, as CUDA_VISIBLE_DEVICES names it; None for a CPU slot.
         threads: CPU threads of the cell.
     """
 
-    gpu: int | None
+    gpu: str | None
     threads: int
 
 
@@ -62,16 +73,33 @@ class Handle:
 
 
 def slots(jobs: int | None, gpus: Sequence[int] | None = None) -> list[Slot]:
-    """One slot a GPU if there are any, else ``jobs`` shares of the cores (one cell with all by default)."""
+    """One slot a GPU if there are any, else ``jobs`` shares of the cores (one cell with all by default).
+
+    Args:
+        jobs: most cells at a time, None for the default.
+        gpus: which GPUs, counted among those this process may see; None for all, empty for the CPU.
+
+    Raises:
+        ConfigError: fewer than one job, or a GPU that does not exist.
+    """
+    if jobs is not None and jobs < 1:
+        raise ConfigError(
+            f"--jobs {jobs}: it must be 1 or more; leave it out for one a GPU, or one"
+        )
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    found = list(gpus) if gpus is not None else list(range(len(gpu_memory_gib())))
-    if found:
+    if found := [name for name, _ in usable_gpus(gpus)]:
         n = min(jobs or len(found), len(found))
-        return [Slot(gpu, max(cores // n, 1)) for gpu in found[:n]]
+        return [Slot(name, max(cores // n, 1)) for name in found[:n]]
     n = min(jobs or 1, cores)
     return [Slot(None, max(cores // n, 1)) for _ in range(n)]
+
+
+def heavy(cell: Cell) -> set[str]:
+    """The heavy libraries that a cell may import."""
+    found = libraries(cell.method, loss=cell.loss, decoder=cell.decoder, config=cell.config)
+    return HEAVY.keys() & found
 
 
 class LocalExecutor:
@@ -79,12 +107,17 @@ class LocalExecutor:
 
     Args:
         places: the slots; see ``slots``.
+        cells: what will run; their libraries begin to load at once, beside the first cells.
     """
 
-    def __init__(self, places: Sequence[Slot]) -> None:
-        self.free = list(places)
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOAD)
+    def __init__(self, places: Sequence[Slot], cells: Iterable[Cell] = ()) -> None:
+        self.places, self.free = list(places), list(places)
+        self._spawn = multiprocessing.get_context("spawn")
+        self._forkserver = multiprocessing.get_context("forkserver")
+        self._forkserver.set_forkserver_preload([PRELOAD])
+        if wanted := {library for cell in cells for library in heavy(cell)}:
+            with _environment(WANTED, ",".join(name for name in HEAVY if name in wanted)):
+                forkserver.ensure_running()
 
     @property
     def has_room(self) -> bool:
@@ -96,25 +129,51 @@ class LocalExecutor:
         slot = self.free.pop(0)
         device = "cpu" if slot.gpu is None else "cuda"
         where = replace(where, threads=slot.threads, device=device)
-        process = self._context.Process(
-            target=_child, args=(cell, where, slot.gpu, os.getpid()), daemon=False
-        )
-        process.start()
+        arguments = (cell, where, slot.gpu, os.getpid())
+        process: BaseProcess
+        if heavy(cell):
+            process = self._forkserver.Process(target=_child, args=arguments)
+        else:
+            process = self._spawn.Process(target=_child, args=arguments)
+        with _nameless_script():
+            process.start()
         return Handle(cell, slot, process, time.monotonic())
 
     def finish(self, handle: Handle) -> None:
         """Give a cell's slot back."""
         handle.process.join(10)
         self.free.append(handle.slot)
-        self.free.sort(key=lambda slot: slot.gpu or 0)
+        self.free.sort(key=self.places.index)
 
 
-def _child(cell: Cell, where: Surroundings, gpu: int | None, parent: int) -> None:
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable for the processes started in the body."""
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+@contextlib.contextmanager
+def _nameless_script() -> Iterator[None]:
+    """Hide the running script, which a child would otherwise run again unless it has a main guard."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
+def _child(cell: Cell, where: Surroundings, gpu: str | None, parent: int) -> None:
     """Body of a cell's process."""
     os.setsid()
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu or ""
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the order in which slots count
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     folder = where.store.folder(cell.key)
     folder.mkdir(parents=True, exist_ok=True)
     log = (folder / "log.txt").open("a", encoding="utf-8", buffering=1)
@@ -148,5 +207,6 @@ def _die_with(parent: int) -> None:
 
 def describe(places: Sequence[Slot]) -> str:
     """One line about the slots, e.g. ``1 cell at a time, 2 threads each, no GPU``."""
-    kind: Any = "no GPU" if places[0].gpu is None else f"GPU {[slot.gpu for slot in places]}"
+    gpus = [slot.gpu for slot in places if slot.gpu is not None]
+    kind = f"GPU {', '.join(gpus)}" if gpus else "no GPU"
     return f"{len(places)} cell(s) at a time, {places[0].threads} thread(s) each, {kind}"

@@ -1,4 +1,4 @@
-"""Imported once by the process that cells are forked from: everything heavy that a cell may need.
+"""Imported once by the process that heavy cells are forked from: what takes long to import and they need.
 
 Nothing here may start threads or open a device. A library that is missing is some cell's problem, not ours.
 """
@@ -7,15 +7,10 @@ import contextlib
 import importlib
 import os
 
+from bench.executors import local
+
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-for _name in (
-    "torch",
-    "bench.runner",
-    "bench.data",
-    "baselines._recbole",
-    "transformers",
-    "transformers.models.llama.modeling_llama",
-    "peft",
-):
-    with contextlib.suppress(Exception):
-        importlib.import_module(_name)
+for _library in filter(None, os.environ.get(local.WANTED, "").split(",")):
+    for _name in local.HEAVY[_library]:
+        with contextlib.suppress(Exception):
+            importlib.import_module(_name)

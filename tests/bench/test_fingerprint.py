@@ -1,0 +1,66 @@
+"""What a method's key and its start-up time are made from: its source, read and never imported."""
+
+import hashlib
+import subprocess
+import sys
+
+import pytest
+
+from bench.executors.local import HEAVY
+from bench.fingerprint import code_of, libraries, normal_form
+from bench.method import Method
+from bench.registry import methods
+
+SOURCE = """
+import numpy as np
+
+@mark("x")
+def f(a, *rest, b: int = 1, **more) -> str | None:
+    \'\'\'A docstring.\'\'\'
+    # a comment
+    width = 3
+    match a:
+        case None:
+            return None
+        case [1, *_]:
+            return f"{a!r:>{width}}" "tail" f"{{braces}} {b=}"
+    return f"{a:{width}}é" + "" + f"plain" + str([*rest, {**more, "k": ...}])
+"""
+GOLDEN = "50604307be951504"
+
+
+def test_the_hash_is_the_same_under_every_python():
+    assert hashlib.sha256(normal_form(SOURCE).encode()).hexdigest()[:16] == GOLDEN
+
+
+def test_explaining_moves_no_hash_and_changing_does():
+    explained = SOURCE.replace("A docstring", "Another").replace("# a comment", "# more of it")
+    assert normal_form(explained) == normal_form(SOURCE)
+    for old, new in (("b: int = 1", "b: int = 2"), (">{width}", "<{width}"), ("None:", "True:")):
+        assert normal_form(SOURCE.replace(old, new)) != normal_form(SOURCE)
+
+
+def test_a_tuning_is_keyed_by_what_it_tunes():
+    asked = {"method": "sasrec", "loss": "ce", "decoder": None}
+    assert code_of("tune", config=asked) != code_of("tune", config={"method": "dros"})
+    assert libraries("tune", config=asked) >= libraries("sasrec", loss="ce")
+
+
+@pytest.mark.parametrize("name", [n for n in methods.index if methods.index[n].path is not None])
+def test_floors_need_no_heavy_library(name):
+    method: type[Method] = methods.get(name)
+    heavy = HEAVY.keys() & libraries(name)
+    if method.family == "floor":
+        assert not heavy
+    elif name != "tune":
+        assert "torch" in heavy
+
+
+def test_libraries_are_read_and_not_imported():
+    code = (
+        "import sys; from bench.fingerprint import libraries;"
+        "assert {'torch', 'recbole'} <= libraries('sasrec', loss='ce');"
+        "assert not {'torch', 'recbole', 'baselines'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
