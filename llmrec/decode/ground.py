@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -42,20 +42,24 @@ class GroundConfig(DecoderConfig):
         beams: of the free generation, of which only the best is used; 1 is greedy.
         max_new_tokens: longest generated answer.
         quote: ``strip`` embeds titles without their quotes, ``keep`` with them, on both sides.
-        gamma: exponent of the popularity weighting, 0 for none; choose it on validation.
+        gamma: exponent of the popularity weighting, 0 for none, ``valid`` for the one that is best on
+            the validation rows once the model is trained.
     """
 
     batch: int = 16
     beams: int = 4
     max_new_tokens: int = 128
     quote: Literal["strip", "keep"] = "strip"
-    gamma: float = 0.0
+    gamma: float | Literal["valid"] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         need("beams", self.beams, low=1)
         need("max_new_tokens", self.max_new_tokens, low=1)
-        need("gamma", self.gamma, low=0)
+        if self.gamma != "valid":
+            if isinstance(self.gamma, str):
+                raise ConfigError(f"gamma is {self.gamma!r}; it is a number or 'valid'")
+            need("gamma", self.gamma, low=0)
         if self.quote not in {"strip", "keep"}:
             raise ConfigError(f"quote is {self.quote!r}; it is 'strip' or 'keep'")
 
@@ -71,11 +75,17 @@ class Ground(Decoder):
     Config = GroundConfig
     config: GroundConfig
     weight_I: FloatArray | None = None
+    reads_base: ClassVar[bool] = True  # so adapters must not be folded into the weights
+
+    @property
+    def gamma(self) -> float:
+        """The exponent in force; 0 as long as it is not chosen."""
+        return 0.0 if self.config.gamma == "valid" else self.config.gamma
 
     @property
     def rule(self) -> str:
         """The scoring rule in words."""
-        weighting = f", popularity^{self.config.gamma:g}" if self.config.gamma else ""
+        weighting = f", popularity^{self.gamma:g}" if self.gamma else ""
         return f"free beam {self.config.beams}, nearest title{weighting}"
 
     def generation_config(self, lm: Backbone, trie: Trie) -> GenerationConfig:
@@ -117,7 +127,7 @@ class Ground(Decoder):
         facts = {
             "beams": self.config.beams,
             "quote": self.config.quote,
-            "gamma": self.config.gamma,
+            "gamma": self.gamma,
             "empty_generations": int((~said).sum()),
             "truncated_generations": cut,
             "distinct_titles_said": exact,
@@ -153,8 +163,14 @@ class Ground(Decoder):
             _, point_ID = self._titles(lm, trie)
             point_QD = self._points(lm, texts, answers)
             gamma = choose_gamma(point_QD, point_ID, weight_I, np.asarray(target_Q)[said])
-        self.weight_I, self.config = weight_I, replace(self.config, gamma=gamma)
+        self.weigh(weight_I, gamma)
         return gamma
+
+    def weigh(self, weight_I: FloatArray, gamma: float | None = None) -> None:
+        """Set the popularity of the leaves, and gamma where it was chosen."""
+        self.weight_I = weight_I
+        if gamma is not None:
+            self.config = replace(self.config, gamma=gamma)
 
     def _titles(self, lm: Backbone, trie: Trie) -> tuple[list[str], Tensor]:
         """Text and embedding of each leaf; kept while the weights behind it cannot change."""
@@ -205,15 +221,15 @@ class Ground(Decoder):
         return found
 
     def _rank(self, point_QD: Tensor, point_ID: Tensor, k: int) -> tuple[IntArray, FloatArray]:
-        if self.config.gamma and self.weight_I is None:
+        if self.gamma and self.weight_I is None:
             raise ConfigError(
-                f"gamma is {self.config.gamma:g} but no popularity was given; set weight_I of the "
+                f"gamma is {self.gamma:g} but no popularity was given; set weight_I of the "
                 "decoder, or gamma to 0"
             )
-        if not self.config.gamma:
+        if not self.gamma:
             return nearest(point_QD, point_ID, k)
         leaf_QK, score_QK = blank(len(point_QD), k)
-        factor_I = popularity(self.weight_I, self.config.gamma, len(point_ID))
+        factor_I = popularity(self.weight_I, self.gamma, len(point_ID))
         for row, distance_I in enumerate(distances(point_QD, point_ID)):
             score_I = -scaled(distance_I) * factor_I
             order = np.argsort(-score_I, kind="stable")[:k]

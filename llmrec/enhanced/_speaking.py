@@ -8,6 +8,7 @@ Axes: Q queries, L tokens, K items.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -129,13 +130,8 @@ def _ask(
     some = np.flatnonzero(queries.history.lengths > 0)
     if not len(some):
         return None, some
-    if listener is not None:
-        speaker._decoder = lambda: listener
-    try:
+    with nullcontext() if listener is None else speaker.decoding_by(listener):
         return speaker.recommend(queries.take(some), k), some
-    finally:
-        if listener is not None:
-            del speaker._decoder
 
 
 def bare_tokens(tokenizer: Any, ids: Sequence[int]) -> list[int]:

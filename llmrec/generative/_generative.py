@@ -14,25 +14,22 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from bench import metrics
 from bench.cell import Need, Run, Size
 from bench.errors import ArtefactError
-from bench.method import Method
-from bench.registry import decoders, losses
+from bench.registry import losses
 from bench.types import Catalogue, Exam, IntArray, Queries, Ranking, Windows
 from llmrec._small import CompactTokenizer
 from llmrec.backbone import EMBEDDED, SCRATCH, Backbone
-from llmrec.decode import checks
 from llmrec.generative._building import Order, build, kept_tokens
 from llmrec.generative._config import ZERO_SHOT, GenerativeConfig, completed, recipe_of
-from llmrec.generative._ranking import as_ranking, examples_of, prompts_for
+from llmrec.generative._decoding import FAITHFUL, Decoding
+from llmrec.generative._ranking import examples_of
 from llmrec.objective import TokenObjective
 from llmrec.packing import Example
 from llmrec.prompt import Prompter, Style
-from llmrec.trie import Trie, for_titles
+from llmrec.trie import for_titles
 from llmrec.tuning import Lesson, Recipe
 
-FAITHFUL = "paper_faithful"
 START = "start"  # the need of a preference loss
 OPTIONS = ("loss_options", "decoder_options")  # belong to one loss and one decoder
 MANIFEST, KEPT = "llm.json", "kept_tokens.npy"
@@ -45,7 +42,7 @@ def prefers(loss: str | None) -> bool:
     return loss not in {None, ZERO_SHOT} and losses.get(loss).kind == "preference"
 
 
-class Generative(Method):
+class Generative(Decoding):
     """Base class: prompts, tuning with any registered loss, decoding with any registered decoder."""
 
     family = "llm"
@@ -53,7 +50,6 @@ class Generative(Method):
     decodes = True
     identity = "title"
     Config = GenerativeConfig
-    config: GenerativeConfig
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {"lr": (5e-5, 1e-4, 2e-4, 5e-4, 1e-3)}
     toy: ClassVar[Mapping[str, Any]] = {
         "backbone": "tiny",
@@ -64,10 +60,6 @@ class Generative(Method):
         "loss_options": {"msl_ats": {"eta": 0.95}},  # the toy catalogue offers few valid tokens
     }
     tags: ClassVar[frozenset[str]] = frozenset({"text", "pretrained"})
-
-    lm: Backbone
-    trie: Trie
-    prompter: Prompter
 
     @classmethod
     def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
@@ -131,21 +123,21 @@ class Generative(Method):
             load_weights(self.lm, run.inputs[START])
         self._index(train.catalogue)
         run.facts.update(self._facts(train))
+        exam = valid.sample(self.config.valid_rows)
+        self._rehearse(train, exam)
         if self.loss == ZERO_SHOT:
             self.lm.requires_grad_(False).eval()
-            self._doctor(valid.queries)
-            return
-        lesson = self._lesson(train, run)
-        exam = valid.sample(self.config.valid_rows)
-        validate = self._validator(exam, train) if len(exam) else None
-        lesson.teach(self.lm, run, validate)
+        else:
+            validate = self._validator(exam, train) if len(exam) else None
+            self._lesson(train, run).teach(self.lm, run, validate)
+        run.facts.update(self._settle(exam))
         self._doctor(valid.queries)
 
     def recommend(self, queries: Queries, k: int) -> Ranking:
         """The ``k`` best titles, each named by its smallest item id."""
         self._index(queries.catalogue)
-        if self.config.quant is None:
-            self.lm.merge()
+        if not getattr(self._decoder(), "reads_base", False):
+            self.lm.merge()  # which cannot be undone exactly: whoever reads the base needs it apart
         self.lm.eval()
         with torch.no_grad():
             return self._decode(queries, k, self._progress)
@@ -162,6 +154,7 @@ class Generative(Method):
             "profile": self._profile,
             "seed": self._seed,
             "trie": self.trie.fingerprint,
+            **self._keep_decoding(folder),
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
         self.undress(folder)
@@ -184,8 +177,8 @@ class Generative(Method):
         if self.loss == ZERO_SHOT:
             self.lm.requires_grad_(False)
         load_weights(self.lm, folder)
+        self._restore_decoding(folder, manifest)
 
-    _profile = "corrected"
     _seed = 0
     _fingerprint: str | None = None
     _catalogue: Catalogue | None = None
@@ -248,51 +241,14 @@ class Generative(Method):
         """The optimizer's side of the config."""
         return recipe_of(self.config, pretrained=self.lm.pretrained)
 
-    def _validator(self, exam: Exam, train: Windows) -> Callable[[], dict[str, float]]:
-        def validate() -> dict[str, float]:
-            ranking = self._decode(exam.queries, metrics.CUTOFFS[-1])
-            return metrics.evaluate(
-                ranking, exam, train_count=train.target_count, names=self.identity
-            )
-
-        return validate
-
     def _facts(self, train: Windows) -> dict[str, Any]:
         return {
             "backbone": self.lm.name,
             "pretrained": self.lm.pretrained,
+            "quant": self.lm.quant,
+            "dtype": str(self.lm.dtype).removeprefix("torch."),
             "vocabulary": self.lm.vocabulary,
             "trie_leaves": self.trie.n_leaves,
             "avt": self.trie.avt(train.target_W),
             "parameters_total": sum(p.numel() for p in self.lm.parameters()),
         }
-
-    def _decode(self, queries: Queries, k: int, progress: Any = None) -> Ranking:
-        decoder = self._decoder()
-        prompts, fits_Q = prompts_for(self.prompter, queries, self.config.history)
-        width = min(k, self.trie.n_leaves)
-        decoded = decoder(self.lm, prompts, self.trie, width, progress=progress)
-        facts = {
-            "decoder": decoder.rule,
-            "prompts_too_long": int((~fits_Q).sum()),
-            "history_dropped": sum(prompt.dropped for prompt in prompts),
-        }
-        return as_ranking(decoded, fits_Q, self.trie, k, facts)
-
-    def _doctor(self, queries: Queries) -> None:
-        """Refuse a decoder that samples, repeats itself or returns invalid titles."""
-        decoder = self._decoder()
-        prompts, _ = prompts_for(self.prompter, queries, self.config.history)
-        if not prompts:
-            return
-        width = min(metrics.CUTOFFS[-1], self.trie.n_leaves)
-        with torch.no_grad():
-            found = checks.examine(decoder, self.lm.eval(), prompts, self.trie, width)
-        checks.require(found, waived=checks.waived_by(decoder))
-
-    def _decoder(self) -> Any:
-        """The decoder; with the released scoring rule under ``paper_faithful``."""
-        options = dict(self.config.decoder_options)
-        if self._profile == FAITHFUL and (self.decoder or "beam") == "beam":
-            options |= {"space": "full", "length_penalty": 1.0}
-        return decoders.get(self.decoder or "beam")(options)

@@ -1,0 +1,146 @@
+"""The second half of a generative method: from a tuned model to lists, by any registered decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench import metrics
+from bench.errors import ConfigError
+from bench.method import Method
+from bench.registry import decoders
+from bench.types import Exam, FloatArray, IntArray, Queries, Ranking, Windows
+from llmrec.backbone import Backbone
+from llmrec.decode import checks
+from llmrec.generative._config import GenerativeConfig
+from llmrec.generative._ranking import as_ranking, prompts_for
+from llmrec.prompt import Prompter
+from llmrec.trie import Trie
+
+FAITHFUL = "paper_faithful"
+WEIGHTS = "leaf_weight.npy"
+OF_TRAINING = "train"  # the decoder option tau: whatever the model was trained with
+
+
+def leaf_weights(trie: Trie, count_N: IntArray) -> FloatArray:
+    """Popularity of each leaf among the training targets, scaled to [0, 1]; all 0 where it is constant."""
+    count_I = np.bincount(trie.leaf_of_item_N[1:], weights=count_N[1:], minlength=trie.n_leaves)
+    span = count_I.max() - count_I.min()
+    return (count_I - count_I.min()) / span if span > 0 else np.zeros_like(count_I)
+
+
+class Decoding(Method):
+    """A method with a model, a catalogue's trie and a decoder that may depend on the training."""
+
+    config: GenerativeConfig
+    lm: Backbone
+    trie: Trie
+    prompter: Prompter
+
+    _profile = "corrected"
+    _guest: Any = None  # a decoder in place of the configured one
+    _tau: Callable[[], float] = staticmethod(lambda: 1.0)  # temperature of the training
+    _gamma: float | None = None  # what a grounding chose on validation
+    _weight_I: FloatArray | None = None  # popularity, where a grounding weighs by it
+
+    @contextmanager
+    def decoding_by(self, decoder: Any) -> Iterator[None]:
+        """Let ``recommend`` use this decoder instead of the configured one meanwhile."""
+        before, self._guest = self._guest, decoder
+        try:
+            yield
+        finally:
+            self._guest = before
+
+    def _decoder(self) -> Any:
+        """The decoder with all that training decided of it; the released rule under ``paper_faithful``."""
+        if self._guest is not None:
+            return self._guest
+        name, options = self.decoder or "beam", dict(self.config.decoder_options)
+        if self._profile == FAITHFUL and name == "beam":
+            options |= {"space": "full", "length_penalty": 1.0}
+        if options.get("tau") == OF_TRAINING:
+            options["tau"] = self._tau()
+        decoder = decoders.get(name)(options)
+        if self._weight_I is not None:
+            decoder.weigh(self._weight_I, self._gamma)
+        return decoder
+
+    def _rehearse(self, train: Windows, valid: Exam) -> None:
+        """Give the decoder what it needs of the training rows; it refuses its options here, not after them.
+
+        Raises:
+            ConfigError: an option that cannot work with lists of the usual length.
+        """
+        options = self._decoder().config
+        if getattr(options, "gamma", 0):
+            self._weight_I = leaf_weights(self.trie, train.target_count)
+            if options.gamma == "valid" and not len(valid):
+                raise ConfigError(
+                    "gamma is 'valid' but there are no validation rows; give a number"
+                )
+        self._decoder()(self.lm, [], self.trie, self._width(metrics.CUTOFFS[-1]))
+
+    def _settle(self, valid: Exam) -> dict[str, Any]:
+        """Let the decoder choose on validation what its options leave to it; returns the facts."""
+        decoder = self._decoder()
+        if getattr(decoder.config, "gamma", 0) != "valid":
+            return {}
+        prompts, fits_Q = prompts_for(self.prompter, valid.queries, self.config.history)
+        target_Q = self.trie.leaf_of_item_N[valid.target_Q[fits_Q]]
+        with torch.no_grad():
+            self._gamma = decoder.choose(
+                self.lm.eval(), prompts, self.trie, weight_I=self._weight_I, target_Q=target_Q
+            )
+        return {"gamma_chosen": self._gamma}
+
+    def _keep_decoding(self, folder: Path) -> dict[str, Any]:
+        """Save the popularity; returns what belongs into the manifest."""
+        if self._weight_I is not None:
+            np.save(folder / WEIGHTS, self._weight_I)
+        return {"tau": self._tau(), "gamma": self._gamma}
+
+    def _restore_decoding(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        tau = float(manifest.get("tau", 1.0))
+        self._tau, self._gamma = lambda: tau, manifest.get("gamma")
+        if (folder / WEIGHTS).is_file():
+            self._weight_I = np.load(folder / WEIGHTS, allow_pickle=False)
+
+    def _width(self, k: int) -> int:
+        return min(k, self.trie.n_leaves)
+
+    def _decode(self, queries: Queries, k: int, progress: Any = None) -> Ranking:
+        decoder = self._decoder()
+        prompts, fits_Q = prompts_for(self.prompter, queries, self.config.history)
+        decoded = decoder(self.lm, prompts, self.trie, self._width(k), progress=progress)
+        facts = {
+            "decoder": decoder.rule,
+            "prompts_too_long": int((~fits_Q).sum()),
+            "history_dropped": sum(prompt.dropped for prompt in prompts),
+        }
+        return as_ranking(decoded, fits_Q, self.trie, k, facts)
+
+    def _validator(self, exam: Exam, train: Windows) -> Callable[[], dict[str, float]]:
+        def validate() -> dict[str, float]:
+            ranking = self._decode(exam.queries, metrics.CUTOFFS[-1])
+            return metrics.evaluate(
+                ranking, exam, train_count=train.target_count, names=self.identity
+            )
+
+        return validate
+
+    def _doctor(self, queries: Queries) -> None:
+        """Refuse a decoder that samples, repeats itself or returns invalid titles."""
+        decoder = self._decoder()
+        prompts, _ = prompts_for(self.prompter, queries, self.config.history)
+        if not prompts:
+            return
+        width = self._width(metrics.CUTOFFS[-1])
+        with torch.no_grad():
+            found = checks.examine(decoder, self.lm.eval(), prompts, self.trie, width)
+        checks.require(found, waived=checks.waived_by(decoder))
