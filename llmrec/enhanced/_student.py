@@ -53,21 +53,22 @@ class StudentModel(RobustModel):
             teacher: its artefacts; items without a title have a vector of zeros.
             n_rows: W.
             rescale: whether distances are rescaled by row.
-            k: how many of the teacher's items to use.
+            k: how many of the teacher's items to use; the others take no part in the rescaling either.
         """
         device = self.item_embedding.weight.device
 
         def on_device(array: Any) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
-        distance_TK = on_device(np.where(teacher.item_TK > 0, teacher.distance_TK, np.inf))
+        item_TK = on_device(teacher.item_TK[:, :k].astype(np.int64))
+        distance_TK = on_device(teacher.distance_TK[:, :k]).masked_fill(item_TK == 0, torch.inf)
         target_T = on_device(teacher.target_distance_T).nan_to_num(torch.inf)
         if rescale:
             low_T, scale = row_scale(distance_TK)
             distance_TK = (distance_TK - low_T[:, None]) / scale
             target_T = (target_T - low_T).clamp(min=0) / scale
-        self.item_TK = on_device(teacher.item_TK[:, :k].astype(np.int64))
-        self.distance_TK, self.sure_T = distance_TK[:, :k].float(), row_confidence(target_T).float()
+        self.item_TK, self.distance_TK = item_TK, distance_TK.float()
+        self.sure_T = row_confidence(target_T).float()
         place_W = np.full(n_rows, -1, np.int64)
         place_W[teacher.row_T] = np.arange(len(teacher.row_T))
         self.place_W = on_device(place_W)

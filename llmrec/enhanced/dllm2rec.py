@@ -138,7 +138,11 @@ class DLLM2Rec(Sequential):
         if config.folder:
             return {}
         kind = methods.get("teacher")
-        configure(kind, config.teacher)
+        teacher = configure(kind, config.teacher)
+        if config.k > teacher.k:
+            raise ConfigError(
+                f"k is {config.k}, but its teacher lists {teacher.k}; lower k or raise teacher.k"
+            )
         return {"teacher": Need(method="teacher", backbone=backbone, config=dict(config.teacher))}
 
     @classmethod
@@ -183,7 +187,8 @@ class DLLM2Rec(Sequential):
 
         Raises:
             TeacherArtifactsMissing: they are absent or belong to other rows.
-            ConfigError: ``confidence`` is ``target`` but the teacher knows no distance to it.
+            ConfigError: ``confidence`` is ``target`` but the teacher knows no distance to it, or ``k`` asks
+                for more items than the teacher lists.
         """
         from llmrec.enhanced import _teacher_files as files
 
@@ -192,12 +197,21 @@ class DLLM2Rec(Sequential):
         self._teacher = files.read(folder, train)
         if self.config.confidence == "target" and np.isnan(self._teacher.target_distance_T).all():
             raise ConfigError("confidence 'target' needs a teacher with rank 'l2', not 'beam'")
+        self._check_length(train.n_items)
         faithful = self.config.mode == "paper_code"
         run_as = replace(run, profile="paper_faithful" if faithful else "corrected")
         super().fit(train, valid, run_as)
         self.model.fold()
         run.facts.update(self._facts(train))
         self._teacher = None
+
+    def _check_length(self, n_items: int) -> None:
+        k, listed = min(self.config.k, n_items), int(self._teacher.meta["k"])
+        if k > listed:
+            raise ConfigError(
+                f"k is {k}, but the teacher lists {listed} items a row (a beam list has as many as beams); "
+                "lower k, or let it list more"
+            )
 
     def prepare(self, model: Any, train: Windows, run: Run) -> None:
         """Hand the artefacts to the module."""

@@ -26,6 +26,7 @@ from llmrec.enhanced._distill import (
 from llmrec.enhanced._teacher_files import TeacherArtifactsMissing
 
 SMALL = {"epochs": 3, "hidden_size": 16, "inner_size": 32, "batch_size": 64}
+K = 8  # items that the teacher of these tests lists
 
 
 def test_position_weights_of_the_paper():
@@ -132,7 +133,7 @@ def test_robust_distillation_against_the_printed_formula():
     assert found.item() == pytest.approx(np.log(inside), rel=1e-6)
 
 
-def teacher_for(train, folder, *, rows=100, k=8, method="bigrec"):
+def teacher_for(train, folder, *, rows=100, k=K, method="bigrec"):
     """Artefacts of a teacher that always names the items after the last one."""
     chance = np.random.default_rng(0)
     row_T = np.sort(chance.choice(len(train), rows, replace=False))
@@ -160,7 +161,8 @@ def teacher_for(train, folder, *, rows=100, k=8, method="bigrec"):
 
 def fitted(name, folder, config=None, *, teacher=None, profile="corrected", train=None):
     toy = toy_data()
-    method = methods.get(name)(configure(methods.get(name), {**SMALL, **(config or {})}))
+    values = {**SMALL, **({"k": K} if name == "dllm2rec" else {}), **(config or {})}
+    method = methods.get(name)(configure(methods.get(name), values))
     folder.mkdir()
     inputs = {} if teacher is None else {"teacher": teacher}
     run = Run(seed=3, device="cpu", folder=folder, inputs=inputs, profile=profile)
@@ -217,6 +219,25 @@ def test_enriched_table_scores_only_where_it_should(tmp_path):
     assert np.abs(both.item_vectors()[1:] - own[1:]).max() > 1e-3
     own = entry.model.item_embedding.weight.detach().numpy()
     np.testing.assert_array_equal(entry.item_vectors()[1:], own[1:])
+
+
+def test_only_the_items_it_uses_rescale_the_confidence(tmp_path):
+    """The teacher of these files lists 8 items at distances 0..7; of the first 4 the span is 3."""
+    toy = toy_data()
+    teacher = teacher_for(toy.train, tmp_path / "teacher")
+    mine, _ = fitted("dllm2rec", tmp_path / "a", {"k": 4, "epochs": 1}, teacher=teacher)
+    np.testing.assert_allclose(mine.model.distance_TK[0], np.arange(4) / 3, rtol=1e-6)
+
+
+def test_a_teacher_that_lists_too_few_items_is_refused(tmp_path):
+    toy = toy_data()
+    teacher = teacher_for(toy.train, tmp_path / "teacher")
+    with pytest.raises(ConfigError, match="k is 9, but the teacher lists 8"):
+        fitted("dllm2rec", tmp_path / "a", {"k": 9}, teacher=teacher)
+    kind = methods.get("dllm2rec")
+    config = configure(kind, {"teacher": {"k": 6}})
+    with pytest.raises(ConfigError, match=r"its teacher lists 6"):
+        kind.needs(config, loss=None, backbone="tiny")
 
 
 def test_items_without_a_title_get_no_text(tmp_path):
