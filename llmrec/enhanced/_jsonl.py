@@ -14,7 +14,8 @@ def read(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     whole, _, _ = path.read_bytes().rpartition(b"\n")
-    return [json.loads(line) for line in whole.decode("utf-8").splitlines() if line.strip()]
+    # not splitlines of the text: it also cuts at U+2028 and its like, which titles may hold
+    return [json.loads(line) for line in whole.split(b"\n") if line.strip()]
 
 
 def append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:

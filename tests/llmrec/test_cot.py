@@ -141,6 +141,12 @@ def test_writing_goes_on_where_it_stopped_and_is_then_read_from_the_cache(tmp_pa
     assert run.facts["written_now"] == 4
 
 
+def test_lines_end_at_line_feeds_only(tmp_path):
+    lines = [{"text": "a\u2028b\u2029c\x85d\x0be\r\n"}, {"text": "f"}]
+    _jsonl.append(tmp_path / "a.jsonl", lines)
+    assert _jsonl.read(tmp_path / "a.jsonl") == lines
+
+
 def test_cache_lines_hold_what_was_asked(tmp_path):
     make(stage(tmp_path, rows=2), tmp_path / "a")
     (path,) = (tmp_path / "cache").rglob("*.jsonl")
