@@ -71,6 +71,8 @@ class InContext(nn.Module):
         super().__init__()
         layers, heads, inner = shape
         self.users = nn.Embedding(users + 1, width, padding_idx=0)
+        # small as item vectors are: a user without training rows has zeros, which must not be far off
+        nn.init.normal_(self.users.weight[1:], std=0.02)
         self.has_users, self.rationales = users > 0, rationales
         self.labels = nn.Embedding(2, width)
         self.text = nn.Linear(text, width)

@@ -348,6 +348,11 @@ def test_unknown_users_have_no_vector(bank):
     ]
 
 
+def test_users_start_near_the_zeros_of_an_unknown_one():
+    weight = InContext(width=64, text=6, users=50, shape=(1, 2, 12), rationales=True).users.weight
+    assert not weight[0].any() and 0.1 < weight[1:].norm(dim=1).mean() < 0.2
+
+
 def test_an_empty_history_and_a_lone_query_are_served(tmp_path, cot):
     toy = toy_data()
     mine, _ = fitted("llm_cf", tmp_path / "a", cot=cot["template"])
