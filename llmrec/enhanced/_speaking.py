@@ -20,7 +20,8 @@ from llmrec.decode.generate import NO_SAMPLING, own_generation, run
 from llmrec.generative._ranking import prompts_for
 
 Line = dict[str, Any]
-SILENT: Line = {"text": "", "ids": [], "logp": 0.0, "tokens": 0}
+# logp is unknown: transformers scores a beam divided by its length, and a greedy answer not at all
+SILENT: Line = {"text": "", "ids": [], "logp": None, "tokens": 0}
 
 
 class Listener(Decoder):
@@ -31,7 +32,7 @@ class Listener(Decoder):
         max_new_tokens: longest answer.
 
     Attributes:
-        heard: per prompt ``text``, ``logp`` (0 when greedy, where transformers gives none), ``tokens``.
+        heard: per prompt ``text``, ``ids``, ``logp``, ``tokens``, as ``written`` returns them.
     """
 
     def __init__(self, *, beams: int, max_new_tokens: int) -> None:
@@ -52,26 +53,25 @@ class Listener(Decoder):
             pad_token_id=trie.eos,
             early_stopping=False,
             return_dict_in_generate=True,
-            output_scores=True,
         )
         with own_generation(lm):
-            token_QL, score_Q = run(lm, prompts, config)
+            token_QL, _ = run(lm, prompts, config)
         self.heard = [
-            _heard(lm, len(prompt), token_L, float(score), trie.eos)
-            for prompt, token_L, score in zip(prompts, token_QL, score_Q, strict=True)
+            _heard(lm, len(prompt), token_L, trie.eos)
+            for prompt, token_L in zip(prompts, token_QL, strict=True)
         ]
         leaf_QK, score_QK = blank(len(prompts), k)
         return Decoded(leaf_QK, score_QK, None, np.zeros(len(prompts), bool))
 
 
-def _heard(lm: Any, asked: int, token_L: Any, score: float, eos: int) -> Line:
+def _heard(lm: Any, asked: int, token_L: Any, eos: int) -> Line:
     ended = np.flatnonzero(token_L == eos)
     said = token_L[: ended[0]] if len(ended) else token_L
     text = lm.tokenizer.decode(
         said.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
     bare = bare_tokens(lm.tokenizer, said.tolist())
-    return {"text": first_line(text), "ids": bare, "logp": score, "tokens": asked + len(said)}
+    return {**SILENT, "text": first_line(text), "ids": bare, "tokens": asked + len(said)}
 
 
 def written(speaker: Any, queries: Queries, *, beams: int, max_new_tokens: int) -> list[Line]:
@@ -86,7 +86,8 @@ def written(speaker: Any, queries: Queries, *, beams: int, max_new_tokens: int) 
         max_new_tokens: longest answer.
 
     Returns:
-        Per query ``text``, its own tokens ``ids``, ``logp`` and ``tokens`` (how many were read and written).
+        Per query ``text``, its own tokens ``ids``, ``logp`` (None) and ``tokens`` (how many were read and
+        written).
     """
     listener = Listener(beams=beams, max_new_tokens=max_new_tokens)
     ranking, some = _ask(speaker, queries, 1, listener)
@@ -119,7 +120,7 @@ def beamed(speaker: Any, queries: Queries, k: int) -> list[Line]:
         items, scores = item_K[item_K > 0].tolist(), score_K[item_K > 0].tolist()
         if items:
             text = first_line(queries.catalogue.titles[items[0]])
-            lines[query] |= {"text": text, "logp": scores[0], "items": items, "scores": scores}
+            lines[query] |= {"text": text, "items": items, "scores": scores}
     return lines
 
 

@@ -97,7 +97,7 @@ def write(folder: Path, teacher: Teacher, texts: Iterable[Mapping[str, Any]]) ->
     Args:
         folder: made if need be.
         teacher: the artefacts.
-        texts: per row ``{"row", "text", "logp"}``.
+        texts: per row ``{"row", "text", "logp"}``; ``logp`` is null where the model's own is not known.
     """
     from safetensors.numpy import save_file
 

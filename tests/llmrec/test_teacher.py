@@ -97,7 +97,7 @@ def test_a_model_with_a_compact_vocabulary_teaches(tmp_path, monkeypatch):
                 ids = ids[:2]  # a letter cut in half is text that nothing in the vocabulary spells
                 with pytest.raises(ValueError, match="compact vocabulary"):
                     speaker.lm.tokenizer(speaker.lm.tokenizer.decode(ids))
-            lines.append(_speaking._heard(speaker.lm, 5, np.array(ids), 0.0, trie.eos))
+            lines.append(_speaking._heard(speaker.lm, 5, np.array(ids), trie.eos))
         return lines[: len(queries)]
 
     monkeypatch.setattr(_speaking, "written", speak)
@@ -168,6 +168,7 @@ def test_beam_lists_carry_probabilities(bigrec, tmp_path):
     lines = [json.loads(x) for x in (tmp_path / "kept" / "gen_text.jsonl").read_text().splitlines()]
     titles = toy_data().train.catalogue.titles
     assert [line["text"] for line in lines] == [titles[i] for i in teacher.item_TK[:, 0]]
+    assert {line["logp"] for line in lines} == {None}  # a beam's score is no log-probability
 
 
 def test_rows_are_not_the_first_of_the_models_own_sample(bigrec, tmp_path):
