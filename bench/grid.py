@@ -11,7 +11,7 @@ from typing import Any, Literal
 from bench.candidates import CHOICES
 from bench.cell import Cell, Need, Profile
 from bench.errors import BenchError, ConfigError, SuiteError, Unavailable
-from bench.fingerprint import code_of
+from bench.fingerprint import TUNE, code_of
 from bench.method import Method, configure
 from bench.registry import datasets, decoders, losses, methods
 from bench.suite import PAPER_LOSSES, PAPER_METHODS, Scale, Suite, SuiteRow, scales
@@ -88,18 +88,21 @@ class _Expansion:
         config = self._config(method, row, axes)
         data = load_dataset(dataset, self.choice.data_root)
         needs = dict(method.needs(config, loss=axes.loss, backbone=axes.backbone))
-        keys = {name: self._need(dataset, seed, need) for name, need in needs.items()}
-        if tune := row.tune or (self.choice.tune if method.search else 0):
+        keys = {name: self._need(dataset, seed, row, need) for name, need in needs.items()}
+        tuning = self._tuning(method, row, axes, config)
+        if tuning is not None:
             first = self.suite.seeds_at(self.choice.scale)[0]
-            keys["tuning"] = self._need(dataset, first, self._tuning(row, axes, tune))
+            keys["tuning"] = self._need(dataset, first, row, tuning)
+        # a tuning sees as many rows as the method it tunes
+        ranks = methods.get(config.method) if row.method == TUNE else method
         return replace(
-            self._shape(row, method.family),
+            self._shape(row, ranks.family),
             dataset=dataset,
             data_version=data.version,
             seed=seed,
             config=_plain(config),
-            tune=tune,
-            code=code_of(row.method, loss=axes.loss, decoder=axes.decoder),
+            tune=tuning.config["trials"] if tuning else 0,
+            code=code_of(row.method, loss=axes.loss, decoder=axes.decoder, config=_plain(config)),
             needs=keys,
             **asdict(axes),
         )
@@ -113,8 +116,8 @@ class _Expansion:
         values = {**self.scale.config.get(row.method, {}), **row.config}
         return method.complete(configure(method, values), loss=axes.loss, decoder=axes.decoder)
 
-    def _need(self, dataset: str, seed: int, need: Need) -> str:
-        row = SuiteRow(method=need.method, config=dict(need.config))
+    def _need(self, dataset: str, seed: int, asker: SuiteRow, need: Need) -> str:
+        row = SuiteRow(method=need.method, config=dict(need.config), train_rows=asker.train_rows)
         axes = _defaults(methods.get(need.method), self.scale)
         axes = Axes(
             need.loss or axes.loss, need.decoder or axes.decoder, need.backbone or axes.backbone
@@ -123,14 +126,28 @@ class _Expansion:
         self.support[cell.key] = cell
         return cell.key
 
-    def _tuning(self, row: SuiteRow, axes: Axes, trials: int) -> Need:
-        config = {
+    def _tuning(self, method: type[Method], row: SuiteRow, axes: Axes, config: Any) -> Need | None:
+        """The search that comes before a cell; None if none is asked for or there is nothing to tune.
+
+        Raises:
+            ConfigError: the row itself asks for a search where there is nothing to tune.
+        """
+        trials = row.tune or self.choice.tune
+        if not trials:
+            return None
+        space = method.search_space(config, loss=axes.loss, backbone=axes.backbone)
+        free = {k: list(v) for k, v in space.items() if not _given(row.config, k, axes.loss)}
+        if not free and row.tune:
+            why = "its configuration fixes all there is" if space else "it has no search space"
+            raise ConfigError(f"tune is {row.tune}, but there is nothing to tune: {why}")
+        values = {
             "method": row.method,
             "trials": trials,
             "values": {**self.scale.config.get(row.method, {}), **row.config},
+            "space": free,
             **{k: v for k, v in asdict(axes).items() if v},
         }
-        return Need(method="tune", config=config)
+        return Need(method=TUNE, config=values) if free else None
 
     def _shape(self, row: SuiteRow, family: str) -> Cell:
         """A cell with everything that does not depend on the method's code or data."""
@@ -146,6 +163,13 @@ class _Expansion:
             valid_rows=self.suite.valid_rows or self.scale.valid_rows[family],
             test_rows=self.choice.limit or self.suite.test_rows or self.scale.test_rows,
         )
+
+
+def _given(config: Mapping[str, Any], name: str, loss: str | None) -> bool:
+    """Whether a row's configuration fixes a value of a search space."""
+    field, _, entry = name.partition(".")
+    options = config.get(field, {})
+    return entry in {**options, **options.get(loss, {})} if entry else field in config
 
 
 def _plain(config: Any) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Method(ABC):
         decodes: True if the decoder is an axis of this method.
         identity: whether its lists name items or title classes.
         Config: a frozen keyword-only dataclass with a default for every field.
-        search: by config field, the values a tuning may try.
+        search: by config field, the values a tuning may try; see ``search_space``.
         toy: config values and, under ``backbone``, the backbone that let the conformance suite fit
             the method on its toy data in a second or two.
         tags: what a reader might filter by (``text``, ``pretrained``).
@@ -72,6 +72,16 @@ class Method(ABC):
     def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
         """``config`` with the defaults of its loss and decoder written in, so that a row shows them."""
         return config
+
+    @classmethod
+    def search_space(
+        cls, config: Any, *, loss: str | None, backbone: str | None
+    ) -> Mapping[str, tuple[Any, ...]]:
+        """The values a tuning may try, by config field; empty if there is nothing to tune.
+
+        ``loss_options.tau`` stands for the entry ``tau`` of the field ``loss_options``.
+        """
+        return cls.search
 
     @abstractmethod
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:
@@ -118,6 +128,15 @@ def configure(method: type[Method], config: Any) -> Any:
         return method.Config(**given)
     except (TypeError, ValueError) as fault:
         raise ConfigError(f"{method.name}: {fault}") from fault
+
+
+def assign(values: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with those found by a search written in; a dotted name reaches into a mapping."""
+    whole = dict(values)
+    for name, value in found.items():
+        field, _, entry = name.partition(".")
+        whole[field] = {**whole.get(field, {}), entry: value} if entry else value
+    return whole
 
 
 def keep(method: Method, folder: Path) -> None:

@@ -26,7 +26,7 @@ from bench.fingerprint import code_of, libraries
 from bench.fitting import Fitting
 from bench.grid import load_dataset
 from bench.meter import Meter
-from bench.method import Method, configure
+from bench.method import Method, assign, configure
 from bench.packed import Packed
 from bench.provenance import provenance
 from bench.registry import load_plugin, methods
@@ -177,7 +177,7 @@ def _build(attempt: Attempt) -> tuple[Method, Run]:
     inputs = dict(where.needs)
     if tuning := inputs.pop("tuning", None):
         best = json.loads((tuning / "best.json").read_text(encoding="utf-8"))
-        config |= best["config"]
+        config = assign(config, best["config"])
         facts["tuned"] = best["config"]
     method = kind(
         configure(kind, config), loss=cell.loss, decoder=cell.decoder, backbone=cell.backbone

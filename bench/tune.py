@@ -1,22 +1,22 @@
 """A small hyper-parameter search on validation, the same budget for every method.
 
 A tuning is a cell of its own that the seeds of one method share: trial 0 is the defaults, the rest are
-drawn by Optuna's TPE from the method's ``search`` space. Test rows are not in reach.
+drawn by Optuna's TPE from the method's search space, that of its loss included. Test rows are not in reach.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.cell import K, Need, Run, Size
 from bench.errors import ConfigError
-from bench.method import Method, configure
+from bench.method import Method, assign, configure
 from bench.metrics import evaluate
 from bench.registry import methods
 from bench.store import write_json
@@ -32,7 +32,8 @@ class TuneConfig:
     Attributes:
         method, loss, decoder, backbone: the method and its axes.
         trials: how many configurations are tried, the defaults included.
-        values: configuration values that are fixed.
+        values: configuration values that differ from the method's defaults.
+        space: the values to try, by name; see ``Method.search_space``.
     """
 
     method: str = ""
@@ -41,6 +42,7 @@ class TuneConfig:
     backbone: str | None = None
     trials: int = 4
     values: Mapping[str, Any] = field(default_factory=dict)
+    space: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.trials < 1:
@@ -58,34 +60,37 @@ class Tune(Method):
     def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:
         """Whatever the tuned method needs."""
         tuned: type[Method] = methods.get(config.method)
-        values = tuned.complete(
-            configure(tuned, config.values), loss=config.loss, decoder=config.decoder
-        )
-        return tuned.needs(values, loss=config.loss, backbone=config.backbone)
+        return tuned.needs(_start(config), loss=config.loss, backbone=config.backbone)
 
     @classmethod
     def estimate_seconds(cls, config: Any, size: Size) -> float:
         """Trials times the tuned method's own estimate."""
         tuned: type[Method] = methods.get(config.method)
-        one = tuned.estimate_seconds(configure(tuned, config.values), size)
-        return float(config.trials * one)
+        size = replace(size, loss=config.loss, backbone=config.backbone)
+        return float(config.trials * tuned.estimate_seconds(_start(config), size))
 
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:
         """Try the configurations one by one; those tried before an interruption are not tried again."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        if not self.config.space:
+            raise ConfigError(
+                f"{self.config.method} has no search space, so there is nothing to tune"
+            )
         kind: type[Method] = methods.get(self.config.method)
-        if not kind.search:
-            raise ConfigError(f"{kind.name} declares no search space, so there is nothing to tune")
+        start = asdict(_start(self.config))
+        first = {name: _value(start, name) for name in self.config.space}
         space: dict[str, Any] = {
-            name: optuna.distributions.CategoricalDistribution(list(values))
-            for name, values in kind.search.items()
-            if name not in self.config.values
+            # a default that the space leaves out is tried all the same
+            name: optuna.distributions.CategoricalDistribution(
+                list(dict.fromkeys([*values, first[name]]))
+            )
+            for name, values in self.config.space.items()
         }
         sampler = optuna.samplers.TPESampler(seed=run.seed_for("tuning"), n_startup_trials=4)
         study = optuna.create_study(direction="maximize", sampler=sampler)
-        study.enqueue_trial(self._defaults(kind, space))
+        study.enqueue_trial(first)
         self.trials: list[dict[str, Any]] = _read(run.folder / "trials.json")
         for number in range(self.config.trials):
             trial = study.ask(space)
@@ -93,27 +98,18 @@ class Tune(Method):
                 score = self.trials[number]["score"]
             else:
                 del self.trials[number:]
-                score = self._try(kind, trial.params, train, valid, run)
+                score = self._try(kind, assign(start, trial.params), train, valid, run)
                 self.trials.append({"config": dict(trial.params), "score": score})
                 write_json(run.folder / "trials.json", self.trials)
             study.tell(trial, score)
             run.progress(number + 1, self.config.trials, ndcg5=score)
         run.facts["trials"] = self.trials
 
-    def _defaults(self, kind: type[Method], space: Mapping[str, Any]) -> dict[str, Any]:
-        start = configure(kind, self.config.values)
-        return {name: getattr(start, name) for name in space}
-
     def _try(
         self, kind: type[Method], values: Mapping[str, Any], train: Windows, valid: Exam, run: Run
     ) -> float:
-        config = kind.complete(
-            configure(kind, {**self.config.values, **values}),
-            loss=self.config.loss,
-            decoder=self.config.decoder,
-        )
         method = kind(
-            config,
+            configure(kind, values),
             loss=self.config.loss,
             decoder=self.config.decoder,
             backbone=self.config.backbone,
@@ -136,6 +132,17 @@ class Tune(Method):
         best = max(self.trials, key=lambda trial: trial["score"])
         write_json(folder / "best.json", best)
         write_json(folder / "trials.json", self.trials)
+
+
+def _start(config: TuneConfig) -> Any:
+    """The tuned method's configuration before the search, every default written in."""
+    tuned: type[Method] = methods.get(config.method)
+    return tuned.complete(configure(tuned, config.values), loss=config.loss, decoder=config.decoder)
+
+
+def _value(values: Mapping[str, Any], name: str) -> Any:
+    field, _, entry = name.partition(".")
+    return values[field][entry] if entry else values[field]
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

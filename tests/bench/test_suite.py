@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from bench.errors import SuiteError, UnknownName
+from bench.fingerprint import code_of
 from bench.grid import Choice, expand
+from bench.registry import methods
 from bench.suite import choose_scale, read, scales, suite_names
 
 
@@ -78,6 +80,30 @@ def test_the_key_moves_with_whatever_decides_the_result_and_the_slot_does_not_mo
         assert replace(cell, **change).key != cell.key
     assert replace(cell, code="x", data_version="y").slot == cell.slot
     assert replace(cell, config={"a": 1}).slot != cell.slot
+
+
+def _tuned(tmp_path, row, **choice):
+    grid = expand(_suite(tmp_path, BASE + row), Choice(**choice))
+    (cell,) = grid.cells
+    return cell, grid.support.get(cell.needs.get("tuning"))
+
+
+def test_a_tuning_sees_the_rows_and_the_code_of_what_it_tunes(tmp_path):
+    row = "  - {method: sasrec, losses: [ce], train_rows: 700, tune: 2}\n"
+    cell, tuning = _tuned(tmp_path, row)
+    assert (cell.tune, tuning.config["trials"], tuning.train_rows) == (2, 2, 700)
+    assert tuning.code == code_of("tune", config={"method": "sasrec", "loss": "ce"})
+    assert tuning.config["space"].keys() == methods.get("sasrec").search.keys()
+    cell, tuning = _tuned(tmp_path, "  - {method: bigrec, losses: [lml], tune: 2}\n")
+    assert tuning.train_rows == cell.train_rows == 128, "the cap of a language model"
+
+
+def test_a_fixed_value_is_not_searched_and_an_empty_search_is_refused(tmp_path):
+    _, tuning = _tuned(tmp_path, "  - {method: sasrec, config: {dropout: 0.1}, tune: 2}\n")
+    assert "dropout" not in tuning.config["space"]
+    assert _tuned(tmp_path, "  - {method: popularity}\n", tune=3)[1] is None
+    with pytest.raises(SuiteError, match="tune is 2, but there is nothing to tune"):
+        _tuned(tmp_path, "  - {method: popularity, tune: 2}\n")
 
 
 def test_scales():
