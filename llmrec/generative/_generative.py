@@ -24,6 +24,7 @@ from llmrec.generative._building import Order, build, kept_tokens
 from llmrec.generative._config import ZERO_SHOT, GenerativeConfig, completed, recipe_of
 from llmrec.generative._decoding import FAITHFUL, Decoding
 from llmrec.generative._ranking import examples_of
+from llmrec.generative._search import search_space
 from llmrec.objective import TokenObjective
 from llmrec.packing import Example
 from llmrec.prompt import Prompter, Style
@@ -50,7 +51,6 @@ class Generative(Decoding):
     decodes = True
     identity = "title"
     Config = GenerativeConfig
-    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {"lr": (5e-5, 1e-4, 2e-4, 5e-4, 1e-3)}
     toy: ClassVar[Mapping[str, Any]] = {
         "backbone": "tiny",
         "epochs": 2,
@@ -65,6 +65,13 @@ class Generative(Decoding):
     def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
         """The config with every option of its loss and decoder written out."""
         return completed(config, loss=loss, decoder=decoder)
+
+    @classmethod
+    def search_space(
+        cls, config: Any, *, loss: str | None, backbone: str | None
+    ) -> Mapping[str, tuple[Any, ...]]:
+        """The learning rate in force and what the loss declares."""
+        return search_space(cls.Config, loss=loss, backbone=backbone)
 
     @classmethod
     def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:

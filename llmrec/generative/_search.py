@@ -1,0 +1,35 @@
+"""What a tuning may try: the learning rate that is in force, and the options that the loss declares."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from bench.registry import losses
+from llmrec.backbone import SCRATCH, TINY_NAME
+from llmrec.generative._config import ZERO_SHOT
+
+FACTORS = (0.5, 1, 2, 5, 10)  # of the default learning rate
+
+
+def search_space(
+    config: type, *, loss: str | None, backbone: str | None
+) -> Mapping[str, tuple[Any, ...]]:
+    """By name as in ``Method.search_space``; empty for ``zero_shot``, which learns nothing.
+
+    A backbone without pretraining learns at ``scratch_lr``, and a preference loss has rates of its own
+    among its options.
+    """
+    if loss == ZERO_SHOT:
+        return {}
+    kind = losses.get(loss or "lml")
+    rate = "scratch_lr" if backbone in {SCRATCH, TINY_NAME} else "lr"
+    own = kind.kind == "preference"
+    rates = {("loss_options." if own else "") + rate: _around(kind.Config if own else config, rate)}
+    return rates | {f"loss_options.{name}": values for name, values in kind.search.items()}
+
+
+def _around(config: type, rate: str) -> tuple[float, ...]:
+    default = next(f.default for f in dataclasses.fields(config) if f.name == rate)
+    return tuple(float(f"{factor * default:.2g}") for factor in FACTORS)
