@@ -10,7 +10,7 @@ meaningful score.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -34,7 +34,8 @@ class DLLM2RecConfig(SequentialConfig):
     """
 
     mode: Literal["auto", "sane", "paper_code"] = "auto"
-    """auto is sane, and paper_code under the paper_faithful profile."""
+    """auto is sane, and paper_code under the paper_faithful profile. In paper_code the student has the
+    authors' size and dropout where the value given is SASRec's default or none is given."""
     k: int = 10
     """How many of the teacher's items are distilled."""
     eta: float = 0.3
@@ -152,9 +153,14 @@ class DLLM2Rec(Sequential):
 
         return StudentModel
 
-    def settled(self, profile: str) -> DLLM2RecConfig:
+    @classmethod
+    def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
+        """What the mode decides is written out, unless the mode itself is left to the profile."""
+        return config if config.mode == "auto" else cls.settled(config, "corrected")
+
+    @classmethod
+    def settled(cls, c: DLLM2RecConfig, profile: str) -> DLLM2RecConfig:
         """The configuration with every ``auto`` replaced; in paper_code the student is the authors'."""
-        c = self.config
         by_profile = "paper_code" if profile == "paper_faithful" else "sane"
         mode = by_profile if c.mode == "auto" else c.mode
         values: dict[str, Any] = {"mode": mode} | {
@@ -192,7 +198,8 @@ class DLLM2Rec(Sequential):
         """
         from llmrec.enhanced import _teacher_files as files
 
-        self.config = self.settled(run.profile)
+        self.config = self.settled(self.config, run.profile)
+        run.facts["settled"] = asdict(self.config)
         folder = Path(self.config.folder) if self.config.folder else run.inputs["teacher"]
         self._teacher = files.read(folder, train)
         if self.config.confidence == "target" and np.isnan(self._teacher.target_distance_T).all():

@@ -8,7 +8,7 @@ its guards: ``_bank``; rationales: ``cot``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -28,7 +28,10 @@ PAPER = {  # the released retrieval configuration
     "weight_decay": 1e-5,
     "patience": 2,
     "epochs": 50,
-    "guard": "released",
+}
+BY_MODE = {
+    "sane": {"objective": "ce", "guard": "order"},
+    "paper": {"objective": "sampled", "guard": "released"},
 }
 SOURCES = {"none": "no CoT", "template": "template"}
 
@@ -38,7 +41,8 @@ class LLMCFConfig(SequentialConfig):
     """SASRec's configuration and what is read beside the history."""
 
     mode: Literal["auto", "sane", "paper"] = "auto"
-    """auto is sane, and paper (the released settings) under the paper_faithful profile."""
+    """auto is sane, and paper (the released settings) under the paper_faithful profile. Settings of the
+    backbone and its training are the released ones where the value given is the default or none is given."""
     cot_source: Literal["local", "cache", "template", "none"] = "local"
     """Who wrote the rationales; see the stage ``cot``."""
     sample: float = 0.1
@@ -55,8 +59,8 @@ class LLMCFConfig(SequentialConfig):
     """Weight of the reconstruction of rationales (0 in every released retrieval configuration)."""
     user_emb: bool = True
     """Whether users have a vector of their own."""
-    guard: Literal["order", "global", "released"] = "order"
-    """What a query must not retrieve: own later entries, anybody's, or the authors' rule."""
+    guard: Literal["auto", "order", "global", "released"] = "auto"
+    """What a query must not retrieve: own later entries (sane), anybody's, or the authors' rule (paper)."""
     objective: Literal["auto", "ce", "sampled"] = "auto"
     """Softmax over all items (sane) or over shared negatives (paper)."""
     negatives: int = 128
@@ -73,7 +77,7 @@ class LLMCFConfig(SequentialConfig):
         allowed = {
             "mode": ("auto", "sane", "paper"),
             "cot_source": ("local", "cache", "template", "none"),
-            "guard": ("order", "global", "released"),
+            "guard": ("auto", "order", "global", "released"),
             "objective": ("auto", "ce", "sampled"),
         }
         for name, values in allowed.items():
@@ -141,15 +145,19 @@ class LLMCF(Sequential):
 
         return InContextModel
 
-    def settled(self, profile: str) -> LLMCFConfig:
+    @classmethod
+    def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
+        """What the mode decides is written out, unless the mode itself is left to the profile."""
+        return config if config.mode == "auto" else cls.settled(config, "corrected")
+
+    @classmethod
+    def settled(cls, c: LLMCFConfig, profile: str) -> LLMCFConfig:
         """The configuration with every ``auto`` replaced; in mode paper the defaults are the authors'."""
-        c = self.config
-        mode = c.mode
-        if mode == "auto":
-            mode = "paper" if profile == "paper_faithful" else "sane"
-        values: dict[str, Any] = {"mode": mode}
-        if c.objective == "auto":
-            values["objective"] = "sampled" if mode == "paper" else "ce"
+        by_profile = "paper" if profile == "paper_faithful" else "sane"
+        mode = by_profile if c.mode == "auto" else c.mode
+        values: dict[str, Any] = {"mode": mode} | {
+            key: value for key, value in BY_MODE[mode].items() if getattr(c, key) == "auto"
+        }
         if mode == "paper":
             default = {f.name: f.default for f in fields(c)}
             values |= {k: v for k, v in PAPER.items() if getattr(c, k) == default[k]}
@@ -179,7 +187,8 @@ class LLMCF(Sequential):
             ArtefactError: the rationales are missing or belong to other rows.
             DataError: no row has a history.
         """
-        self.config = self.settled(run.profile)
+        self.config = self.settled(self.config, run.profile)
+        run.facts["settled"] = asdict(self.config)
         paper = self.config.mode == "paper"
         run_as = replace(run, profile="paper_faithful" if paper else "corrected")
         run.facts["variant"] = self._variant(None)

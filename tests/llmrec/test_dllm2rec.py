@@ -1,6 +1,6 @@
 """DLLM2Rec: weights by hand, equality with SASRec, and refusal of artefacts that do not belong."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -208,6 +208,15 @@ def test_saved_student_needs_no_teacher(tmp_path, profile):
     assert mine.config.neg_term == ("code" if faithful else "correct")
     assert mine.config.n_layers == (1 if faithful else 2)
     assert hasattr(mine.model, "head") == faithful
+    assert run.facts["settled"] == asdict(mine.config)
+
+
+def test_a_row_shows_what_its_mode_decides():
+    kind = methods.get("dllm2rec")
+    config = configure(kind, {"mode": "paper_code", "neg_term": "none"})
+    found = kind.complete(config, loss=None, decoder=None)
+    assert (found.n_layers, found.ed_apply, found.neg_term) == (1, "input", "none")
+    assert kind.complete(configure(kind, {}), loss=None, decoder=None).ed_apply == "auto"
 
 
 def test_enriched_table_scores_only_where_it_should(tmp_path):

@@ -1,6 +1,6 @@
 """LLM-CF: guards that hold on sliding windows, causality, and equality with SASRec."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -283,6 +283,21 @@ def test_it_learns_is_kept_and_says_what_it_read(tmp_path, cot, source, config, 
     assert run.facts["variant"] == variant
     assert mine.config.objective == ("sampled" if profile == "paper_faithful" else "ce")
     assert mine.config.n_layers == (1 if profile == "paper_faithful" else 2)
+    assert run.facts["settled"] == asdict(mine.config)
+
+
+def test_a_row_shows_what_its_mode_decides():
+    kind = methods.get("llm_cf")
+
+    def complete(**values):
+        return kind.complete(configure(kind, values), loss=None, decoder=None)
+
+    paper = complete(mode="paper", patience=7)
+    assert (paper.guard, paper.objective, paper.dropout) == ("released", "sampled", 0.2)
+    assert paper.patience == 7 and complete(mode="paper", guard="order").guard == "order"
+    assert (complete(mode="sane").guard, complete(mode="sane").n_layers) == ("order", 2)
+    assert complete().guard == "auto"  # the profile decides
+    assert kind.settled(paper, "corrected") == paper
 
 
 @pytest.mark.parametrize(("rho", "user_emb"), [(0.0, True), (1.0, False)])
