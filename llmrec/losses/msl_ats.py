@@ -5,8 +5,11 @@ P = eta, C = ln(m eta), d = f - mu gives C tau^2 - d tau + s2 / 2 = 0; the large
 
 ``corrected``: m is the mean number of valid tokens, statistics are taken within each row that has a
 choice, over the whole optimizer step and all ranks, and tau moves once a step, in training only.
-``released`` (train_trie_token_ats): m is the root's fan-out, logits of all rows with that fan-out are
-pooled, and tau moves at every forward, before the loss uses it.
+``released`` (train_trie_token_ats): m is the root's fan-out, and logits of all rows with that fan-out are
+pooled. The authors move tau by a batch's statistics before its loss; their batch is one forward of all
+ranks. Here a batch may be cut into micro-batches that forget each other, so tau moves behind the optimizer
+step and reaches the loss one step later (half-life of the moving average: 13.5 steps). In exchange it
+depends on nothing but the batch.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from llmrec.losses.base import Answers, positive
 from llmrec.losses.msl import MSL, MSLConfig
 from llmrec.trie import Trie
 
-COUNT, GAP, VARIANCE, MEAN, MEAN_SQUARE = range(5)  # columns of the sums
+COUNT = 0  # columns of the sums; then gap, variance, mean and squared mean
 
 
 def adaptive_tau(gap: float, variance: float, m: float, eta: float) -> float:
@@ -67,7 +70,7 @@ class MSLATSConfig(MSLConfig):
         eta: share of probability the target is meant to have.
         m: what counts as the number of valid tokens in the corrected form: ``avt`` (mean over the
             training targets), ``first`` (the root's), ``branching`` (mean over positions with a choice,
-            each title once). The released form always takes the root's.
+            each title once, whatever the number of its items). The released form always takes the root's.
         rate: weight of the new value in the moving average.
         start: first temperature.
         clamp: lowest and highest temperature.
@@ -115,23 +118,24 @@ class MSLATS(MSL):
             return float(self.trie.fan_out_M[0])
         if self.config.m == "avt":
             return self.avt
-        fan_out_P = self.trie.fan_out_M[self.trie.path.take(self.trie.leaf_of_item_N[1:]).values]
+        fan_out_P = self.trie.fan_out_M[self.trie.path.values]
         return float(fan_out_P[fan_out_P > 1].mean()) if (fan_out_P > 1).any() else 1.0
 
     def per_row(self, hidden_RD: Tensor, head: Head, answers: Answers) -> Tensor:
         """``tau * (logsumexp_{z valid} f(z) / tau - f(y) / tau)``; no gradient goes through tau."""
         observing = self.training and torch.is_grad_enabled()
-        if self.config.form == "released":
-            if observing:
-                self._observe_first(hidden_RD.detach(), head, answers)
-            how = Softmax(self.tau)
-            return self.tau * masked_nll(hidden_RD, head, answers, self.trie, how).nll_R
         how = Softmax(self.tau, moments=observing)
         masked = masked_nll(hidden_RD, head, answers, self.trie, how)
         if masked.moments_K3 is not None:
-            sums = _sums(masked.moments_K3)
+            sums = _sums(self._read(masked.moments_K3, answers.node_R[masked.kept_R]))
             self._sums = sums if self._sums is None else self._sums + sums
         return self.tau * masked.nll_R
+
+    def _read(self, moments_K3: Tensor, node_K: Tensor) -> Tensor:
+        """The rows whose statistics count: all, or in the released form those with the root's fan-out."""
+        if self.config.form == "corrected":
+            return moments_K3
+        return moments_K3[fan_out(self.trie, node_K) == int(self.m)]
 
     def count(self, answers: Answers) -> int:
         """Rows with a choice, in both forms."""
@@ -139,29 +143,19 @@ class MSLATS(MSL):
 
     def step(self) -> None:
         """Move tau by the statistics of this optimizer step; every rank has to call it."""
-        if self.config.form == "released":
-            return
         sums = torch.zeros(5, dtype=torch.float64) if self._sums is None else self._sums
         self._sums = None
         total = self.reduce(sums).tolist()
         if total[COUNT] == 0:
             self.unobserved += 1
             return
-        self._move(total[GAP] / total[COUNT], total[VARIANCE] / total[COUNT])
-
-    @torch.no_grad()
-    def _observe_first(self, hidden_RD: Tensor, head: Head, answers: Answers) -> None:
-        first = answers.take(fan_out(self.trie, answers.node_R) == int(self.m))
-        hidden = hidden_RD[fan_out(self.trie, answers.node_R) == int(self.m)]
-        moments = masked_nll(hidden, head, first, self.trie, Softmax(moments=True)).moments_K3
-        assert moments is not None, "moments were asked for"
-        count, gap, variance, mean, square = self.reduce(_sums(moments)).tolist()
-        if count == 0:
-            self.unobserved += 1
-            return
-        pooled = variance + square - mean * mean / count  # within rows, and between them
-        size = count * self.m
-        self._move(gap / count, pooled / count * size / (size - 1))
+        gap, variance, mean, square = (total[at] / total[COUNT] for at in range(1, 5))
+        if (
+            self.config.form == "released"
+        ):  # unbiased, of the pooled logits: within rows and between them
+            size = total[COUNT] * self.m
+            variance = (variance + square - mean * mean) * size / (size - 1)
+        self._move(gap, variance)
 
     def _move(self, gap: float, variance: float) -> None:
         low, high = self.config.clamp
