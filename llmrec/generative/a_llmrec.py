@@ -85,6 +85,8 @@ class ALLMRec(SoftGenerative):
     Config = ALLMRecConfig
     paper: ClassVar = {
         "llm_tuning": "frozen",
+        "batch": 4,
+        "epochs": 5,
         "sasrec_loss": "bce",
         "sasrec": {"hidden_size": 50, "n_heads": 1, "batch_size": 128},
     }

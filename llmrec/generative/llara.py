@@ -108,6 +108,7 @@ class LLaRA(SoftGenerative):
         "lora_targets": LLARA_TARGETS,
         "lr": 5e-4,
         "schedule": "cosine",
+        "epochs": 5,  # at most, as there; its batch is the default's, 128
         "sasrec": {"n_layers": 1, "n_heads": 1},
     }
     toy: ClassVar = {**SoftGenerative.toy, "sasrec": TOY_SASREC}

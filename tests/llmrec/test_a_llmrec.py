@@ -272,6 +272,8 @@ def test_every_cell_of_a_dataset_asks_for_the_same_stage_one():
 def test_mode_paper():
     config = ALLMRec.complete(configure(ALLMRec, {"mode": "paper"}), loss="lml", decoder="beam")
     assert config.llm_tuning == "frozen" and config.lora_r == 0
+    assert (config.epochs, config.batch) == (5, 4)
+    assert (config.align["epochs"], config.align["batch"]) == (10, 32)
     assert config.align["text_trainable"] and not config.align["shuffle"]
     assert config.sasrec["hidden_size"] == 50 and config.align["sasrec"] == config.sasrec
     assert ALLMRec.complete(config, loss="lml", decoder="beam") == config

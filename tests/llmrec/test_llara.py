@@ -154,6 +154,7 @@ def test_mode_paper_fills_in_what_is_left_at_its_default():
     )
     assert (config.lora_r, config.lora_alpha, config.lora_dropout) == (4, 32, 0.1)
     assert len(config.lora_targets) == 7 and config.lr == 5e-4
+    assert (config.epochs, config.batch) == (5, 128)
     assert LLaRA.complete(config, loss="lml", decoder="beam") == config
     need = LLaRA.needs(config, loss="lml", backbone=None)["sasrec"]
     assert need.config == {"n_layers": 1, "n_heads": 1} and need.loss == "ce"
