@@ -68,6 +68,8 @@ class DLLM2RecConfig(SequentialConfig):
     """Options of the teacher (see ``bench list teacher``): loss, rank, rows ..."""
     folder: str = ""
     """A folder with teacher artefacts made elsewhere, instead of the suite's own teacher."""
+    folder_hash: str = ""
+    """What is in the folder, filled in: a path alone does not say which artefacts a row rests on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -156,6 +158,8 @@ class DLLM2Rec(Sequential):
     @classmethod
     def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
         """What the mode decides is written out, unless the mode itself is left to the profile."""
+        if config.folder:
+            config = replace(config, folder_hash=_meta_hash(Path(config.folder)))
         return config if config.mode == "auto" else cls.settled(config, "corrected")
 
     @classmethod
@@ -202,6 +206,10 @@ class DLLM2Rec(Sequential):
         run.facts["settled"] = asdict(self.config)
         folder = Path(self.config.folder) if self.config.folder else run.inputs["teacher"]
         self._teacher = files.read(folder, train)
+        if self.config.folder_hash not in {"", _meta_hash(folder)}:
+            raise files.TeacherArtifactsMissing(
+                f"the teacher in {folder} is another one than when this run was planned; plan it again"
+            )
         if self.config.confidence == "target" and np.isnan(self._teacher.target_distance_T).all():
             raise ConfigError("confidence 'target' needs a teacher with rank 'l2', not 'beam'")
         self._check_length(train.n_items)
@@ -247,3 +255,11 @@ class DLLM2Rec(Sequential):
     def estimate_seconds(cls, config: Any, size: Size) -> float:
         """SASRec's estimate and half as much again for the enriched table and the distillation."""
         return 1.5 * super().estimate_seconds(config, size)
+
+
+def _meta_hash(folder: Path) -> str:
+    """Sixteen hex digits of what a teacher's folder says of itself, empty if it says nothing."""
+    from llmrec.enhanced._teacher_files import files_hash
+
+    path = folder / "meta.json"
+    return files_hash([path])[:16] if path.is_file() else ""

@@ -317,6 +317,24 @@ def test_wrong_values_are_refused(wrong):
         configure(methods.get("dllm2rec"), wrong)
 
 
+def test_a_folder_is_known_by_what_is_in_it(tmp_path):
+    toy, kind = toy_data(), methods.get("dllm2rec")
+
+    def complete(folder):
+        config = configure(kind, {**SMALL, "k": K, "folder": str(folder)})
+        return kind.complete(config, loss=None, decoder=None)
+
+    assert complete(tmp_path / "none").folder_hash == ""
+    one = complete(teacher_for(toy.train, tmp_path / "one"))
+    two = complete(teacher_for(toy.train, tmp_path / "two", method="llara"))
+    same = complete(teacher_for(toy.train, tmp_path / "same"))
+    assert one.folder_hash == same.folder_hash != two.folder_hash
+    run = Run(seed=3, device="cpu", folder=tmp_path)
+    teacher_for(toy.train, tmp_path / "one", method="llara")
+    with pytest.raises(TeacherArtifactsMissing, match="plan it again"):
+        kind(one).fit(toy.train, toy.valid, run)
+
+
 def test_its_teacher_is_a_need_that_any_llm_row_can_fill():
     kind = methods.get("dllm2rec")
     config = configure(kind, {"teacher": {"loss": "msl_ats", "rank": "beam"}})
