@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from llmrec.generative._generative import Generative
 
 FAITHFUL = "paper_faithful"
+AS_PUBLISHED = {"class_aware": False}  # options of the authors' code that are not our defaults
 COLUMNS = ("loss", "reward_chosen", "reward_rejected", "reward_margin", "reward_accuracy")
 
 
@@ -151,9 +152,7 @@ def lesson(kind: type[SDPO], method: Generative, train: Windows, run: Run) -> Le
         DataError: a row that does not fit the cutoff even with one history item.
         ContractError: a reference log-probability is not finite.
     """
-    options = dict(method.config.loss_options)
-    if run.profile == FAITHFUL:
-        options["class_aware"] = False
+    options = profiled(kind, method.config.loss_options, run)
     vocabulary = min(method.lm.vocabulary, len(method.lm.tokenizer))
     avt = method.trie.avt(train.target_W)
     loss = kind(options, method.trie, vocabulary=vocabulary, avt=avt)
@@ -174,6 +173,20 @@ def lesson(kind: type[SDPO], method: Generative, train: Windows, run: Run) -> Le
     wide = 1 if log_probs.together else 1 + config.negatives
     size = max(1, (recipe.micro_batch or first_try(recipe, run)) // wide)
     return Lesson(with_reference(lm, rows, log_probs, size, run), objective, recipe, tune)
+
+
+def profiled(kind: type[SDPO], given: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """The loss options of the run's profile; what it replaced goes to the facts.
+
+    A default that was asked for by name looks like any other: ``paper_faithful`` replaces it too.
+    """
+    plain = vars(kind.complete(None))
+    own = AS_PUBLISHED if run.profile == FAITHFUL else {}
+    changed = {k: v for k, v in own.items() if given.get(k, plain[k]) != v}
+    if changed:
+        told = {f"loss_options.{key}": value for key, value in changed.items()}
+        run.facts["profile_overrides"] = run.facts.get("profile_overrides", {}) | told
+    return {**given, **changed}
 
 
 def recipe_of(config: SDPOConfig, method: Generative, n_rows: int) -> Recipe:

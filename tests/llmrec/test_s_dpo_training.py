@@ -158,6 +158,17 @@ def test_trl_trains_the_same_adapters(tmp_path):
         assert their_facts[name] == pytest.approx(facts[name], abs=1e-3)
 
 
+def test_a_profile_says_which_options_it_replaced(tmp_path):
+    def made(profile, **options):
+        run = run_in(tmp_path, profile=profile)
+        lesson = SDPO.lesson(method_for(adapters(), **options), TRAIN, run)
+        return lesson.objective.loss.config.class_aware, run.facts.get("profile_overrides")
+
+    assert made("paper_faithful") == (False, {"loss_options.class_aware": False})
+    assert made("paper_faithful", class_aware=False) == (False, None)
+    assert made("corrected") == (True, None)
+
+
 def test_trl_still_has_the_names_we_lean_on():
     assert _trl_private.changes() == []
 
