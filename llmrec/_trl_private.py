@@ -28,7 +28,7 @@ from llmrec._trainer import Shuffle, Step, Tuner
 from llmrec.backbone import Backbone
 from llmrec.choices import Choice
 from llmrec.preference import COLUMNS, PreferenceObjective
-from llmrec.tuning import SELECT_BY, Recipe, Validate, arguments, drive
+from llmrec.tuning import SELECT_BY, Recipe, Validate, arguments, drive, first_try
 
 REFERENCE = "ref"  # the adapter's name inside DPOTrainer
 # what is overridden or called, with the arguments it has to take
@@ -118,7 +118,8 @@ def _arguments(recipe: Recipe, run: Run, n_rows: int, objective: PreferenceObjec
     from accelerate import PartialState
 
     ranks = PartialState(cpu=run.device == "cpu").num_processes
-    micro = recipe.micro_batch or max(1, recipe.batch // ranks)
+    answers = 1 + objective.loss.config.negatives
+    micro = recipe.micro_batch or divisor(recipe.batch // ranks, first_try(recipe, run) // answers)
     if recipe.batch % (micro * ranks):
         raise ConfigError(
             f"batch is {recipe.batch}; route trl needs a multiple of micro_batch times ranks "
@@ -139,6 +140,11 @@ def _arguments(recipe: Recipe, run: Run, n_rows: int, objective: PreferenceObjec
         bf16=False,
         optim="adamw_torch",
     )
+
+
+def divisor(whole: int, most: int) -> int:
+    """The largest divisor of ``whole`` that is at most ``most``, at least 1."""
+    return next((size for size in range(min(whole, most), 1, -1) if whole % size == 0), 1)
 
 
 class SeveralNegatives(DPOTrainer):
@@ -175,11 +181,23 @@ class SeveralNegatives(DPOTrainer):
         log_prob_BJ = self._log_probs(model, inputs)
         with torch.no_grad(), trl_utils.use_adapter(self._bare(), adapter_name=REFERENCE):
             reference_BJ = self._log_probs(model, inputs)
-        loss = objective.judge(log_prob_BJ, reference_BJ) / len(log_prob_BJ)
+        loss = objective.judge(log_prob_BJ, reference_BJ) / self._rows_meant(len(log_prob_BJ))
         for name, value in zip(COLUMNS[1:], objective.latest[1:], strict=True):
             self._metrics["train"][name.replace("reward_", "rewards/")].append(value)
         self.last_loss = float(loss.detach())
         return loss
+
+    def _rows_meant(self, n_rows: int) -> float:
+        """What the summed loss of a micro-batch is divided by; Trainer takes the mean over them.
+
+        The last micro-batch of an epoch may be short, and its rows would then weigh more than the others.
+        """
+        if self.accelerator.num_processes > 1:
+            return n_rows  # ranks are filled up, so that all micro-batches are equally long
+        args, n_all = self.args, len(self.order)
+        batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        before = self.state.global_step * batch % (-(-n_all // batch) * batch)
+        return min(batch, n_all - before) / self.current_gradient_accumulation_steps
 
     def _bare(self) -> Any:
         return self.accelerator.unwrap_model(self.model)

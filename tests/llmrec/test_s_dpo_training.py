@@ -169,6 +169,27 @@ def test_a_profile_says_which_options_it_replaced(tmp_path):
     assert made("corrected") == (True, None)
 
 
+def test_trl_weighs_every_row_alike_in_a_short_last_step(tmp_path):
+    """All rows in one step of several micro-batches, the last of them short."""
+    few = TRAIN.take(np.arange(7))
+    ours, facts = train(tmp_path / "ours", adapters(), rows=few)
+    theirs, their_facts = train(tmp_path / "trl", adapters(), rows=few, route="trl", micro_batch=4)
+    assert (ours - theirs).norm() < 1e-3 * moved(adapters(), ours)
+    assert their_facts["loss_by_epoch"] == pytest.approx(facts["loss_by_epoch"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("whole", "most", "size"), [(128, 32, 32), (48, 32, 24), (7, 5, 1), (8, 0, 1)]
+)
+def test_the_micro_batch_divides_the_batch(whole, most, size):
+    assert _trl_private.divisor(whole, most) == size
+
+
+def test_the_first_try_of_trl_counts_sequences(tmp_path):
+    _, facts = train(tmp_path, adapters(), route="trl", negatives=7, epochs=1)
+    assert facts["micro_batch"] == 4  # 32 sequences at a time on a CPU
+
+
 def test_trl_still_has_the_names_we_lean_on():
     assert _trl_private.changes() == []
 
