@@ -29,11 +29,13 @@ class Choice:
         prompt: the prompt.
         leaf_EJ: its answers for each draw, the positive first.
         reference_EJ: their log-probabilities under the reference, or None where they are not needed.
+        number: of the training row, for messages.
     """
 
     prompt: Prompt
     leaf_EJ: IntArray
     reference_EJ: FloatArray | None = None
+    number: int = -1
 
 
 def negatives(
@@ -96,7 +98,7 @@ def choices(method: Generative, train: Windows, config: SDPOConfig, *, seed: int
         except TooLong as fault:
             cutoff = method.config.cutoff
             raise DataError(f"training row {row}: {fault}; raise cutoff ({cutoff})") from fault
-        rows.append(Choice(prompt, leaf_EWJ[:, row]))
+        rows.append(Choice(prompt, leaf_EWJ[:, row], number=row))
     return rows
 
 

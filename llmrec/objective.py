@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from llmrec.backbone import Backbone
-from llmrec.losses.base import Loss
+from llmrec.losses.base import Loss, NotFinite
 from llmrec.packing import Example, all_answers, lay_out, micro_batches, states
 from llmrec.trie import Trie
 
@@ -62,29 +62,37 @@ class TokenObjective:
         return micro_batches(rows, self.trie, size)
 
     def count(self, rows: Sequence[Example]) -> int:
-        """Answer tokens that the loss takes its mean over."""
-        return self.loss.count(all_answers(rows, self.trie))
+        """Answer tokens that the loss takes its mean over, or answers if it is asked for their mean."""
+        return self.loss.divisor(all_answers(rows, self.trie), len(rows))
 
     def sum(self, lm: Backbone, rows: Sequence[Example]) -> Tensor:
-        """Summed loss of these rows; exactly 0 where every answer token is forced."""
+        """Summed loss of these rows; exactly 0 where every answer token is forced.
+
+        Raises:
+            NotFinite: it is not finite; names the training rows.
+        """
         layout = lay_out(rows, self.trie, self.loss, pad=lm.pad_id, shared=self.shared)
         self.tokens += layout.tokens
         if len(layout.answers) == 0:
             return sum((p * 0).sum() for p in lm.trainable().values())  # keeps every rank in step
         layout = layout.to(lm.device)
-        return self.loss(states(lm, layout), lm.head, layout.answers)
+        try:
+            return self.loss(states(lm, layout), lm.head, layout.answers)
+        except NotFinite as fault:
+            raise fault.among([row.number for row in rows]) from None
 
     def step(self) -> None:
         """Lets the loss move its temperature."""
         self.loss.step()
 
     def snapshot(self) -> dict[str, Any]:
-        """All state of the loss."""
-        return dict(vars(self.loss))
+        """All state of the loss, and the tokens counted so far."""
+        return {"tokens": self.tokens, "loss": dict(vars(self.loss))}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Undo what happened to the loss since ``snapshot``."""
-        vars(self.loss).update(state)
+        """Undo what happened since ``snapshot``."""
+        self.tokens = state["tokens"]
+        vars(self.loss).update(state["loss"])
 
     def state_dict(self) -> Mapping[str, float]:
         """The loss's state and the tokens counted so far."""

@@ -33,11 +33,13 @@ class Example:
         prompt: the prompt.
         leaf: of its answer in the trie.
         keep: how many tokens of the answer are trained on; None for all of them.
+        number: of the training row, for messages.
     """
 
     prompt: Prompt
     leaf: int
     keep: int | None = None
+    number: int = -1
 
 
 @dataclass(frozen=True, eq=False)

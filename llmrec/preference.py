@@ -9,6 +9,7 @@ W rows, E draws of negatives, J = 1 + K answers a row (the positive first), B ro
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from bench.errors import ContractError
 from bench.types import FloatArray, IntArray, Windows
 from llmrec.backbone import Backbone
 from llmrec.choices import Choice, choices, longest_first
+from llmrec.losses.base import NotFinite
 from llmrec.losses.s_dpo import SDPO, SDPOConfig
 from llmrec.prompt import Prompt
 from llmrec.shared_prefix import LogProbs
@@ -77,7 +79,7 @@ class PreferenceObjective:
         """Summed loss of these rows.
 
         Raises:
-            ContractError: it is not finite.
+            NotFinite: it is not finite; names the training rows.
         """
         leaf_BJ = np.stack([self.answers(row) for row in rows])
         draw = self.epoch % len(rows[0].leaf_EJ)
@@ -85,13 +87,17 @@ class PreferenceObjective:
         reference_BJ = np.stack([row.reference_EJ[draw] for row in rows])
         log_prob_BJ, tokens = self.log_probs(lm, [row.prompt for row in rows], leaf_BJ)
         self.tokens += tokens
-        return self.judge(log_prob_BJ, torch.as_tensor(reference_BJ, device=log_prob_BJ.device))
+        reference = torch.as_tensor(reference_BJ, device=log_prob_BJ.device)
+        try:
+            return self.judge(log_prob_BJ, reference)
+        except NotFinite as fault:
+            raise fault.among([row.number for row in rows]) from None
 
     def judge(self, log_prob_BJ: Tensor, reference_BJ: Tensor) -> Tensor:
         """Summed loss from log-probabilities under policy and reference; keeps the rewards in mind.
 
         Raises:
-            ContractError: the loss is not finite.
+            NotFinite: the loss is not finite.
         """
         loss_B = self.loss.preference(log_prob_BJ, reference_BJ)
         with torch.no_grad():
@@ -242,7 +248,7 @@ def with_reference(
             "start model is broken, run its cell again with --reuse never"
         )
     return [
-        Choice(row.prompt, row.leaf_EJ, reference_EWJ[:, w].astype(np.float32))
+        dataclasses.replace(row, reference_EJ=reference_EWJ[:, w].astype(np.float32))
         for w, row in enumerate(rows)
     ]
 

@@ -113,6 +113,15 @@ def options_for(options: Mapping[str, Any], name: str | None, known: Registry) -
     return dict(options)
 
 
+def written(options: Any) -> dict[str, Any]:
+    """All options as a row shows them: with every default, but for those that older rows do not know."""
+    younger = {
+        f.name: f.default for f in dataclasses.fields(options) if f.metadata.get("unwritten")
+    }
+    values = dataclasses.asdict(options)
+    return {k: v for k, v in values.items() if k not in younger or v != younger[k]}
+
+
 def completed(config: Any, *, loss: str | None, decoder: str | None) -> Any:
     """``config`` with every option of its loss and decoder written out.
 
@@ -122,7 +131,7 @@ def completed(config: Any, *, loss: str | None, decoder: str | None) -> Any:
     given = options_for(config.loss_options, loss, losses)
     wanted: Mapping[str, Any] = {}
     if loss is not None and loss != ZERO_SHOT:
-        wanted = dataclasses.asdict(losses.get(loss).complete(given))
+        wanted = written(losses.get(loss).complete(given))
     decoding = options_for(config.decoder_options, decoder, decoders)
     if decoder is not None:
         decoding = dataclasses.asdict(decoders.get(decoder)(decoding).config)

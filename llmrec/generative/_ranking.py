@@ -58,7 +58,7 @@ def examples_of(
             raise DataError(
                 f"training row {row}: {fault}; raise cutoff ({config.cutoff})"
             ) from fault
-        rows.append(Example(prompt, int(leaf_W[row])))
+        rows.append(Example(prompt, int(leaf_W[row]), number=row))
     if not faithful:
         return rows
     room = [config.cutoff - len(row.prompt) for row in rows]

@@ -6,8 +6,8 @@ R rows (answer tokens of a batch), D hidden width, V vocabulary, M trie nodes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -22,6 +22,9 @@ from llmrec.losses._valid import fan_out
 from llmrec.trie import Trie
 
 Kind = Literal["token", "preference"]
+NORMS = ("token_mean", "seq_sum_mean")
+# marks an option younger than published rows: unwritten at its default, so that their keys stay
+LATER = {"unwritten": True}
 GRID = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0)
 
 
@@ -60,11 +63,47 @@ class Answers:
         return Answers(self.token_R.to(device), self.node_R.to(device), self.row_R.to(device))
 
 
+class NotFinite(ContractError):
+    """A loss that is not finite, at some rows of what it was given."""
+
+    said = ""
+    rows: Sequence[int] = ()
+
+    @classmethod
+    def at(cls, rows: Sequence[int], what: str, said: str) -> NotFinite:
+        """The error, its ``{where}`` filled in."""
+        fault = cls(said.format(where=f"{what} {list(rows)}"))
+        fault.said, fault.rows = said, rows
+        return fault
+
+    def among(self, numbers: Sequence[int]) -> NotFinite:
+        """The same, naming training rows; ``numbers`` are those of the rows it was given."""
+        return type(self).at([numbers[row] for row in self.rows], "training rows", self.said)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenConfig:
+    """What all losses over answer tokens can be asked.
+
+    Attributes:
+        loss_norm: ``token_mean`` divides the summed loss of an optimizer step by the tokens it counts, as
+            the released code does within a rank; ``seq_sum_mean`` by the answers, as Eq. 1 and 5 are written.
+    """
+
+    loss_norm: Literal["token_mean", "seq_sum_mean"] = field(default="token_mean", metadata=LATER)
+
+    def __post_init__(self) -> None:
+        if self.loss_norm not in NORMS:
+            raise ConfigError(
+                f"loss_norm is {self.loss_norm!r}; it must be one of {', '.join(NORMS)}"
+            )
+
+
 class Loss(ABC):
     """A training loss over answer tokens, with whatever state it carries from step to step.
 
     A trainer sums ``loss(...)`` over all micro-batches and ranks of an optimizer step, divides by the
-    sum of ``count(...)`` and calls ``step()`` after the optimizer.
+    sum of ``divisor(...)`` and calls ``step()`` after the optimizer.
 
     Class attributes:
         kind: ``token`` or ``preference``; methods say which kinds they take.
@@ -113,7 +152,7 @@ class Loss(ABC):
             answers: the labels, one a row.
 
         Raises:
-            ContractError: the loss is not finite; the message holds the rows to look at.
+            NotFinite: the loss is not finite; the message holds the rows to look at.
             ConfigError: a label is not among its valid tokens.
         """
         assert len(hidden_RD) == len(answers), f"{len(hidden_RD)} states, {len(answers)} labels"
@@ -129,8 +168,18 @@ class Loss(ABC):
         """The loss of each row, 0 where the row is not counted, [R]."""
 
     def count(self, answers: Answers) -> int:
-        """How many of these rows the mean is taken over."""
+        """How many of these rows the mean over tokens is taken over."""
         return len(answers)
+
+    def divisor(self, answers: Answers, n_answers: int) -> int:
+        """What the summed loss of these rows, of so many answers, is divided by."""
+        by_answer = getattr(self.config, "loss_norm", "token_mean") == "seq_sum_mean"
+        return n_answers if by_answer else self.count(answers)
+
+    @property
+    def temperature(self) -> float:
+        """The temperature of the softmax at present."""
+        return float(getattr(self, "tau", getattr(self.config, "tau", 1.0)))
 
     def matters(self, answers: Answers) -> Tensor:
         """Rows that the forward pass has to reach, bool [R]."""
@@ -160,11 +209,12 @@ class Loss(ABC):
         bad = torch.nonzero(~torch.isfinite(loss_R)).flatten()[:8]
         with torch.no_grad():
             peak = float(head.logits(hidden_RD[bad]).max()) if len(bad) else float("nan")
-        tau = getattr(self, "tau", getattr(self.config, "tau", 1.0))
-        raise ContractError(
-            f"{self.name}: the loss is not finite at sequences {answers.row_R[bad].tolist()} with "
-            f"labels {answers.token_R[bad].tolist()} (tau {tau}, largest logit {peak}); "
-            "lower the learning rate or look at these rows"
+        raise NotFinite.at(
+            answers.row_R[bad].tolist(),
+            "sequences",
+            f"{self.name}: the loss is not finite at {{where}} with labels "
+            f"{answers.token_R[bad].tolist()} (tau {self.temperature}, largest logit {peak}); "
+            "lower the learning rate or look at these rows",
         )
 
 

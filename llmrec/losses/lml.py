@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from bench.registry import losses
 from llmrec.head import Head
-from llmrec.losses.base import GRID, Answers, Loss, positive
+from llmrec.losses.base import GRID, Answers, Loss, TokenConfig, positive
 
 CHUNK_ELEMENTS = 1 << 24  # logits alive at a time: 64 MiB in fp32, and their softmax in place
 
@@ -104,7 +104,7 @@ def _chunk(
 
 
 @dataclass(frozen=True, kw_only=True)
-class LMLTauConfig:
+class LMLTauConfig(TokenConfig):
     """Temperature of the softmax over the vocabulary; the paper's grid is unpublished.
 
     Attributes:
@@ -116,12 +116,15 @@ class LMLTauConfig:
     leading_tau: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         positive("tau", self.tau)
 
 
 @losses.register("lml")
 class LML(Loss):
     """Softmax over the whole vocabulary, mean over all answer tokens (MSL, Eq. 1)."""
+
+    Config: ClassVar[type] = TokenConfig
 
     def per_row(self, hidden_RD: Tensor, head: Head, answers: Answers) -> Tensor:
         """See ``lml``."""

@@ -20,7 +20,7 @@ from bench.registry import losses
 from llmrec.head import Head
 from llmrec.losses._masked import Softmax, masked_nll
 from llmrec.losses._valid import fan_out
-from llmrec.losses.base import GRID, Answers, Loss, positive
+from llmrec.losses.base import GRID, Answers, Loss, TokenConfig, positive
 from llmrec.trie import Trie
 
 Form = Literal["corrected", "released"]
@@ -72,12 +72,13 @@ def check_form(form: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MSLConfig:
+class MSLConfig(TokenConfig):
     """Which rows the mean is over: those with a choice (corrected) or all (released)."""
 
     form: Form = "corrected"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_form(self.form)
 
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.errors import ConfigError, ContractError
+from bench.errors import ConfigError
 from bench.registry import losses
 from llmrec.head import Head
-from llmrec.losses.base import Answers, Kind, Loss, positive
+from llmrec.losses.base import Answers, Kind, Loss, NotFinite, positive
 from llmrec.losses.lml import lml
 
 if TYPE_CHECKING:
@@ -142,14 +142,16 @@ class SDPO(Loss):
             reference_BJ: the same under the reference.
 
         Raises:
-            ContractError: the loss is not finite.
+            NotFinite: the loss is not finite.
         """
         loss_B = s_dpo(log_prob_BJ - reference_BJ, beta=self.config.beta)
         if not torch.isfinite(loss_B.detach().sum()):
             bad = torch.nonzero(~torch.isfinite(loss_B)).flatten()[:8].tolist()
-            raise ContractError(
-                f"{self.name}: the loss is not finite at rows {bad} of the batch (log-probabilities "
+            raise NotFinite.at(
+                bad,
+                "rows of the batch",
+                f"{self.name}: the loss is not finite at {{where}} (log-probabilities "
                 f"{log_prob_BJ[bad].tolist()}, reference {reference_BJ[bad].tolist()}); lower the "
-                "learning rate or look at these rows"
+                "learning rate or look at these rows",
             )
         return loss_B

@@ -147,6 +147,12 @@ def test_options_may_be_given_for_several_losses_at_once():
     json.dumps(dataclasses.asdict(plain))
 
 
+def test_an_option_younger_than_published_rows_is_written_only_where_it_differs():
+    assert "loss_norm" not in method(loss="msl").config.loss_options
+    by_answer = {"loss_norm": "seq_sum_mean"}
+    assert method(loss="lml", loss_options=by_answer).config.loss_options == by_answer
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [
