@@ -51,7 +51,7 @@ def llama(shape: Shape, vocabulary: int, tokenizer: Any, seed: int) -> Any:
         pad_token_id=None,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs as well
         return LlamaForCausalLM(config)
 
 

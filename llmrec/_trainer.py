@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,19 +116,20 @@ class Tuner(Trainer):
         started = time.perf_counter()
         model.train()
         lm, objective = self.step_module.lm, self.step_module.objective
-        lm.begin_step(self.state.global_step, self.state.max_steps)
         rows = [self.rows[row] for row in inputs["row"].tolist()]
         count = torch.tensor(objective.count(rows), device=self.args.device)
         count = float(self.accelerator.reduce(count, "sum"))
         scale = self.accelerator.num_processes / max(count, 1.0)  # DDP takes the mean over ranks
-        before = objective.snapshot()
+        before, chance = objective.snapshot(), generators(self.args.device)
         while True:
+            lm.begin_step(self.state.global_step, self.state.max_steps)
             try:
                 total = self._accumulate(model, rows, scale)
                 break
             except torch.cuda.OutOfMemoryError as fault:
-                objective.restore(before)
                 self._shrink(model, fault)
+                objective.restore(before)
+                restore_generators(chance, self.args.device)
         self.seconds += time.perf_counter() - started
         self.last_loss = float(total)
         return total
@@ -180,7 +181,7 @@ class Tuner(Trainer):
         folder = Path(resume_from_checkpoint)
         load_weights(self.step_module.lm, folder)
         state = json.loads((folder / STATE).read_text())
-        self.step_module.objective.load_state_dict(state["objective"])
+        self.step_module.objective.load_state_dict(objective_state(folder))
         self.seconds, self.micro_batch = state["seconds"], state["micro_batch"]
 
 
@@ -199,11 +200,33 @@ class Follow(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Stop once the last ``patience`` evaluations brought nothing better."""
-        if self.patience is None:
-            return
-        key = f"eval_{args.metric_for_best_model}"
-        seen = [entry[key] for entry in state.log_history if key in entry]
-        control.should_training_stop = len(seen) - 1 - int(np.argmax(seen)) >= self.patience
+        if exhausted(state.log_history, args.metric_for_best_model, self.patience):
+            control.should_training_stop = True
+
+
+def exhausted(log: Sequence[Mapping[str, Any]], metric: str, patience: int | None) -> bool:
+    """Whether the last ``patience`` evaluations of a training brought nothing better."""
+    seen = [entry[f"eval_{metric}"] for entry in log if f"eval_{metric}" in entry]
+    return patience is not None and len(seen) - int(np.argmax([*seen, -np.inf])) > patience
+
+
+def generators(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """State of the generators that dropout draws from: the CPU's and the device's."""
+    on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return torch.get_rng_state(), on_device
+
+
+def restore_generators(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
+    """Undo what was drawn since ``generators``."""
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], device)
+
+
+def objective_state(folder: Path) -> dict[str, Any]:
+    """State of the objective in a checkpoint."""
+    state: dict[str, Any] = json.loads((folder / STATE).read_text())["objective"]
+    return state
 
 
 def save_weights(lm: Backbone, folder: Path) -> None:

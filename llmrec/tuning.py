@@ -36,7 +36,8 @@ class Recipe:
         schedule: of the learning rate after that, ``linear`` or ``cosine``; both end at 0.
         floor: share of the peak where the warm-up begins and a ``cosine`` schedule ends.
         micro_batch: rows per forward pass; None begins with all (32 on a CPU) and halves when memory
-            runs out. It moves results by rounding only.
+            runs out. It moves results by rounding only, except where adapters have dropout: their
+            draws follow the shape of the micro-batches.
         clip: largest gradient norm.
         patience: evaluations without a better one before training ends; None for all epochs.
         report_to: ``none``, ``tensorboard`` or ``wandb``.
@@ -124,7 +125,7 @@ def drive(tuner: Any, recipe: Recipe, run: Run) -> None:
     """
     from transformers import PrinterCallback
 
-    from llmrec._trainer import Follow, load_weights
+    from llmrec._trainer import Follow, load_weights, objective_state
 
     lm, objective = tuner.step_module.lm, tuner.step_module.objective
     folder = Path(tuner.args.output_dir)
@@ -132,12 +133,35 @@ def drive(tuner: Any, recipe: Recipe, run: Run) -> None:
     follow.tuner = tuner
     tuner.add_callback(follow)
     tuner.remove_callback(PrinterCallback)
-    tuner.train(resume_from_checkpoint=last_checkpoint(folder))
+    if not _ended_early(tuner, last_checkpoint(folder), recipe.patience):
+        tuner.train(resume_from_checkpoint=last_checkpoint(folder))
     best = tuner.state.best_global_step
     if tuner.validate is not None and best:
-        load_weights(lm, folder / f"checkpoint-{best}")
+        chosen = folder / f"checkpoint-{best}"
+        load_weights(lm, chosen)
+        if (tau := objective_state(chosen).get("tau")) is not None:
+            run.facts["tau_of_best_epoch"] = tau  # the fact tau is the last epoch's
     lm.eval()
     run.facts.update(_facts(tuner, lm, objective))
+
+
+def _ended_early(tuner: Any, checkpoint: str | None, patience: int | None) -> bool:
+    """Whether patience had run out at this checkpoint; the tuner is then as it was left.
+
+    Trainer forgets on resuming that it was told to stop, and would train one epoch more.
+    """
+    from transformers import TrainerState
+
+    from llmrec._trainer import exhausted
+
+    if checkpoint is None:
+        return False
+    state = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
+    if not exhausted(state.log_history, SELECT_BY, patience):
+        return False
+    tuner.state = state
+    tuner._load_from_checkpoint(checkpoint)
+    return True
 
 
 def last_checkpoint(folder: Path) -> str | None:

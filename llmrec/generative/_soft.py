@@ -174,7 +174,7 @@ class SoftGenerative(Generative):
     def _soft(self, lm: Backbone) -> SoftBackbone:
         width = int(lm.causal.get_input_embeddings().weight.shape[1])
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._slot_seed)
+            torch.default_generator.manual_seed(self._slot_seed)  # of the CPU alone
             maps = self.maps(self._items.vector_NF.shape[1], width)
         users = self.users if "user" in maps else None
         soft = SoftTokens(self._items, width=width, users=users, seed=self._slot_seed, **maps)

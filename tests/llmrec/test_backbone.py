@@ -108,6 +108,13 @@ def test_adapters_train_alone_start_at_nothing_and_merge(tmp_path):
     torch.testing.assert_close(logits_of(lm), adapted, atol=1e-5, rtol=1e-4)
 
 
+def test_random_weights_leave_every_generator_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("seeded the GPUs"))
+    before = torch.get_rng_state()
+    backbone.load("tiny", seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_learnt_weights_come_back(tmp_path):
     from llmrec._trainer import load_weights, save_weights
 

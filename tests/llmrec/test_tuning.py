@@ -1,4 +1,5 @@
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from bench.cell import Run
 from bench.errors import ConfigError, Unavailable
 from bench.types import Catalogue
 from llmrec import backbone
+from llmrec._trainer import Tuner
+from llmrec.losses.base import NotFinite
 from llmrec.losses.lml import LML
 from llmrec.losses.msl import MSL
 from llmrec.losses.msl_ats import MSLATS
@@ -91,6 +94,31 @@ def test_gradient_does_not_depend_on_micro_batches_or_the_shared_opening(loss):
     torch.testing.assert_close(
         gradient(setting, rows, 8, shared=False), whole, rtol=1e-4, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("loss", [LML, MSL, MSLATS])
+def test_the_mean_over_answers_is_the_sum_over_their_tokens(loss):
+    setting = Setting(loss)
+    rows = setting.rows[:8]
+    by_token = gradient(setting, rows, 4) * setting.objective().count(rows)
+    setting.loss.config = dataclasses.replace(setting.loss.config, loss_norm="seq_sum_mean")
+    assert setting.objective().count(rows) == 8
+    torch.testing.assert_close(gradient(setting, rows, 4), by_token / 8)
+    with pytest.raises(ConfigError, match="one of token_mean, seq_sum_mean"):
+        loss({"loss_norm": "sum"}, setting.trie, vocabulary=512, avt=9.0)
+
+
+@pytest.mark.parametrize("loss", [LML, MSL])
+def test_a_loss_that_is_not_finite_names_the_training_rows(loss):
+    setting = Setting(loss)
+    rows = [dataclasses.replace(row, number=40 + i) for i, row in enumerate(setting.rows[:3])]
+    with torch.no_grad():
+        setting.lm.causal.model.norm.weight.fill_(torch.nan)
+    objective = setting.objective()
+    (part,) = objective.parts(rows, 3)
+    with pytest.raises(NotFinite, match=rf"not finite at training rows \[{part[0].number}") as said:
+        objective.sum(setting.lm, part)
+    assert str(pickle.loads(pickle.dumps(said.value))) == str(said.value)
 
 
 def test_forced_tails_are_not_computed():
@@ -180,8 +208,55 @@ def test_the_loss_falls_and_training_stops_when_nothing_improves(tmp_path):
     assert run.facts["loss_by_epoch"][-1] < run.facts["loss_by_epoch"][0]
 
 
+def test_an_early_end_is_remembered(tmp_path, monkeypatch):
+    """Killed between its last checkpoint and its end, a run trains no further when it goes on."""
+    recipe = dataclasses.replace(RECIPE, epochs=9, patience=2)
+
+    def fit(folder, scores):
+        setting, run = Setting(MSLATS), run_in(folder)
+        setting.loss.tau = 3.0  # far from where it is drawn to, so that every step moves it
+        left = iter(scores)
+        tune(
+            setting.lm,
+            setting.rows,
+            setting.objective(),
+            recipe,
+            run,
+            lambda: {"ndcg@5": next(left)},
+        )
+        return setting, run
+
+    save = Tuner._save_checkpoint
+
+    def killed(tuner, *rest):
+        save(tuner, *rest)
+        if tuner.state.epoch == 4:
+            raise Stop
+
+    whole, run = fit(tmp_path / "whole", [0.1, 0.5, 0.3, 0.2])
+    with monkeypatch.context() as patched:
+        patched.setattr(Tuner, "_save_checkpoint", killed)
+        with pytest.raises(Stop):
+            fit(tmp_path / "halves", [0.1, 0.5, 0.3, 0.2])
+    halves, resumed = fit(tmp_path / "halves", [])
+    for name, value in whole.lm.trainable().items():
+        assert torch.equal(value, halves.lm.trainable()[name]), name
+    assert whole.loss.state_dict() == halves.loss.state_dict()
+    timed = {"train_tokens_per_second"}
+    assert run.facts.keys() == resumed.facts.keys()
+    assert all(run.facts[key] == resumed.facts[key] for key in run.facts.keys() - timed)
+    assert run.facts["epochs"] == 4 and run.facts["best_epoch"] == 2
+    assert run.facts["tau_of_best_epoch"] != run.facts["tau"] == whole.loss.tau
+
+
+def with_dropout(setting):
+    for layer in setting.lm.causal.model.layers:
+        layer.self_attn.attention_dropout = 0.2
+    return setting
+
+
 def test_micro_batches_shrink_when_memory_runs_out(tmp_path):
-    setting = Setting(MSLATS)
+    setting = with_dropout(Setting(MSLATS))  # what was drawn in vain must be drawn again
     objective = setting.objective()
     whole = objective.sum
 
@@ -195,11 +270,12 @@ def test_micro_batches_shrink_when_memory_runs_out(tmp_path):
     run = run_in(tmp_path / "a")
     tune(setting.lm, setting.rows, objective, dataclasses.replace(RECIPE, epochs=1), run)
     assert run.facts["micro_batch"] == 2
-    roomy = Setting(MSLATS)
+    roomy, other = with_dropout(Setting(MSLATS)), run_in(tmp_path / "b")
     recipe = dataclasses.replace(RECIPE, epochs=1, micro_batch=2)
-    tune(roomy.lm, roomy.rows, roomy.objective(), recipe, run_in(tmp_path / "b"))
+    tune(roomy.lm, roomy.rows, roomy.objective(), recipe, other)
+    assert run.facts["train_tokens"] == other.facts["train_tokens"]
     for name, value in roomy.lm.trainable().items():
-        torch.testing.assert_close(setting.lm.trainable()[name], value)
+        assert torch.equal(setting.lm.trainable()[name], value), name
     assert setting.loss.tau == pytest.approx(roomy.loss.tau)
 
 
