@@ -88,8 +88,14 @@ class Rule:
 
 
 def slack(lm: Backbone) -> float:
-    """Margin by which a proof has to hold, in score units."""
-    return SLACK.get(lm.causal.get_input_embeddings().weight.dtype, SLACK_HALF)
+    """Margin by which a proof has to hold, in score units; the coarsest layer decides.
+
+    Quantised layers compute in half precision, whatever the embedding was cast to for training.
+    """
+    kinds = {weight.dtype for weight in lm.causal.parameters()}
+    if getattr(lm.causal, "is_quantized", False) or not kinds <= SLACK.keys():
+        return SLACK_HALF
+    return max(SLACK[kind] for kind in kinds)
 
 
 def children(trie: Trie, node_R: IntArray) -> tuple[IntArray, IntArray, IntArray]:
