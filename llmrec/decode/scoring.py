@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from llmrec.trie import Trie
 
 Space = Literal["full", "valid"]
+Tau = float | Literal["train"]
+OF_TRAINING = "train"
 Scores = npt.NDArray[np.float64]
 CELLS = 2**24  # logits held at once
 # Two evaluations of one score differ by rounding; a proof has to clear it by a margin.
@@ -54,8 +56,12 @@ class Rule:
     def __post_init__(self) -> None:
         if self.space not in {"full", "valid"}:
             raise ConfigError(f"space is {self.space!r}; it is 'full' or 'valid'")
-        if not (np.isfinite(self.tau) and self.tau > 0):
-            raise ConfigError(f"tau is {self.tau}; it must be a positive number")
+        if self.tau == OF_TRAINING:
+            raise ConfigError(
+                "tau is 'train', the temperature of a method's training, which is not known here; "
+                "give a number"
+            )
+        check_tau(self.tau)
         if not np.isfinite(self.length_penalty):
             raise ConfigError(f"length_penalty is {self.length_penalty}; it must be a number")
 
@@ -85,6 +91,17 @@ class Rule:
         if self.space == "full":
             return np.zeros(len(node), bool)
         return trie.fan_out_M[node] == 1
+
+
+def check_tau(tau: Tau) -> None:
+    """Refuse what is no temperature.
+
+    Raises:
+        ConfigError: it is neither a positive number nor ``train``.
+    """
+    number = isinstance(tau, int | float) and np.isfinite(tau) and tau > 0
+    if not number and tau != OF_TRAINING:
+        raise ConfigError(f"tau is {tau!r}; it must be a positive number, or 'train'")
 
 
 def slack(lm: Backbone) -> float:
