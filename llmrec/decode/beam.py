@@ -11,8 +11,8 @@ Q queries, B users of a batch, W beams, C candidates end to end, X candidates ke
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,7 +29,18 @@ from llmrec.decode.base import (
     evaluating,
     need,
 )
-from llmrec.decode.scoring import Rule, Scores, Space, slack, step
+from llmrec.decode.best import best
+from llmrec.decode.regret import audit
+from llmrec.decode.scoring import (
+    OF_TRAINING,
+    Rule,
+    Scores,
+    Space,
+    Tau,
+    check_tau,
+    slack,
+    step,
+)
 from llmrec.decode.tree import Tree
 
 if TYPE_CHECKING:
@@ -46,18 +57,24 @@ class BeamConfig(DecoderConfig):
         beams: width; the paper's code uses 10.
         space: softmax over the ``valid`` tokens, or over the ``full`` vocabulary as the released code does.
         length_penalty: exponent of the length the score is divided by; the released code leaves 1.
-        tau: temperature under the softmax; 1 is the released code's, whatever tau was trained with.
+        tau: temperature under the softmax; 1 is the released code's, whatever tau was trained with;
+            ``train`` asks a method for the one it was trained with.
+        audit: users, an eighth of all at most, whose exact lists are computed as well to tell what the
+            beams lose (``valid`` space only); 0 for none. Moves no list.
     """
 
     beams: int = 10
     space: Space = "valid"
     length_penalty: float = 0.0
-    tau: float = 1.0
+    tau: Tau = 1.0
+    audit: int = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()
         need("beams", self.beams, low=1)
-        _ = self.scoring
+        need("audit", self.audit, low=0)
+        check_tau(self.tau)
+        _ = self.scoring if self.tau != OF_TRAINING else replace(self, tau=1.0)
 
     @property
     def scoring(self) -> Rule:
@@ -106,7 +123,7 @@ class Beam(Decoder):
             done += len(rows)
             if progress:
                 progress(done, len(prompts))
-        facts = {
+        facts: dict[str, Any] = {
             "beams": self.config.beams,
             "space": rule.space,
             "length_penalty": rule.length_penalty,
@@ -115,6 +132,7 @@ class Beam(Decoder):
             "tree_tokens_per_user": tokens / max(len(prompts), 1),
             "certified_share": float(certified_Q.mean()) if len(prompts) else 0.0,
         }
+        facts |= audit(lm, prompts, trie, leaf_QK, rule, users=self.config.audit)
         return Decoded(leaf_QK, score_QK, certified_Q, leaf_QK[:, 0] < 0, facts)
 
 
@@ -237,34 +255,3 @@ class _Search:
         """Users for whom nothing that was dropped can belong to the best ``k``."""
         nothing_lost = np.isneginf(self.lost_B)
         return nothing_lost | (self.final_BW[:, k - 1] >= self.lost_B + margin)
-
-
-def best(user_C: IntArray, score_C: Scores, tie_C: IntArray, n_users: int, width: int) -> IntArray:
-    """The ``width`` best candidates of each user, best first, ties to the smaller ``tie_C``.
-
-    Args:
-        user_C: owner of each candidate, ascending.
-        score_C: higher is better.
-        tie_C: decides between equal scores.
-        n_users: B.
-        width: candidates wanted per user.
-
-    Returns:
-        Candidate numbers, -1 where a user has fewer, int64 [B, width].
-    """
-    count_B = np.bincount(user_C, minlength=n_users)
-    start_B = np.cumsum(count_B) - count_B
-    if count_B.max(initial=0) > width:  # only what reaches the width-th score needs sorting
-        score_BC = np.full((n_users, int(count_B.max())), -np.inf)
-        score_BC[user_C, np.arange(len(user_C)) - start_B[user_C]] = score_C
-        threshold_B = np.partition(score_BC, -width, axis=1)[:, -width]
-        near = np.flatnonzero(score_C >= threshold_B[user_C])
-    else:
-        near = np.arange(len(user_C))
-    order = near[np.lexsort((tie_C[near], -score_C[near], user_C[near]))]
-    user = user_C[order]
-    rank = np.arange(len(order)) - np.searchsorted(user, user)
-    kept_BX = np.full((n_users, width), -1, np.int64)
-    inside = rank < width
-    kept_BX[user[inside], rank[inside]] = order[inside]
-    return kept_BX

@@ -8,7 +8,7 @@ one sentence; a failed one voids the cell.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,8 +89,8 @@ def examine(
         k: list length.
         sample: users decoded.
     """
-    few = list(prompts[:sample])
-    first, second = (_seeded(decoder, lm, few, trie, k, seed) for seed in (1, 2))
+    few, plain = list(prompts[:sample]), _unaudited(decoder)
+    first, second = (_seeded(plain, lm, few, trie, k, seed) for seed in (1, 2))
     return [
         *sampling(decoder, lm, trie),
         Check("length rule", bool(decoder.rule), f"lists are ordered by: {decoder.rule}"),
@@ -211,6 +211,13 @@ def _seeded(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         return decoder(lm, prompts, trie, k)
+
+
+def _unaudited(decoder: Decoder) -> Decoder:
+    """The same search without exact lists beside its own."""
+    if not getattr(decoder.config, "audit", 0):
+        return decoder
+    return type(decoder)(replace(decoder.config, audit=0))
 
 
 def _found(flags: dict[str, Any], nothing: str) -> str:

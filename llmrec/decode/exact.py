@@ -10,8 +10,8 @@ Q queries, B users of a batch, K list length, O open prefixes, F found answers, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,8 +27,8 @@ from llmrec.decode.base import (
     evaluating,
     need,
 )
-from llmrec.decode.beam import Beam, best
-from llmrec.decode.scoring import Rule, Scores, slack, step
+from llmrec.decode.best import best
+from llmrec.decode.scoring import OF_TRAINING, Rule, Scores, Tau, check_tau, slack, step
 from llmrec.decode.tree import Tree
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ class ExactConfig(DecoderConfig):
     """Options of the exact search; its scores are log-probabilities among valid tokens.
 
     Attributes:
-        tau: temperature under the softmax.
+        tau: temperature under the softmax; ``train`` for the one a method was trained with.
         length_penalty: exponent of the length the score is divided by.
         budget: prefixes expanded per user at most; a user who needs more is left uncertified.
         width: prefixes expanded per user and forward pass; moves speed only.
     """
 
-    tau: float = 1.0
+    tau: Tau = 1.0
     length_penalty: float = 0.0
     budget: int = 2000
     width: int = 5
@@ -57,7 +57,8 @@ class ExactConfig(DecoderConfig):
         super().__post_init__()
         need("budget", self.budget, low=1)
         need("width", self.width, low=1)
-        _ = self.scoring
+        check_tau(self.tau)
+        _ = self.scoring if self.tau != OF_TRAINING else replace(self, tau=1.0)
 
     @property
     def scoring(self) -> Rule:
@@ -196,63 +197,3 @@ class _Search:
         """Users with no open prefix left that could enter the list."""
         doubtful = self.user_O[self._promising()]
         return np.bincount(doubtful, minlength=self.tree.n_users) == 0
-
-
-def beam_regret(
-    lm: Backbone,
-    prompts: Sequence[Prompt],
-    trie: Trie,
-    k: int,
-    *,
-    beam: Beam | None = None,
-    target_Q: IntArray | None = None,
-) -> dict[str, Any]:
-    """What a beam search loses against the exact list under the same rule.
-
-    Args:
-        lm: the model.
-        prompts: a sample of users.
-        trie: the catalogue.
-        k: list length.
-        beam: the search, in ``valid`` space; ten beams by default.
-        target_Q: the leaf each user went on to, for the difference in NDCG@k.
-
-    Returns:
-        ``users``; ``overlap``, mean share of the exact list that the beam found; ``identical``, share
-        of equal ordered lists; ``same_first``; ``mass``, mean probability of the exact list minus that
-        of the beam's (length penalty 0 only); ``certified`` and ``exact_certified``, shares; with
-        ``target_Q`` also ``ndcg``, exact minus beam.
-    """
-    beam = beam or Beam()
-    assert beam.config.space == "valid", "the exact search scores in valid space"
-    options = {"tau": beam.config.tau, "length_penalty": beam.config.length_penalty}
-    found, truth = (
-        decoder(lm, prompts, trie, k) for decoder in (beam, Exact({**options, "batch": 16}))
-    )
-    assert found.certified_Q is not None and truth.certified_Q is not None
-    shared_Q = _overlap(found.leaf_QK, truth.leaf_QK)
-    facts = {
-        "users": len(prompts),
-        "overlap": float(shared_Q.mean()),
-        "identical": float((found.leaf_QK == truth.leaf_QK).all(1).mean()),
-        "same_first": float((found.leaf_QK[:, 0] == truth.leaf_QK[:, 0]).mean()),
-        "certified": float(found.certified_Q.mean()),
-        "exact_certified": float(truth.certified_Q.mean()),
-    }
-    if beam.config.length_penalty == 0:
-        mass_2 = [np.exp(d.score_QK.astype(np.float64)).sum(1).mean() for d in (truth, found)]
-        facts["mass"] = float(mass_2[0] - mass_2[1])
-    if target_Q is not None:
-        facts["ndcg"] = _ndcg(truth.leaf_QK, target_Q) - _ndcg(found.leaf_QK, target_Q)
-    return facts
-
-
-def _overlap(leaf_QK: IntArray, truth_QK: IntArray) -> Scores:
-    real_QK = truth_QK >= 0
-    hit_QK = (truth_QK[:, :, None] == leaf_QK[:, None, :]).any(2) & real_QK
-    return hit_QK.sum(1) / np.maximum(real_QK.sum(1), 1)
-
-
-def _ndcg(leaf_QK: IntArray, target_Q: IntArray) -> float:
-    gain_K = 1 / np.log2(np.arange(leaf_QK.shape[1]) + 2)
-    return float(((leaf_QK == target_Q[:, None]) * gain_K).sum(1).mean())

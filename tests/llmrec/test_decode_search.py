@@ -11,10 +11,12 @@ from decode_kit import dull_scores, model, random_prompts, random_trie, title_tr
 
 from bench.errors import ConfigError
 from llmrec.backbone import Backbone
-from llmrec.decode.beam import Beam, best
-from llmrec.decode.exact import Exact, beam_regret
+from llmrec.decode.beam import Beam
+from llmrec.decode.best import best
+from llmrec.decode.exact import Exact
 from llmrec.decode.generate import Generate
-from llmrec.decode.scoring import Rule, score_all
+from llmrec.decode.regret import beam_regret
+from llmrec.decode.scoring import SLACK, SLACK_HALF, Rule, score_all, slack
 from llmrec.decode.shape import shape_of
 from llmrec.decode.shelf import similar
 from llmrec.decode.tree import CHUNK, Tree
@@ -247,6 +249,10 @@ def test_more_results_than_beams_is_refused_with_both_numbers(lm):
         ({"beams": 0}, "beams is 0"),
         ({"space": "half"}, "'half'"),
         ({"tau": 0.0}, "tau is 0"),
+        ({"tau": "hot"}, "tau is 'hot'; it must be a positive number, or 'train'"),
+        ({"tau": None}, "tau is None"),
+        ({"tau": "train", "space": "half"}, "'half'"),
+        ({"audit": -1}, "audit is -1"),
         ({"beam": 3}, "no option 'beam'"),
         ({"batch": 0}, "batch is 0"),
     ],
@@ -284,6 +290,48 @@ def test_regret_of_a_narrow_beam(lm):
     )
     assert narrow["overlap"] < 1 and narrow["mass"] > 0 and narrow["identical"] < 1
     assert narrow["ndcg"] == pytest.approx(0, abs=1e-9) or narrow["ndcg"] > 0
+
+
+def test_a_sample_of_the_users_is_audited_and_no_list_moves(lm):
+    prompts, trie = random_prompts(40), random_trie(lm, 4, n_items=150)
+    plain, told = (Beam({"beams": 3, "audit": n})(lm, prompts, trie, 3) for n in (0, 32))
+    np.testing.assert_array_equal(plain.leaf_QK, told.leaf_QK)
+    np.testing.assert_array_equal(plain.score_QK, told.score_QK)
+    assert "audited" not in plain.facts and told.facts["audited"] == 5  # an eighth
+    few = [0, 10, 20, 29, 39]
+    truth = Exact()(lm, [prompts[query] for query in few], trie, 3).leaf_QK
+    assert told.facts["beam_agreement"] == (told.leaf_QK[few] == truth).all(1).mean()
+    hits = [len(set(a) & set(b)) / 3 for a, b in zip(told.leaf_QK[few], truth, strict=True)]
+    assert told.facts["beam_regret"] == pytest.approx(1 - np.mean(hits))
+    wide = Beam({"beams": trie.n_leaves})(lm, prompts, trie, 3).facts
+    assert (wide["beam_regret"], wide["beam_agreement"], wide["audited"]) == (0, 1, 5)
+    assert "steps" not in wide, "a row has the optimizer's"
+
+
+def test_the_audit_leaves_out_what_it_cannot_prove(lm, monkeypatch):
+    prompts, trie = random_prompts(3), random_trie(lm, 4, n_items=150)
+    assert "audited" not in Beam({"space": "full"})(lm, prompts, trie, 3).facts
+    assert "audited" not in Beam()(lm, [], trie, 3).facts
+    monkeypatch.setattr("llmrec.decode.regret.BUDGET", 1)
+    facts = Beam()(lm, prompts, trie, 3).facts
+    assert facts["audited"] == 0 and "beam_regret" not in facts
+
+
+def test_a_temperature_of_the_training_has_to_be_filled_in(lm):
+    for decoder in (Beam({"tau": "train"}), Exact({"tau": "train"})):
+        with pytest.raises(ConfigError, match=r"tau is 'train'.*give a number"):
+            decoder(lm, random_prompts(1), title_trie(lm), 3)
+
+
+def test_the_margin_of_a_proof_follows_the_coarsest_layer():
+    lm = model()
+    assert slack(lm) == SLACK[torch.float32]
+    lm.causal.is_quantized = True  # the embedding is in full precision all the same
+    assert slack(lm) == SLACK_HALF
+    lm.causal.is_quantized = False
+    lm.causal.model.layers[0].mlp.to(torch.bfloat16)
+    assert slack(lm) == SLACK_HALF
+    assert slack(Backbone(model().model.double(), lm.tokenizer, name="d", pretrained=False)) == 1e-6
 
 
 def test_shape_of_a_trie_drawn_by_hand():
