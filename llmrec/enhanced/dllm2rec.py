@@ -241,9 +241,10 @@ class DLLM2Rec(Sequential):
         meta = teacher.meta
         plain = (meta["method"], meta["loss"]) == ("bigrec", "lml")
         loss = f"+{meta['loss']}" if meta["loss"] else ""
-        from_teacher = "" if plain else f", teacher {meta['method']}{loss}"
+        from_teacher = "" if plain else f" {meta['method']}{loss}"
+        coverage = f"teacher{from_teacher} on {len(teacher.row_T):,} of {len(train):,} rows"
         return {
-            "variant": f"{self.config.mode}{from_teacher}",
+            "variant": f"{self.config.mode}, {coverage}",
             "teacher": f"{meta['method']}{loss} [{meta['backbone']}]",
             "teacher_rank": meta["rank"],
             "teacher_rows": len(teacher.row_T),

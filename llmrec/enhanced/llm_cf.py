@@ -33,6 +33,7 @@ BY_MODE = {
     "sane": {"objective": "ce", "guard": "order"},
     "paper": {"objective": "sampled", "guard": "released"},
 }
+INSTRUCT = {"meta-llama/Meta-Llama-3-8B": "meta-llama/Meta-Llama-3-8B-Instruct"}
 SOURCES = {"none": "no CoT", "template": "template"}
 
 
@@ -47,6 +48,9 @@ class LLMCFConfig(SequentialConfig):
     """Who wrote the rationales; see the stage ``cot``."""
     sample: float = 0.1
     """Share of the training rows that is explained."""
+    writer: str | None = None
+    """Backbone that writes the rationales; None for the cell's own, or its instruct model where that is a
+    base model, which would go on writing the prompt instead of answering it."""
     cot: Mapping[str, Any] = field(default_factory=dict)
     """Further options of the stage ``cot``."""
     text_encoder: str = "minilm"
@@ -136,7 +140,8 @@ class LLMCF(Sequential):
             **config.cot,
         }
         configure(methods.get("cot"), values)
-        return {"cot": Need(method="cot", backbone=backbone, config=values)}
+        writer = config.writer or INSTRUCT.get(backbone or "", backbone)
+        return {"cot": Need(method="cot", backbone=writer, config=values)}
 
     @classmethod
     def module(cls) -> type:
@@ -247,7 +252,9 @@ class LLMCF(Sequential):
         mode = "" if self.config.mode == "sane" else f"{self.config.mode}, "
         if meta is None:
             return f"{mode}nothing injected"
-        return mode + SOURCES.get(meta["source"], f"CoT by {meta['model']}")
+        source = SOURCES.get(meta["source"], f"CoT by {meta['model']}")
+        noun = "examples" if meta["source"] == "none" else "rationales"
+        return f"{mode}{source}, {meta['entries']:,} {noun}"
 
     def recommend(self, queries: Queries, k: int) -> Ranking:
         """Retrieve examples for the queries and rank the catalogue; the history is not excluded."""

@@ -190,7 +190,7 @@ def test_each_part_changes_the_student(tmp_path, config):
     plain, _ = fitted("sasrec", tmp_path / "a")
     mine, run = fitted("dllm2rec", tmp_path / "b", config, teacher=teacher)
     assert not np.array_equal(plain.item_vectors(), mine.item_vectors())
-    assert run.facts["variant"] == "sane" and run.facts["teacher_rows"] == 100
+    assert run.facts["variant"] == "sane, teacher on 100 of 160 rows"
 
 
 @pytest.mark.parametrize("profile", ["corrected", "paper_faithful"])
@@ -204,7 +204,8 @@ def test_saved_student_needs_no_teacher(tmp_path, profile):
     np.testing.assert_array_equal(one.item_QK, two.item_QK)
     assert back.model.project is None
     faithful = profile == "paper_faithful"
-    assert run.facts["variant"] == ("paper_code" if faithful else "sane")
+    mode = "paper_code" if faithful else "sane"
+    assert run.facts["variant"] == f"{mode}, teacher on 100 of 160 rows"
     assert mine.config.neg_term == ("code" if faithful else "correct")
     assert mine.config.n_layers == (1 if faithful else 2)
     assert hasattr(mine.model, "head") == faithful
