@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from bench import metrics
+from bench.cell import Run
 from bench.errors import ConfigError
 from bench.method import Method
 from bench.registry import decoders
@@ -19,8 +20,10 @@ from llmrec.backbone import Backbone
 from llmrec.decode import checks
 from llmrec.generative._config import GenerativeConfig
 from llmrec.generative._ranking import as_ranking, prompts_for
+from llmrec.losses.base import Loss
 from llmrec.prompt import Prompter
 from llmrec.trie import Trie
+from llmrec.tuning import Lesson, Validate
 
 FAITHFUL = "paper_faithful"
 WEIGHTS = "leaf_weight.npy"
@@ -44,7 +47,8 @@ class Decoding(Method):
 
     _profile = "corrected"
     _guest: Any = None  # a decoder in place of the configured one
-    _tau: Callable[[], float] = staticmethod(lambda: 1.0)  # temperature of the training
+    _loss: Loss | None = None  # while it trains, its temperature is that of the training
+    _tau: float = 1.0  # of the weights kept in the end
     _gamma: float | None = None  # what a grounding chose on validation
     _weight_I: FloatArray | None = None  # popularity, where a grounding weighs by it
 
@@ -65,7 +69,7 @@ class Decoding(Method):
         if self._profile == FAITHFUL and name == "beam":
             options |= {"space": "full", "length_penalty": 1.0}
         if options.get("tau") == OF_TRAINING:
-            options["tau"] = self._tau()
+            options["tau"] = self._tau if self._loss is None else self._loss.temperature
         decoder = decoders.get(name)(options)
         if self._weight_I is not None:
             decoder.weigh(self._weight_I, self._gamma)
@@ -86,6 +90,14 @@ class Decoding(Method):
                 )
         self._decoder()(self.lm, [], self.trie, self._width(metrics.CUTOFFS[-1]))
 
+    def _taught(self, lesson: Lesson, run: Run, validate: Validate | None) -> None:
+        """Train; meanwhile and afterwards a decoder may ask for the temperature."""
+        self._loss = getattr(lesson.objective, "loss", None)
+        lesson.teach(self.lm, run, validate)
+        if self._loss is not None:
+            self._tau = run.facts.get("tau_of_best_epoch", self._loss.temperature)
+        self._loss = None
+
     def _settle(self, valid: Exam) -> dict[str, Any]:
         """Let the decoder choose on validation what its options leave to it; returns the facts."""
         decoder = self._decoder()
@@ -103,11 +115,10 @@ class Decoding(Method):
         """Save the popularity; returns what belongs into the manifest."""
         if self._weight_I is not None:
             np.save(folder / WEIGHTS, self._weight_I)
-        return {"tau": self._tau(), "gamma": self._gamma}
+        return {"tau": self._tau, "gamma": self._gamma}
 
     def _restore_decoding(self, folder: Path, manifest: Mapping[str, Any]) -> None:
-        tau = float(manifest.get("tau", 1.0))
-        self._tau, self._gamma = lambda: tau, manifest.get("gamma")
+        self._tau, self._gamma = float(manifest.get("tau", 1.0)), manifest.get("gamma")
         if (folder / WEIGHTS).is_file():
             self._weight_I = np.load(folder / WEIGHTS, allow_pickle=False)
 

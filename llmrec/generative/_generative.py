@@ -136,7 +136,7 @@ class Generative(Decoding):
             self.lm.requires_grad_(False).eval()
         else:
             validate = self._validator(exam, train) if len(exam) else None
-            self._lesson(train, run).teach(self.lm, run, validate)
+            self._taught(self._lesson(train, run), run, validate)
         run.facts.update(self._settle(exam))
         self._doctor(valid.queries)
 

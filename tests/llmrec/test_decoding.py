@@ -98,6 +98,22 @@ def test_adapters_stay_apart_for_a_decoder_that_reads_the_base(
     assert run.facts["quant"] is None and run.facts["dtype"] == "float32"
 
 
+def test_the_temperature_of_the_training_is_decoded_with(tmp_path):
+    options = {"loss_options": {"eta": 0.95}, "decoder_options": {"tau": "train"}}
+    model, run = fitted(tmp_path / "run", loss="msl_ats", epochs=3, **options)
+    ranking = model.recommend(exam().queries, 5)
+    assert ranking.facts["decode_tau"] == run.facts["tau_of_best_epoch"] != 1.0
+    keep(model, tmp_path / "kept")
+    again = restore(tmp_path / "kept", device="cpu").recommend(exam().queries, 5)
+    assert again.facts["decode_tau"] == ranking.facts["decode_tau"]
+    np.testing.assert_array_equal(again.item_QK, ranking.item_QK)
+    options["loss_options"] = {"tau": 2.5}
+    fixed, _ = fitted(tmp_path / "fixed", loss="msl_tau", epochs=1, **options)
+    assert fixed.recommend(exam().queries, 5).facts["decode_tau"] == 2.5
+    plain, _ = fitted(tmp_path / "plain", loss="zero_shot", decoder_options={"tau": "train"})
+    assert plain.recommend(exam().queries, 5).facts["decode_tau"] == 1.0
+
+
 def test_another_decoder_for_a_while(tmp_path):
     model, _ = fitted(tmp_path, epochs=1)
     own = model.recommend(exam().queries, 5)
