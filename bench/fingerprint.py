@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -17,6 +18,7 @@ from typing import Any
 from bench.registry import HOUSE, decoders, losses, methods
 
 ROOMS = ("baselines", "llmrec")
+MIB = 1 << 20
 TUNE = "tune"  # the one method whose configuration names another
 
 
@@ -25,6 +27,7 @@ def code_of(
     *,
     loss: str | None = None,
     decoder: str | None = None,
+    backbone: str | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> str:
     """Fingerprint of a method with its loss and decoder, 16 hex digits; the same under every Python.
@@ -33,12 +36,46 @@ def code_of(
         method: its registered name.
         loss: a registered loss, or one that only this method knows.
         decoder: its registered name.
+        backbone: its name; where that is a model on this machine, its content counts.
         config: the method's configuration; a tuning names there what it tunes, whose source counts too.
     """
     parts = sorted(
         (_shown(path), _normal_form(path)) for path in _files_of(method, loss, decoder, config)
     )
+    model = backbone or (config or {}).get("backbone") if method == TUNE else backbone
+    if model is not None and (content := model_content(model)):
+        parts.append(("backbone", content))
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+@cache
+def model_content(name: str) -> str:
+    """Digest of the files of a model on this machine; empty if the name is not a folder or file with one.
+
+    Of a large file its size and both ends count: a checkpoint of other weights differs there.
+    """
+    place = Path(name)
+    if place.suffix == ".gguf" and place.is_file():
+        files = [place]
+    elif (place / "config.json").is_file():
+        files = sorted(p for p in place.rglob("*") if p.is_file() and not p.name.startswith("."))
+    else:
+        return ""
+    whole = hashlib.sha256()
+    for path in files:
+        shown = path.name if path == place else path.relative_to(place).as_posix()
+        whole.update(f"{shown} {path.stat().st_size}\n".encode())
+        whole.update(_ends(path))
+    return whole.hexdigest()
+
+
+def _ends(path: Path) -> bytes:
+    with path.open("rb") as file:
+        if path.stat().st_size <= 4 * MIB:
+            return file.read()
+        first = file.read(MIB)
+        file.seek(-MIB, os.SEEK_END)
+        return first + file.read()
 
 
 def libraries(

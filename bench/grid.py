@@ -13,7 +13,7 @@ from bench.cell import Cell, Need, Profile
 from bench.errors import BenchError, ConfigError, SuiteError, Unavailable
 from bench.fingerprint import TUNE, code_of
 from bench.method import Method, configure
-from bench.registry import datasets, decoders, losses, methods
+from bench.registry import datasets, decoders, losses, methods, near
 from bench.suite import PAPER_LOSSES, PAPER_METHODS, Scale, Suite, SuiteRow, scales
 from bench.types import Dataset
 
@@ -102,7 +102,7 @@ class _Expansion:
             seed=seed,
             config=_plain(config),
             tune=tuning.config["trials"] if tuning else 0,
-            code=code_of(row.method, loss=axes.loss, decoder=axes.decoder, config=_plain(config)),
+            code=code_of(row.method, **asdict(axes), config=_plain(config)),
             needs=keys,
             **asdict(axes),
         )
@@ -200,7 +200,7 @@ def expand(suite: Suite, choice: Choice) -> Grid:
     scale = scales()[choice.scale]
     work = _Expansion(suite, choice, scale)
     grid = Grid([], work.support, [])
-    faults: list[str] = []
+    faults = list(_idle_filters(suite, choice, scale))
     for dataset, row, seed in _points(suite, choice):
         for axes in _axes(row, scale, choice):
             if missing := _not_built(row, axes):
@@ -213,6 +213,8 @@ def expand(suite: Suite, choice: Choice) -> Grid:
                 grid.left_out.append((work.stub(dataset, seed, row, axes), str(reason)))
             except BenchError as fault:
                 faults.append(f"{dataset}/{row.method}: {fault}")
+    if not (faults or grid.cells or grid.left_out):
+        faults.append(f"no row is left at scale {choice.scale} after all filters")
     if faults:
         found = list(dict.fromkeys(faults))
         raise SuiteError(f"{len(found)} fault(s) in the suite:\n  " + "\n  ".join(found))
@@ -222,10 +224,31 @@ def expand(suite: Suite, choice: Choice) -> Grid:
 
 def _points(suite: Suite, choice: Choice) -> Iterator[tuple[str, SuiteRow, int]]:
     seeds = choice.seeds if choice.seeds is not None else suite.seeds_at(choice.scale)
-    for dataset in choice.datasets or suite.datasets_at(choice.scale):
+    for dataset in filter(datasets.__contains__, _datasets(suite, choice)):
         for row in suite.rows:
             if choice.methods is None or row.method in choice.methods:
                 yield from ((dataset, row, seed) for seed in seeds)
+
+
+def _datasets(suite: Suite, choice: Choice) -> Sequence[str]:
+    return choice.datasets or suite.datasets_at(choice.scale)
+
+
+def _idle_filters(suite: Suite, choice: Choice, scale: Scale) -> Iterator[str]:
+    """What is wrong with the filters: a name that no row of the suite has."""
+    for name in _datasets(suite, choice):
+        if name not in datasets:
+            yield f"no dataset is called {name!r}.{near(name, datasets)}"
+    rows = {row.method for row in suite.rows}
+    for name in choice.methods or ():
+        if name not in rows:
+            yield f"--methods {name}: the suite has no such row.{near(name, rows)}"
+    free = replace(choice, losses=None)
+    axes = [axes for row in suite.rows for axes in _axes(row, scale, free)]
+    known = {axis.loss for axis in axes if axis.loss is not None}
+    for name in choice.losses or ():
+        if name not in known:
+            yield f"--losses {name}: no row of the suite has it.{near(name, known)}"
 
 
 def _axes(row: SuiteRow, scale: Scale, choice: Choice) -> Iterator[Axes]:

@@ -13,7 +13,7 @@ import importlib.metadata
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,7 +56,9 @@ class Registry:
 
         def accept(thing: T) -> T:
             module = getattr(thing, "__module__", "?")
-            owner = self._owner.setdefault(name, module)
+            built_in = self.index.get(name)
+            first = built_in.module if built_in and built_in.path else module
+            owner = self._owner.setdefault(name, first)
             if owner != module:
                 raise BenchError(
                     f"the {self.kind} {name!r} of {module} is already defined by {owner}"
@@ -116,9 +118,15 @@ class Registry:
         return Path(module.__file__ or "")
 
     def _unknown(self, name: str) -> str:
-        near = difflib.get_close_matches(name, self.names(), n=2, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        return f"no {self.kind} is called {name!r}.{hint} Known: {', '.join(self.names())}"
+        return f"no {self.kind} is called {name!r}.{near(name, self.names())}"
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """The end of a message about a name that is not known: near matches, then all that are."""
+    known = sorted(known)
+    alike = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(alike)}?" if alike else ""
+    return f"{hint} Known: {', '.join(known) or 'none'}"
 
 
 methods = Registry(

@@ -153,10 +153,10 @@ def _fit_and_examine(attempt: Attempt) -> tuple[Row, Packed | None]:
 
 def _check_unchanged(cell: Cell, dataset: Dataset) -> None:
     """Raise DataError if the cell's key no longer says what would run."""
-    code = code_of(cell.method, loss=cell.loss, decoder=cell.decoder, config=cell.config)
+    axes = {"loss": cell.loss, "decoder": cell.decoder, "backbone": cell.backbone}
     same = {
         cell.dataset: dataset.version == cell.data_version,
-        "the code of " + cell.method: code == cell.code,
+        f"the code of {cell.method}": code_of(cell.method, **axes, config=cell.config) == cell.code,
     }
     for what, unchanged in same.items():
         if not unchanged:

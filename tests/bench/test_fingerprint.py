@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from bench.executors.local import HEAVY
-from bench.fingerprint import code_of, libraries, normal_form
+from bench.fingerprint import code_of, libraries, model_content, normal_form
 from bench.method import Method
 from bench.registry import methods
 
@@ -44,6 +44,24 @@ def test_a_tuning_is_keyed_by_what_it_tunes():
     asked = {"method": "sasrec", "loss": "ce", "decoder": None}
     assert code_of("tune", config=asked) != code_of("tune", config={"method": "dros"})
     assert libraries("tune", config=asked) >= libraries("sasrec", loss="ce")
+
+
+def test_a_model_on_this_machine_counts_with_its_content(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    plain = code_of("bigrec", backbone=str(folder))
+    assert plain == code_of("bigrec"), "a folder without a model is only a name"
+    (folder / "config.json").write_text("{}")
+    weights = folder / "model.safetensors"
+    found = set()
+    for end in (b"a", b"b"):
+        for size in (10, 5 << 20):
+            weights.write_bytes(b"0" * size + end)
+            model_content.cache_clear()
+            found.add(code_of("bigrec", backbone=str(folder)))
+            tuned = code_of("tune", config={"method": "bigrec", "backbone": str(folder)})
+            assert tuned != code_of("tune", config={"method": "bigrec"})
+    assert len(found | {plain}) == 5
 
 
 @pytest.mark.parametrize("name", [n for n in methods.index if methods.index[n].path is not None])

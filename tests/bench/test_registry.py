@@ -68,6 +68,14 @@ def test_a_plugin_brings_a_method_that_passes_the_contract(tmp_path):
     assert len(findings) >= 6
 
 
+def test_a_plugin_cannot_replace_what_the_house_defines(tmp_path):
+    path = tmp_path / "usurper.py"
+    path.write_text(PLUGIN.replace("always_first", "item_knn"))
+    with pytest.raises(BenchError, match="'item_knn' of plugin_usurper is already defined by base"):
+        load_plugin(path)
+    assert methods.get("item_knn").__module__ == "baselines.item_knn"
+
+
 def test_a_missing_plugin_is_one_line():
     with pytest.raises(BenchError, match="no such file"):
         load_plugin("nowhere.py")
