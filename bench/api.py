@@ -45,7 +45,8 @@ class Order:
         plugins: files that register more methods.
         jobs: cells at a time; None for one a GPU, or one with all cores.
         gpus: indices of the GPUs to use; None for all, empty for none.
-        limit_seconds: longest life of one cell.
+        limit_seconds: longest life of one cell; None for ten times what was predicted, an hour at least;
+            ``math.inf`` for none.
     """
 
     suite: str = "paper"

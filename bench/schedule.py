@@ -18,6 +18,7 @@ from bench.runner import Surroundings
 from bench.store import Store
 
 POLL_SECONDS = 0.1
+LEAST_LIMIT, LIMIT_FACTOR = 3600.0, 10.0  # seconds; times the predicted duration of a cell
 RETRIES = 1  # of infrastructure failures: a kill from outside, a lost node
 KILL_SECONDS = 45.0  # until a queue has ended the job it was asked to end
 BUSY_SECONDS = 5.0  # before a cell that another runner holds is asked for again
@@ -73,7 +74,7 @@ class Schedule:
         plan: what to run.
         where: store, data and plugins; needs are filled in per cell.
         executor: how cells are started.
-        limit_seconds: longest life of one cell, None for no limit.
+        limit_seconds: longest life of one cell; None for ten times what was predicted, an hour at least.
         any_code: whether artefacts of older code may be consumed.
         notify: called after every change and at least a few times a second.
     """
@@ -173,16 +174,22 @@ class Schedule:
         for handle in list(progress.running):
             code = handle.exit_code()
             age = time.monotonic() - handle.started
-            if code is None and (self.limit_seconds is None or age < self.limit_seconds):
+            limit = self._limit(handle.cell)
+            if code is None and age < limit:
                 continue
             progress.running.remove(handle)
             if code is None:
                 handle.kill()
-                reason = f"ran past the limit of {self.limit_seconds:.0f} s and was ended"
+                reason = f"ran past the limit of {limit:.0f} s and was ended"
                 self._note(progress, handle.cell, "failed", reason, patience=KILL_SECONDS)
             else:
                 self._settle(progress, handle, code)
             self.executor.finish(handle)
+
+    def _limit(self, cell: Cell) -> float:
+        if self.limit_seconds is not None:
+            return self.limit_seconds
+        return max(LEAST_LIMIT, LIMIT_FACTOR * self._jobs[cell.key].seconds)
 
     def _settle(self, progress: Progress, handle: Any, code: int) -> None:
         """Read what an ended process left, or decide what its silence means."""

@@ -15,9 +15,11 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from bench.cell import PROTOCOL
 from bench.errors import ConfigError, SuiteError, UnknownName
+from bench.registry import near
 
 SUITES = Path(__file__).parent / "suites"
 ScaleName = Literal["embedded", "small", "full"]
@@ -203,5 +205,13 @@ def _validated(model: type[Suite], path: Path) -> Suite:
     except TypeError as fault:
         raise SuiteError(f"{path}: a suite is a mapping with title, datasets and rows") from fault
     except ValidationError as fault:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in fault.errors()]
+        lines = [f"  {'.'.join(map(str, e['loc']))}: {_said(e)}" for e in fault.errors()]
         raise SuiteError(f"{path} has {len(lines)} fault(s):\n" + "\n".join(lines)) from fault
+
+
+def _said(error: ErrorDetails) -> str:
+    """One fault of a suite in words; an unknown key gets a near match and the keys there are."""
+    if error["type"] != "extra_forbidden":
+        return error["msg"]
+    model = SuiteRow if error["loc"][0] == "rows" else Suite
+    return f"no such key.{near(str(error['loc'][-1]), model.model_fields)}"

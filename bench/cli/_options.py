@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from bench.api import Order, default_data_root
@@ -80,8 +81,13 @@ def order_of(options: argparse.Namespace) -> Order:
         plugins=tuple(options.plugin),
         jobs=getattr(options, "jobs", None),
         gpus=getattr(options, "gpus", None),
-        limit_seconds=getattr(options, "limit_minutes", None) and options.limit_minutes * 60,
+        limit_seconds=_limit(getattr(options, "limit_minutes", None)),
     )
+
+
+def _limit(minutes: float | None) -> float | None:
+    """Seconds; 0 minutes are no limit."""
+    return None if minutes is None else minutes * 60 or math.inf
 
 
 def _names(text: str) -> list[str]:

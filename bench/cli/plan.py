@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from bench.api import default_store, prepare
 from bench.cli._options import add_store_options, add_suite_options, clock, order_of
-from bench.cli.run import banner
+from bench.cli.run import banner, kept_faults
 
 ABOUT = """\
 Print the cells of a suite in the order they would run, what the store already has, and how long each may
@@ -37,7 +37,7 @@ def main(options: argparse.Namespace) -> int:
     banner(prepared)
     table = []
     for number, job in enumerate(prepared.plan.jobs, 1):
-        state = "run" if job.todo else "kept"
+        state = "run" if job.todo else "kept" if job.hit == "done" else f"kept: {job.hit}"
         if job.hit == "stale" and job.todo:
             state = "run (code or data changed)"
         if job.hit == "foreign" and job.todo:
@@ -51,5 +51,7 @@ def main(options: argparse.Namespace) -> int:
     for reason, labels in why.items():
         some = ", ".join(labels[:3]) + (" ..." if len(labels) > 3 else "")
         print(f"left out ({len(labels)}): {some}\n    {reason}")
+    for line in kept_faults(prepared):
+        print(line)
     print(f"about {clock(prepared.plan.seconds)} in all, one cell after the other")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 
 from bench.api import Prepared, default_store, execute, local_executor, prepare
 from bench.cell import Row
@@ -47,7 +48,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--scale auto then stays embedded (default: all)",
     )
     group.add_argument(
-        "--limit-minutes", type=float, help="end a cell that runs longer; it is shown as failed"
+        "--limit-minutes",
+        type=float,
+        help="end a cell that runs longer; it is shown as failed (default: 60, or ten times what was "
+        "predicted if that is more; 0 for no limit)",
     )
     group.add_argument(
         "--executor", choices=("local", "slurm"), default="local", help="where cells run"
@@ -74,6 +78,8 @@ def main(options: argparse.Namespace) -> int:
 
         rows = execute(prepared, notify=notify, executor=executor)
         watch(Progress([], rows=rows))
+    for line in kept_faults(prepared):
+        print(line)
     index = board.write()
     hits = len(prepared.plan.jobs) - len(prepared.plan.todo)
     parts = [*summary(rows), f"from the store {hits}"]
@@ -97,6 +103,16 @@ def banner(prepared: Prepared) -> None:
     )
 
 
+def kept_faults(prepared: Prepared) -> Iterator[str]:
+    """The failed and left-out cells that are not run again, with their reasons and the way out."""
+    kept = [job for job in prepared.plan.jobs if not job.todo and job.hit in {"failed", "left out"}]
+    for job in kept:
+        row = prepared.store.read(job.cell)
+        yield f"{job.hit} before: {job.cell.label}: {row.reason if row else 'no row'}"
+    if kept:
+        yield f"{len(kept)} cell(s) without a result are kept as they are; --retry runs them again"
+
+
 def _executor(options: argparse.Namespace, prepared: Prepared) -> Executor:
     if options.executor == "slurm":
         from bench.executors.slurm import SlurmExecutor
@@ -118,8 +134,11 @@ class _Board:
 
     def __call__(self, rows: list[Row]) -> None:
         if len(rows) > self._seen and time.monotonic() - self._last > self.EVERY_SECONDS:
-            self.write()
             self._seen, self._last = len(rows), time.monotonic()
+            try:
+                self.write()
+            except Exception as fault:  # the cells go on; what is wrong is raised at the end
+                print(f"the tables wait: {' '.join(str(fault).split())[:300]}")
 
     def write(self) -> str:
         from pathlib import Path

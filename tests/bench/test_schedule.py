@@ -14,6 +14,7 @@ from bench.api import Order, default_store, execute, prepare
 from bench.cell import Row
 from bench.executors.local import BUSY
 from bench.grid import Choice
+from bench.plan import Plan
 from bench.runner import Surroundings, run_cell
 from bench.schedule import Progress, Schedule
 from bench.status import remaining
@@ -140,6 +141,16 @@ def test_a_cell_that_hangs_is_ended_at_its_limit(bench_order, store):
     assert rows["hangs"].status == "failed"
     assert "limit of 6 s" in rows["hangs"].reason
     assert time.monotonic() - start < 60
+
+
+def test_without_a_limit_a_cell_has_an_hour_or_ten_times_its_prediction(bench_order, store):
+    plan = prepare(bench_order("good"), store).plan
+    for predicted, limit in ((1.0, 3600.0), (1000.0, 10000.0)):
+        (job,) = plan.jobs
+        guessed = Plan([replace(job, seconds=predicted)], [])
+        schedule = Schedule(guessed, Surroundings(store=store), _Ends(0))
+        schedule._jobs = {job.cell.key: guessed.jobs[0]}
+        assert schedule._limit(job.cell) == limit
 
 
 SCRIPT = """

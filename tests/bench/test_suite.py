@@ -37,8 +37,8 @@ def test_every_fault_of_a_file_is_listed_at_once(tmp_path):
     with pytest.raises(SuiteError) as fault:
         _suite(tmp_path, "title: t\ndatasets: 3\nseed: [0]\nrows:\n  - {metod: sasrec}\n")
     text = str(fault.value)
-    assert "seed" in text
-    assert "metod" in text
+    assert "rows.0.metod: no such key. Did you mean method? Known: backbones, config" in text
+    assert "seed: no such key. Did you mean seeds?" in text
     assert "datasets" in text
 
 
@@ -61,6 +61,22 @@ def test_a_dataset_that_is_not_here_leaves_its_cells_out_with_a_reason(tmp_path)
     assert not grid.cells
     assert [cell.method for cell, _ in grid.left_out] == ["markov"]
     assert "data get" in grid.left_out[0][1]
+
+
+def test_a_filter_that_matches_nothing_is_a_fault_with_a_hint():
+    wrong = Choice(methods=["sasrek", "markov"], losses=["cee"], datasets=["ml_100k", "bok"])
+    with pytest.raises(SuiteError) as fault:
+        expand(read("smoke"), wrong)
+    text = str(fault.value)
+    for part in (
+        "3 fault(s)",
+        "--methods sasrek: the suite has no such row. Did you mean sasrec",
+        "--losses cee: no row of the suite has it. Did you mean ce?",
+        "no dataset is called 'bok'. Did you mean book?",
+    ):
+        assert part in text
+    with pytest.raises(SuiteError, match="no row is left at scale embedded"):
+        expand(read("smoke"), Choice(methods=["sasrec"], seeds=[]))
 
 
 def test_filters_and_caps(tmp_path):
