@@ -173,7 +173,8 @@ def _build(attempt: Attempt) -> tuple[Method, Run]:
     cell, where = attempt.cell, attempt.where
     kind: type[Method] = methods.get(cell.method)
     config = dict(cell.config)
-    facts: dict[str, Any] = {"upstream_seconds": _upstream_seconds(where)}
+    upstream = _upstream(where)
+    facts: dict[str, Any] = {"upstream": upstream, "upstream_seconds": sum(upstream.values())}
     inputs = dict(where.needs)
     if tuning := inputs.pop("tuning", None):
         best = json.loads((tuning / "best.json").read_text(encoding="utf-8"))
@@ -260,13 +261,14 @@ def _keep_lists(store: Store, cell: Cell, ranking: Ranking, exam: Exam) -> None:
     store.write_lists(cell.key, lists)
 
 
-def _upstream_seconds(where: Surroundings) -> float:
-    """Seconds of every cell this one rests on, and of those that they rest on."""
-    total = 0.0
+def _upstream(where: Surroundings) -> dict[str, float]:
+    """Seconds of fit of every cell this one rests on, near or far, each counted once; by key."""
+    found: dict[str, float] = {}
     for model in where.needs.values():
         saved = json.loads((model.parent / "fit.json").read_text(encoding="utf-8"))
-        total += saved["cost"]["seconds"] + saved["facts"].get("upstream_seconds", 0.0)
-    return total
+        found |= saved["facts"].get("upstream", {})
+        found[model.parent.name] = saved["cost"]["seconds"]
+    return found
 
 
 def _seed_everything(cell: Cell, threads: int) -> None:

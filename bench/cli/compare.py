@@ -57,9 +57,7 @@ def run(options: argparse.Namespace) -> int:
         raise DataError(f"{_label(a)} and {_label(b)} were examined on different queries")
     keep = _mask(a, options.stratum)
     gain = [_gains(entry, options.metric)[:, keep] for entry in (a, b)]
-    draws = resample(
-        gain, a.user_Q[keep], luck_M=[_luck(e, options.metric, keep) for e in (a, b)]
-    )
+    draws = resample(gain, a.user_Q[keep], luck_M=[_luck(e, options.metric, keep) for e in (a, b)])
     found = draws.difference(0, 1)
     n = int(keep.sum())
     where = f" of stratum {options.stratum}" if options.stratum else ""

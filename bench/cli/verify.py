@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-9
 ABOUT = """\
 Recompute every metric and stratum of every row from the packed target positions beside it, and hold the row
-against them. A changed test score in a row, or a changed byte in the positions, is reported; validation scores,
-cost and facts have no second source and are taken on trust. No torch, no GPU.
+against them. A changed test score in a row, or a changed byte in the positions, is reported; validation
+scores, cost and facts have no second source and are taken on trust. No torch, no GPU.
 
   python -m bench verify                      all rows under leaderboards/rows
   python -m bench verify --rows received/rows  rows that somebody sent

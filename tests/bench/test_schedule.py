@@ -51,6 +51,9 @@ class Habit(Method):
     def needs(cls, config, *, loss, backbone):
         if config.habit == "needs a failure":
             return {"other": Need(method="habit", config={"habit": "raises"})}
+        if config.habit == "needs twice":
+            via = Need(method="habit", config={"habit": "needs"})
+            return {"other": Need(method="habit"), "via": via}
         return {"other": Need(method="habit")} if config.habit == "needs" else {}
 
     def fit(self, train, valid, run):
@@ -133,6 +136,13 @@ def test_a_failure_stays_inside_its_cell_and_on_the_board(bench_order, store):
     assert not again.plan.todo, "answered cells are not run again, failed ones included"
     retried = prepare(bench_order("good", "raises", retry=True), store)
     assert [job.cell.config["habit"] for job in retried.plan.todo] == ["raises"]
+
+
+def test_a_cell_that_is_needed_on_two_ways_is_charged_once(bench_order, store):
+    row = _run(bench_order("needs twice"), store)["needs twice"]
+    upstream = row.facts["upstream"]
+    assert upstream.keys() == set(row.cell.needs.values())
+    assert row.facts["upstream_seconds"] == sum(upstream.values()) > 0
 
 
 def test_a_cell_that_hangs_is_ended_at_its_limit(bench_order, store):
