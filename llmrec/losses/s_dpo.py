@@ -149,7 +149,7 @@ class SDPO(Loss):
             bad = torch.nonzero(~torch.isfinite(loss_B)).flatten()[:8].tolist()
             raise NotFinite.at(
                 bad,
-                "rows of the batch",
+                "rows",
                 f"{self.name}: the loss is not finite at {{where}} (log-probabilities "
                 f"{log_prob_BJ[bad].tolist()}, reference {reference_BJ[bad].tolist()}); lower the "
                 "learning rate or look at these rows",
