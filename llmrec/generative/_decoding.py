@@ -132,7 +132,7 @@ class Decoding(Method):
         facts = {
             "decoder": decoder.rule,
             "prompts_too_long": int((~fits_Q).sum()),
-            "history_dropped": sum(prompt.dropped for prompt in prompts),
+            "queries_history_dropped": sum(prompt.dropped for prompt in prompts),
         }
         return as_ranking(decoded, fits_Q, self.trie, k, facts)
 
