@@ -13,9 +13,11 @@ from typing import Any
 from bench.cell import digest
 from bench.errors import ArtefactError
 from bench.types import Windows
-from llmrec._embedded import cache
+from llmrec._embedded import GGUF_SHA256, cache
+from llmrec.backbone import EMBEDDED
 from llmrec.enhanced import _jsonl
 from llmrec.enhanced._cot import Entries
+from llmrec.enhanced._teacher_files import files_hash
 
 COMMAND = "python -m bench run --methods llm_cf --datasets <this dataset>"
 TOKENS_PER_PROMPT = 400  # titles only; what the message estimates with
@@ -31,13 +33,38 @@ class Cache:
     Args:
         folder: where the files are; None for the cache of the suite.
         train_sha: hash of the training rows.
-        identity: all else that decides a text: seed, prompt version, model, decoding, encoder.
+        identity: all else that decides a text: seed, prompt version, model and its weights, decoding,
+            encoder.
     """
 
     def __init__(self, folder: Path | None, train_sha: str, identity: Mapping[str, Any]) -> None:
         root = folder or cache() / "cot"
         self.identity = {"train": train_sha, **identity}
         self.path = root / train_sha[:12] / f"{digest(self.identity)[:16]}.jsonl"
+
+    @classmethod
+    def find(cls, folder: Path | None, train_sha: str, asked: Mapping[str, Any]) -> Cache:
+        """The file whose header answers a question, whatever weights of the named model wrote it.
+
+        Args:
+            folder: as for the class.
+            train_sha: as for the class.
+            asked: the identity without ``weights``, so that no model has to be loaded to know them.
+
+        Raises:
+            ArtefactError: different weights under the model's name answered it.
+        """
+        empty = cls(folder, train_sha, {**asked, "weights": "any"})
+        headers = [_jsonl.read(path)[:1] for path in sorted(empty.path.parent.glob("*.jsonl"))]
+        found = [header[0]["for"] for header in headers if header]
+        wanted = {"train": train_sha, **asked}
+        found = [f for f in found if {k: v for k, v in f.items() if k != "weights"} == wanted]
+        if len(found) > 1:
+            raise ArtefactError(
+                f"{len(found)} files in {empty.path.parent} hold rationales by models called "
+                f"{asked['model']!r} with different weights; move all but one away"
+            )
+        return cls(folder, train_sha, {**asked, "weights": found[0]["weights"]}) if found else empty
 
     def lines(self) -> dict[str, dict[str, Any]]:
         """What is there, by ``cot_id``; the last line of an entry counts.
@@ -77,6 +104,23 @@ class Cache:
             f"'local' (`{COMMAND}`, about {read / 1e6:.1f} M tokens read and at most "
             f"{write / 1e6:.1f} M written), or ask for cot_source 'template' or 'none'"
         )
+
+
+def weights_of(lm: Any, seed: int) -> str:
+    """What tells weights of one name apart and does not depend on device or precision.
+
+    Args:
+        lm: a loaded backbone.
+        seed: of random weights.
+    """
+    if lm.name == EMBEDDED:
+        return GGUF_SHA256[:12]
+    place = Path(lm.name)
+    if place.exists():
+        paths = place.glob("*.safetensors") if place.is_dir() else [place]
+        return files_hash(paths)[:12]
+    commit = getattr(lm.causal.config, "_commit_hash", None)  # of a hub's repository
+    return commit[:12] if commit else f"seed {seed}"
 
 
 def line_for(

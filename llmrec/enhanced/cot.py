@@ -94,11 +94,7 @@ class CoTStage(Method):
             train, share=c.sample, most=c.rows, negatives=c.negatives, seed=run.seed_for("cot")
         )
         run.facts.update({"entries": len(entries), "cot_source": c.source})
-        lm = (
-            self._lm(run)
-            if c.source in {"local", "cache"} or c.text_encoder == "backbone"
-            else None
-        )
+        lm = self._lm(run) if c.source == "local" or c.text_encoder == "backbone" else None
         encoder = load_encoder(c.text_encoder, device=run.device, lm=lm)
 
         def embed(texts: Sequence[str]) -> Any:
@@ -115,7 +111,7 @@ class CoTStage(Method):
         self.item_ND = embed(train.catalogue.titles)
         self.meta = {
             "source": c.source,
-            "model": lm.name if c.source in {"local", "cache"} and lm else None,
+            "model": self._model if c.source in {"local", "cache"} else None,
             "encoder": encoder.identity,
             "train": train_hash(train),
             "items": titles_hash(train.catalogue),
@@ -144,16 +140,21 @@ class CoTStage(Method):
         np.save(folder / "item_emb.npy", self.item_ND)
         (folder / "meta.json").write_text(json.dumps(self.meta, indent=1), encoding="utf-8")
 
-    def _lm(self, run: Run) -> Any:
-        from llmrec.backbone import EMBEDDED, SCRATCH, load
+    @property
+    def _model(self) -> str:
+        from llmrec.backbone import EMBEDDED
 
-        name = self.backbone or EMBEDDED
-        if name == SCRATCH:
+        return self.backbone or EMBEDDED
+
+    def _lm(self, run: Run) -> Any:
+        from llmrec.backbone import SCRATCH, load
+
+        if self._model == SCRATCH:
             raise Unavailable(
                 "rationales need a pretrained model, and 'scratch' has random weights; choose another "
                 "backbone, or cot_source 'template' or 'none' with text_encoder 'minilm'"
             )
-        return load(name, device=run.device, seed=run.seed_for("weights"))
+        return load(self._model, device=run.device, seed=run.seed_for("weights"))
 
     def _texts(
         self, train: Windows, entries: _cot.Entries, lm: Any, embed: Any, run: Run
@@ -167,7 +168,7 @@ class CoTStage(Method):
         rule = self._rule(run.profile)
         cache = self._cache(train, lm, rule, run)
         if self.config.source == "local":
-            self._write(train, entries, lm, embed, run)
+            self._write(train, entries, (lm, cache, embed), run)
         lines = cache.require(entries, rule.new_tokens, rule.candidates)
         return [lines[cot_id]["text"] for cot_id in entries.ids]
 
@@ -182,26 +183,29 @@ class CoTStage(Method):
         return Writing(**values)
 
     def _cache(self, train: Windows, lm: Any, rule: Any, run: Run) -> Any:
-        from llmrec.enhanced._cot_cache import Cache
-        from llmrec.text_encoder import BackboneEncoder
+        from llmrec.enhanced._cot_cache import Cache, weights_of
 
-        identity = {
+        asked = {
             "seed": run.seed_for("cot"),
             "negatives": self.config.negatives,
             "prompt": _cot.PROMPT_VERSION,
-            "model": BackboneEncoder(lm).identity,
+            "model": self._model,
             "decoding": {k: v for k, v in vars(rule).items() if k != "batch"},
             "scored_by": self.config.text_encoder,
         }
         folder = Path(self.config.cache_folder) if self.config.cache_folder else None
-        return Cache(folder, train_hash(train), identity)
+        if self.config.source == "cache":
+            return Cache.find(folder, train_hash(train), asked)
+        weights = weights_of(lm, run.seed_for("weights"))
+        return Cache(folder, train_hash(train), {**asked, "weights": weights})
 
-    def _write(self, train: Windows, entries: _cot.Entries, lm: Any, embed: Any, run: Run) -> None:
+    def _write(
+        self, train: Windows, entries: _cot.Entries, tools: tuple[Any, Any, Any], run: Run
+    ) -> None:
         """Let the model write what the cache lacks; each batch is kept at once."""
         from llmrec.enhanced._cot_writer import Writer
 
-        rule = self._rule(run.profile)
-        cache = self._cache(train, lm, rule, run)
+        (lm, cache, embed), rule = tools, self._rule(run.profile)
         writer, there = Writer(lm, rule), cache.lines()
         todo = [at for at, cot_id in enumerate(entries.ids) if cot_id not in there]
         asked = {at: writer.prompt(train, entries, at) for at in todo}

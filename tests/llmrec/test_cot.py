@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from bench.cell import Run
 from bench.conformance import toy_data
@@ -12,7 +13,7 @@ from bench.method import configure, keep
 from bench.registry import methods
 from llmrec import backbone
 from llmrec.enhanced import _cot, _jsonl
-from llmrec.enhanced._cot_cache import Cache, CoTCacheMissing
+from llmrec.enhanced._cot_cache import Cache, CoTCacheMissing, weights_of
 from llmrec.enhanced._cot_writer import Writer, Writing
 from llmrec.text_encoder import encode_text
 
@@ -152,11 +153,39 @@ def test_cache_lines_hold_what_was_asked(tmp_path):
     (path,) = (tmp_path / "cache").rglob("*.jsonl")
     header, *lines = _jsonl.read(path)
     train = toy_data().train
-    assert header["planned"] == 4 and header["for"]["model"].startswith("tiny:")
+    assert header["planned"] == 4 and header["for"]["model"] == "tiny"
     for line in lines:
         assert line["hist"] == train.history[line["row"]].tolist()
         assert line["user"] == train.user_W[line["row"]] and len(line["prompt_sha"]) == 16
         assert len(line["texts"]) == len(line["scores"]) == 1
+
+
+def test_the_cache_is_read_without_the_model(tmp_path, monkeypatch):
+    make(stage(tmp_path, rows=2), tmp_path / "a")
+
+    def load(*args, **options):
+        raise AssertionError("nothing has to be loaded")
+
+    monkeypatch.setattr(backbone, "load", load)
+    read = stage(tmp_path, rows=2, source="cache")
+    make(read, tmp_path / "b")
+    assert read.meta["model"] == "tiny" and read.texts
+    (path,) = (tmp_path / "cache").rglob("*.jsonl")
+    twin = path.read_text().replace('"weights": "seed', '"weights": "other')
+    path.with_name("twin.jsonl").write_text(twin)
+    with pytest.raises(ArtefactError, match="different weights"):
+        make(stage(tmp_path, rows=2, source="cache"), tmp_path / "c")
+
+
+def test_weights_have_one_name_in_every_precision(tmp_path):
+    lm = backbone.load("tiny", seed=1)
+    lm.causal.save_pretrained(tmp_path / "m")
+    lm.tokenizer.save_pretrained(tmp_path / "m")
+    kept = [
+        weights_of(backbone.load(str(tmp_path / "m"), dtype=dtype), 0)
+        for dtype in (torch.float32, torch.bfloat16)
+    ]
+    assert kept[0] == kept[1] and weights_of(lm, 5) == "seed 5"
 
 
 def test_another_question_has_another_file(tmp_path):
