@@ -146,8 +146,7 @@ def _fit_and_examine(attempt: Attempt) -> tuple[Row, Packed | None]:
         attempt.fitting.run(method, fit, run.facts)
     bill = json.loads(attempt.fitting.bill.read_text(encoding="utf-8"))
     if method.family == "stage":
-        row = Row(cell=cell, status="done", cost=attempt.meter.cost, facts=bill["facts"])
-        return row, None
+        return Row(cell=cell, status="done", cost=attempt.meter.cost, facts=bill["facts"]), None
     return _examine(attempt, method, dataset, bill["facts"])
 
 
@@ -211,9 +210,8 @@ def _examine(
         with attempt.meter.phase(phase):
             rankings[phase] = _recommend(method, exam.queries, cell, dataset)
     test, ranking = exams["recommend"], rankings["recommend"]
-    cost["recommend"]["users_per_second"] = len(test) / max(
-        cost["recommend"]["seconds"] or 0.0, 1e-9
-    )
+    seconds = cost["recommend"]["seconds"] or 0.0
+    cost["recommend"]["users_per_second"] = len(test) / max(seconds, 1e-9)
     score = partial(metrics.positions, train_count=train.target_count, names=method.identity)
     title, item = (score(ranking, test, identity=rule) for rule in ("title", "item"))
     valid = score(rankings["validate"], exams["validate"], identity="title")
