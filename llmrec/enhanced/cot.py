@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -117,7 +117,8 @@ class CoTStage(Method):
             "items": titles_hash(train.catalogue),
             "entries": len(kept),
         }
-        run.facts.update(self._facts(train, len(entries), time.perf_counter() - started))
+        run.facts.update(self._facts(train, len(entries), run))
+        run.facts["seconds"] = round(time.perf_counter() - started, 1)
 
     def recommend(self, queries: Queries, k: int) -> Ranking:
         """A stage never ranks."""
@@ -176,11 +177,13 @@ class CoTStage(Method):
         from llmrec.enhanced._cot_writer import Writing
 
         c = self.config
-        faithful = profile == "paper_faithful" and c.mode == "auto"
         values: dict[str, Any] = {"new_tokens": c.new_tokens, "batch": c.batch}
-        if faithful or c.mode == "full":
-            values |= FULL
-        return Writing(**values)
+        return Writing(**values | (FULL if self._mode(profile) == "full" else {}))
+
+    def _mode(self, profile: str) -> Literal["cheap", "full"]:
+        if self.config.mode == "auto":
+            return "full" if profile == "paper_faithful" else "cheap"
+        return self.config.mode
 
     def _cache(self, train: Windows, lm: Any, rule: Any, run: Run) -> Any:
         from llmrec.enhanced._cot_cache import Cache, weights_of
@@ -250,25 +253,29 @@ class CoTStage(Method):
             line_for(train, entries, at, _cot.prompt_hash(asked[at][0]), *found[at]) for at in batch
         ]
 
-    def _facts(self, train: Windows, drawn: int, seconds: float) -> dict[str, Any]:
-        predicted = self.estimate_seconds(
-            self.config, Size(train_rows=len(train), test_rows=0, n_items=train.n_items)
-        )
+    def _facts(self, train: Windows, drawn: int, run: Run) -> dict[str, Any]:
+        config = replace(self.config, mode=self._mode(run.profile))
+        written = run.facts.get("written_now", 0)  # texts of the cache cost nothing now
+        predicted = self._seconds(config, drawn + train.n_items, written)
         return {
             "entries_dropped": drawn - len(self.entries),
             "score_parts": 4 if _cot.has_sentiment() else 3,
-            "seconds": round(seconds, 1),
             "predicted_seconds": round(predicted, 1),
         }
 
     @classmethod
     def estimate_seconds(cls, config: Any, size: Size) -> float:
-        """Seconds with the embedded model on two cores, nothing being cached."""
+        """Seconds with the embedded model on two cores, nothing cached; mode auto counts as cheap."""
         rows = max(1, round(config.sample * size.train_rows))
         entries = 2 * min(config.rows or rows, rows)
-        encoding = (entries + size.n_items) * SECONDS_PER_TEXT
-        if config.source != "local":
-            return 5 + encoding
+        written = entries if config.source == "local" else 0
+        return cls._seconds(config, entries + size.n_items, written)
+
+    @staticmethod
+    def _seconds(config: Any, texts: int, written: int) -> float:
+        """Seconds to write some rationales and to encode all texts."""
         full = config.mode == "full"
         tokens = FULL["new_tokens"] * FULL["candidates"] if full else config.new_tokens
-        return 15 + encoding + entries * (SECONDS_PER_PROMPT + tokens * SECONDS_PER_NEW_TOKEN)
+        start = 15 if config.source == "local" else 5
+        writing = written * (SECONDS_PER_PROMPT + tokens * SECONDS_PER_NEW_TOKEN)
+        return start + texts * SECONDS_PER_TEXT + writing

@@ -25,8 +25,9 @@ from bench.types import Catalogue, Exam, FloatArray, IntArray, Queries, Ranking,
 from llmrec.enhanced import _jsonl
 from llmrec.enhanced import _teacher_files as files
 
-# SmolLM2-135M on two cores
+# SmolLM2-135M on two cores, and what a model without pretraining takes of that
 SECONDS_PER_ROW, SECONDS_PER_NEW_TOKEN, SECONDS_PER_TITLE = 0.35, 0.02, 0.02
+SCRATCH_SHARE = 0.0015
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,9 +229,10 @@ class TeacherStage(Method):
         return item_TK, distance_TK, target_T
 
     def _facts(self, train: Windows, made: int, seconds: float) -> dict[str, Any]:
-        predicted = self.estimate_seconds(
-            self.config, Size(train_rows=len(train), test_rows=0, n_items=train.n_items)
-        )
+        size = Size(
+            train_rows=made, test_rows=0, n_items=train.n_items, backbone=self.backbone
+        )  # rows of an interrupted export cost nothing now
+        predicted = self.estimate_seconds(self.config, size)
         return {
             "rows": len(self.lines),
             "rows_made_now": made,
@@ -242,12 +244,13 @@ class TeacherStage(Method):
 
     @classmethod
     def estimate_seconds(cls, config: Any, size: Size) -> float:
-        """Seconds with the embedded model on two cores: a prompt and an answer a row, and all titles."""
+        """Seconds on two cores: a prompt and an answer a row, and all titles."""
         rows = min(config.rows or size.train_rows, size.train_rows)
         answer = 0.0  # a constrained list costs little more than its prompt
         if config.rank == "l2":
             answer = config.max_new_tokens * SECONDS_PER_NEW_TOKEN * config.beams
-        return 10 + rows * (SECONDS_PER_ROW + answer) + size.n_items * SECONDS_PER_TITLE
+        work = rows * (SECONDS_PER_ROW + answer) + size.n_items * SECONDS_PER_TITLE
+        return 10 + work * (SCRATCH_SHARE if size.backbone == "scratch" else 1)
 
 
 def blank(rows: int, k: int) -> tuple[IntArray, FloatArray, FloatArray]:

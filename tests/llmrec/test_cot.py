@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.cell import Run
+from bench.cell import Run, Size
 from bench.conformance import toy_data
 from bench.errors import ArtefactError, ConfigError, Unavailable
 from bench.method import configure, keep
@@ -140,6 +140,19 @@ def test_writing_goes_on_where_it_stopped_and_is_then_read_from_the_cache(tmp_pa
     assert more.texts == method.texts
     run = make(stage(tmp_path, rows=6), tmp_path / "c")
     assert run.facts["written_now"] == 4
+
+
+def test_what_is_predicted_is_what_is_written_now_and_how(tmp_path):
+    kind = methods.get("cot")
+
+    def predicted(folder, **run):
+        return make(stage(tmp_path, rows=2), tmp_path / folder, **run).facts["predicted_seconds"]
+
+    first, again = predicted("a"), predicted("b")
+    faithful = predicted("c", profile="paper_faithful")
+    size = Size(train_rows=160, test_rows=0, n_items=40)
+    plan = kind.estimate_seconds(stage(tmp_path, rows=2).config, size)
+    assert again < first == pytest.approx(plan, abs=0.06) and faithful > first + 4 * 3 * 256 * 0.01
 
 
 def test_lines_end_at_line_feeds_only(tmp_path):

@@ -9,9 +9,10 @@ import pytest
 
 from bench.cell import Run, Size
 from bench.conformance import toy_data
-from bench.method import configure, keep
+from bench.method import configure, keep, restore
 from bench.registry import methods
-from llmrec import _embedded
+from llmrec import _embedded, backbone
+from llmrec.decode.points import embed_texts
 from llmrec.enhanced import _jsonl, _speaking
 from llmrec.enhanced import _teacher_files as files
 from llmrec.enhanced.teacher import beam_distance
@@ -107,6 +108,24 @@ def test_a_model_with_a_compact_vocabulary_teaches(tmp_path, monkeypatch):
     assert np.isfinite(teacher.distance_TK).all() and not teacher.point_ND[5].any()
 
 
+def test_a_tuned_model_speaks_and_its_base_embeds(tmp_path):
+    """With adapters: the texts are the tuned model's, the points those of the weights below."""
+    toy, base = toy_data(), backbone.load("tiny", seed=1)
+    for part in (base.causal, base.tokenizer):
+        part.save_pretrained(tmp_path / "base")
+    config = {"epochs": 1, "lr": 0.1, "batch": 32, "valid_rows": 0}
+    fit_bigrec(tmp_path / "llm", toy, loss="lml", backbone=str(tmp_path / "base"), **config)
+    teacher, _ = export(tmp_path / "llm" / "kept", tmp_path / "out", stage())
+    titles = toy.train.catalogue.titles[1:]
+    np.testing.assert_allclose(teacher.point_ND[1:], embed_texts(base, titles), atol=1e-4)
+    tuned = restore(tmp_path / "llm" / "kept", device="cpu")
+    assert any(name.endswith("lora_B.default.weight") for name, _ in tuned.lm.named_parameters())
+    fit_bigrec(tmp_path / "plain", toy, backbone=str(tmp_path / "base"))
+    untuned, _ = export(tmp_path / "plain" / "kept", tmp_path / "out2", stage())
+    said = [(tmp_path / out / "kept" / "gen_text.jsonl").read_text() for out in ("out", "out2")]
+    assert said[0] != said[1] and teacher.meta["weights"] != untuned.meta["weights"]
+
+
 def test_an_answers_tokens_end_with_its_first_line():
     class Words:
         words = ('"', "\n", " ", "A", " title", "more")
@@ -153,6 +172,9 @@ def test_an_interrupted_export_goes_on(bigrec, tmp_path):
         file.write('{"row": 1, "te')  # the power went
     again, run = export(bigrec, tmp_path / "cut", stage())
     assert run.facts["rows_made_now"] == 6 and run.facts["rows"] == 10
+    size = Size(train_rows=6, test_rows=0, n_items=40)
+    predicted = methods.get("teacher").estimate_seconds(stage().config, size)
+    assert run.facts["predicted_seconds"] == pytest.approx(predicted, abs=0.06)
     np.testing.assert_array_equal(whole.item_TK, again.item_TK)
     np.testing.assert_allclose(whole.distance_TK, again.distance_TK, atol=1e-5)
 
@@ -202,8 +224,10 @@ def test_first_line(text, line):
 def test_estimate_grows_with_rows_and_not_beyond_them():
     kind = methods.get("teacher")
 
-    def seconds(rows):
+    def seconds(rows, backbone=None):
         config = configure(kind, {"rows": rows})
-        return kind.estimate_seconds(config, Size(train_rows=1000, test_rows=0, n_items=100))
+        size = Size(train_rows=1000, test_rows=0, n_items=100, backbone=backbone)
+        return kind.estimate_seconds(config, size)
 
     assert seconds(100) < seconds(1000) == seconds(None) == seconds(5000)
+    assert seconds(1000, "scratch") < 20 < 2900 < seconds(1000)  # .004 and 2.9 seconds a row
