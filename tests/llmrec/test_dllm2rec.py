@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from baselines import _recbole as rb
+from baselines.causal import NEGATIVE
 from bench.cell import Run
 from bench.conformance import toy_data
 from bench.errors import ConfigError
@@ -159,10 +161,10 @@ def teacher_for(train, folder, *, rows=100, k=K, method="bigrec"):
     return folder
 
 
-def fitted(name, folder, config=None, *, teacher=None, profile="corrected", train=None):
+def fitted(name, folder, config=None, *, teacher=None, profile="corrected", train=None, loss=None):
     toy = toy_data()
     values = {**SMALL, **({"k": K} if name == "dllm2rec" else {}), **(config or {})}
-    method = methods.get(name)(configure(methods.get(name), values))
+    method = methods.get(name)(configure(methods.get(name), values), loss=loss)
     folder.mkdir()
     inputs = {} if teacher is None else {"teacher": teacher}
     run = Run(seed=3, device="cpu", folder=folder, inputs=inputs, profile=profile)
@@ -170,11 +172,13 @@ def fitted(name, folder, config=None, *, teacher=None, profile="corrected", trai
     return method, run
 
 
-def test_without_weights_it_is_sasrec_bit_for_bit(tmp_path):
+@pytest.mark.parametrize("objective", ["ce", "bce"])
+def test_without_weights_it_is_sasrec_bit_for_bit(tmp_path, objective):
     toy = toy_data()
     teacher = teacher_for(toy.train, tmp_path / "teacher")
-    plain, plain_run = fitted("sasrec", tmp_path / "a")
-    mine, run = fitted("dllm2rec", tmp_path / "b", {"eta": 0.0, "lambda_d": 0.0}, teacher=teacher)
+    plain, plain_run = fitted("sasrec", tmp_path / "a", loss=objective)
+    config = {"eta": 0.0, "lambda_d": 0.0, "objective": objective}
+    mine, run = fitted("dllm2rec", tmp_path / "b", config, teacher=teacher)
     for name, weight in plain.model.state_dict().items():
         assert torch.equal(weight, mine.model.state_dict()[name]), name
     one, two = (m.recommend(toy.queries, 10) for m in (plain, mine))
@@ -187,7 +191,7 @@ def test_without_weights_it_is_sasrec_bit_for_bit(tmp_path):
 def test_each_part_changes_the_student(tmp_path, config):
     toy = toy_data()
     teacher = teacher_for(toy.train, tmp_path / "teacher")
-    plain, _ = fitted("sasrec", tmp_path / "a")
+    plain, _ = fitted("sasrec", tmp_path / "a", loss=config.get("objective", "ce"))
     mine, run = fitted("dllm2rec", tmp_path / "b", config, teacher=teacher)
     assert not np.array_equal(plain.item_vectors(), mine.item_vectors())
     assert run.facts["variant"] == "sane, teacher on 100 of 160 rows"
@@ -271,6 +275,31 @@ def test_rows_without_a_teacher_weigh_nothing(tmp_path):
     assert np.isfinite(on.item_vectors()).all()
     plain, _ = fitted("sasrec", tmp_path / "b")
     np.testing.assert_allclose(on.item_vectors(), plain.item_vectors(), atol=1e-6)
+
+
+@pytest.mark.parametrize("confidence", ["candidate", "target"])
+def test_a_batch_of_covered_and_uncovered_rows(tmp_path, confidence):
+    """Rows without a teacher weigh nothing, and the mean is over the whole batch all the same."""
+    toy = toy_data()
+    folder = teacher_for(toy.train, tmp_path / "teacher")
+    config = {"confidence": confidence, "epochs": 1}
+    model = fitted("dllm2rec", tmp_path / "a", config, teacher=folder)[0].model
+    rows = torch.arange(len(toy.train))
+    covered = torch.from_numpy(np.isin(rows, np.load(folder / "rows.npy")))
+    chance = torch.Generator().manual_seed(0)
+    logit = torch.randn(len(rows), toy.train.n_items, generator=chance)
+
+    def distilled(which):
+        target = torch.from_numpy(toy.train.target_W).long()[which]
+        batch = {rb.ROW: rows[which], rb.ITEM: target, NEGATIVE: target % toy.train.n_items + 1}
+        weight = model.teacher_weights(logit[which], batch)[1]
+        return weight, model.distillation(logit[which], batch).item()
+
+    weight, whole = distilled(rows >= 0)
+    assert covered.sum() == 100 and not weight[~covered].any() and weight[covered].all()
+    alone = distilled(covered)[1]
+    assert whole == pytest.approx(alone * 100 / len(rows), rel=1e-5) and alone > 0
+    assert distilled(~covered)[1] == 0
 
 
 @pytest.mark.parametrize("fault", ["order", "rows", "titles", "file", "shape"])
