@@ -1,4 +1,4 @@
-"""Which differences are real: paired intervals, Holm, tie groups, power. numpy and scipy only.
+"""Which differences are real: paired intervals, Holm, tie groups. numpy and scipy only.
 
 Methods are compared on the same queries, so everything is paired; queries of one user are not independent,
 so users are resampled and not rows; fits with different seeds differ, so seeds are resampled too, crossed
@@ -269,34 +269,6 @@ def tie_groups(draws: Draws, alpha: float = ALPHA) -> Ranks:
         p_MM[i, j] = p_MM[j, i] = p
     above_MM = (draws.mean_M[:, None] > draws.mean_M[None, :]) & (p_MM < alpha)
     return Ranks(1 + above_MM.sum(axis=0), m - above_MM.sum(axis=1), p_MM)
-
-
-def detectable_gap(
-    sd: float, n: int, *, rho: float = 0.5, power: float = 0.8, alpha: float = ALPHA
-) -> float:
-    """Smallest true gap that a paired comparison of two means finds with the given power.
-
-    ``(z_(1 - alpha/2) + z_power) * sd * sqrt(2 (1 - rho) / n)``, in the unit of ``sd``.
-
-    Args:
-        sd: standard deviation of one method's per-row gains; ``se * sqrt(n)`` where rows are clustered.
-        n: rows.
-        rho: correlation of the two methods' gains.
-        power: chance to find the gap.
-        alpha: level of the two-sided test.
-    """
-    return _reach(power, alpha) * sd * float(np.sqrt(2 * (1 - rho) / n))
-
-
-def rows_needed(
-    sd: float, gap: float, *, rho: float = 0.5, power: float = 0.8, alpha: float = ALPHA
-) -> int:
-    """Rows a paired comparison needs to find ``gap`` with the given power; undoes ``detectable_gap``."""
-    return int(np.ceil(2 * (1 - rho) * (_reach(power, alpha) * sd / gap) ** 2))
-
-
-def _reach(power: float, alpha: float) -> float:
-    return float(scipy_stats.norm.ppf(1 - alpha / 2) + scipy_stats.norm.ppf(power))
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:

@@ -15,7 +15,8 @@ from bench.claims.ledger import matches
 from bench.claims.paper import Z
 from bench.errors import DataError
 from bench.metrics import gains
-from bench.stats import Draws, Ranks, by_seed, detectable_gap, resample, tie_groups
+from bench.power import detectable_gap
+from bench.stats import Draws, Ranks, by_seed, resample, tie_groups
 from bench.types import FloatArray
 
 BY_ID = frozenset({"traditional", "enhanced"})  # families that the paper scores by id, not by title

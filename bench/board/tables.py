@@ -173,8 +173,7 @@ def _caveats(standing: Standing) -> list[str]:
     told, entries = [], [line.entry for line in standing.scored]
     if standing.place.dataset in CARVED:
         told.append(
-            "no validation windows are published: the last eighth of train.csv is held out for it, so "
-            "training has fewer rows and more targets are cold than against the whole file"
+            "no validation windows are published, the last eighth of train.csv is held out for it"
         )
     if standing.cold_share is not None:
         cold = standing.cold_share
@@ -194,12 +193,12 @@ def _caveats(standing: Standing) -> list[str]:
     )
     if any(len(entry.done) == 1 and entry.family != "floor" for entry in entries):
         told.append(
-            "lines with one seed: their intervals and ranks cover the test users, not the luck of training"
+            "lines with one seed: intervals and ranks cover the test users, not training's luck"
         )
     if any(row.facts.get("selected_on") == "test" for entry in entries for row in entry.done):
         told.append("epochs were chosen on the test rows, as in the released code: a best case")
-    if mixed := sorted(entry.full_name for entry in entries if entry.mixed):
-        told.append(f"seeds made by different versions of the code: {', '.join(mixed)}")
+    mixed = sorted(entry.full_name for entry in entries if entry.mixed)
+    told += [f"seeds made by different versions of the code: {', '.join(mixed)}"] * bool(mixed)
     return told
 
 

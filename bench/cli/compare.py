@@ -50,7 +50,8 @@ def run(options: argparse.Namespace) -> int:
     """Print the comparison."""
     import numpy as np
 
-    from bench.stats import detectable_gap, resample, rows_needed
+    from bench.power import detectable_gap, rows_needed
+    from bench.stats import resample
 
     a, b = (_find(word, options) for word in (options.a, options.b))
     if not np.array_equal(a.user_Q, b.user_Q):

@@ -11,7 +11,7 @@ Q queries, B users of a batch, W beams, C candidates end to end, X candidates ke
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +42,7 @@ from llmrec.decode.scoring import (
     step,
 )
 from llmrec.decode.tree import Tree
+from llmrec.options import LATER
 
 if TYPE_CHECKING:
     from llmrec.backbone import Backbone
@@ -67,7 +68,7 @@ class BeamConfig(DecoderConfig):
     space: Space = "valid"
     length_penalty: float = 0.0
     tau: Tau = 1.0
-    audit: int = 32
+    audit: int = field(default=32, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()

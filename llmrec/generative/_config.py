@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.errors import ConfigError
 from bench.registry import Registry, decoders, losses
+from llmrec.options import written
 from llmrec.tuning import Recipe
 
 ZERO_SHOT = "zero_shot"
@@ -113,15 +114,6 @@ def options_for(options: Mapping[str, Any], name: str | None, known: Registry) -
     return dict(options)
 
 
-def written(options: Any) -> dict[str, Any]:
-    """All options as a row shows them: with every default, but for those that older rows do not know."""
-    younger = {
-        f.name: f.default for f in dataclasses.fields(options) if f.metadata.get("unwritten")
-    }
-    values = dataclasses.asdict(options)
-    return {k: v for k, v in values.items() if k not in younger or v != younger[k]}
-
-
 def completed(config: Any, *, loss: str | None, decoder: str | None) -> Any:
     """``config`` with every option of its loss and decoder written out.
 
@@ -134,7 +126,7 @@ def completed(config: Any, *, loss: str | None, decoder: str | None) -> Any:
         wanted = written(losses.get(loss).complete(given))
     decoding = options_for(config.decoder_options, decoder, decoders)
     if decoder is not None:
-        decoding = dataclasses.asdict(decoders.get(decoder)(decoding).config)
+        decoding = written(decoders.get(decoder)(decoding).config)
     return dataclasses.replace(config, loss_options=wanted, decoder_options=decoding)
 
 

@@ -19,12 +19,11 @@ from bench.method import NoConfig, configure
 from bench.types import IntArray
 from llmrec.head import Head
 from llmrec.losses._valid import fan_out
+from llmrec.options import LATER
 from llmrec.trie import Trie
 
 Kind = Literal["token", "preference"]
 NORMS = ("token_mean", "seq_sum_mean")
-# marks an option younger than published rows: unwritten at its default, so that their keys stay
-LATER = {"unwritten": True}
 GRID = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0)
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from bench.metrics import Positions, gains, luck
-from bench.stats import Draws, detectable_gap, holm, kendall, resample, rows_needed, tie_groups
+from bench.power import detectable_gap, rows_needed
+from bench.stats import Draws, holm, kendall, resample, tie_groups
 
 A = np.array([0.1, 0.4, 0.9, 0.3, 0.7])
 B = np.array([0.2, 0.1, 0.8, 0.0, 0.3])
