@@ -38,7 +38,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_store_options(parser)
     group = parser.add_argument_group("how")
     group.add_argument(
-        "--jobs", type=int, help="cells at a time, 1 or more (default: one a GPU, else one)"
+        "--jobs",
+        type=int,
+        help="cells at a time, 1 or more (default: one a GPU, else as many as cores and memory carry)",
     )
     group.add_argument(
         "--gpus",

@@ -20,12 +20,15 @@ from dataclasses import dataclass, replace
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 
+import psutil
+
 from bench.cell import Cell
 from bench.errors import ConfigError
 from bench.fingerprint import libraries
 from bench.runner import Surroundings, run_cell
 from bench.suite import usable_gpus
 
+CELL_GIB = 6.0  # what the largest cells of scale embedded need
 BUSY = 75  # exit code: another runner holds the cell
 PRELOAD, WANTED = "bench.executors.preload", "BENCH_PRELOAD"
 # by library, the modules that take long to import; whatever else a cell needs it imports itself
@@ -73,7 +76,10 @@ class Handle:
 
 
 def slots(jobs: int | None, gpus: Sequence[int] | None = None) -> list[Slot]:
-    """One slot a GPU if there are any, else ``jobs`` shares of the cores (one cell with all by default).
+    """One slot a GPU if there are any, else ``jobs`` shares of the cores.
+
+    On a CPU the default packs cells rather than threads, as these models are too small for many threads to
+    help one of them: two threads a cell, one on a machine of three cores or fewer, and memory for each.
 
     Args:
         jobs: most cells at a time, None for the default.
@@ -84,7 +90,7 @@ def slots(jobs: int | None, gpus: Sequence[int] | None = None) -> list[Slot]:
     """
     if jobs is not None and jobs < 1:
         raise ConfigError(
-            f"--jobs {jobs}: it must be 1 or more; leave it out for one a GPU, or one"
+            f"--jobs {jobs}: it must be 1 or more; leave it out for one a GPU, or as many as the cores carry"
         )
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -92,8 +98,14 @@ def slots(jobs: int | None, gpus: Sequence[int] | None = None) -> list[Slot]:
     if found := [name for name, _ in usable_gpus(gpus)]:
         n = min(jobs or len(found), len(found))
         return [Slot(name, max(cores // n, 1)) for name in found[:n]]
-    n = min(jobs or 1, cores)
+    n = min(jobs or _carried(cores), cores)
     return [Slot(None, max(cores // n, 1)) for _ in range(n)]
+
+
+def _carried(cores: int) -> int:
+    """Cells that this machine's cores and memory carry at a time."""
+    by_memory = int(psutil.virtual_memory().available / 2**30 / CELL_GIB)
+    return max(1, min(cores if cores < 4 else cores // 2, by_memory))
 
 
 def heavy(cell: Cell) -> set[str]:

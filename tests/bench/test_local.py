@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from bench.api import Order, default_store, execute, prepare
 from bench.errors import ConfigError
+from bench.executors import local
 from bench.executors.local import LocalExecutor, describe, slots
 from bench.grid import Choice
 from bench.suite import choose_scale
@@ -127,3 +129,16 @@ def test_a_script_without_a_main_guard_is_not_run_again_in_a_cell(nosy, tmp_path
     assert done.stdout.splitlines() == ["once", "['done']"], done.stderr
     (log,) = (tmp_path / "run").rglob("log.txt")
     assert "once" not in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("cores", "gib", "cells", "threads"),
+    [(1, 64, 1, 1), (2, 24, 2, 1), (2, 8, 1, 2), (16, 256, 8, 2)],
+)
+def test_without_a_gpu_cells_are_packed_as_cores_and_memory_allow(
+    cores, gib, cells, threads, monkeypatch
+):
+    memory = SimpleNamespace(available=gib * 2**30)
+    monkeypatch.setattr(local.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(local.os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    assert [slot.threads for slot in slots(None, [])] == [threads] * cells
