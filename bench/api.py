@@ -43,7 +43,7 @@ class Order:
         choice: scale (``auto`` is resolved by ``prepare``), profile and filters.
         reuse, retry: see ``bench.plan.make_plan``.
         plugins: files that register more methods.
-        jobs: cells at a time; None for one a GPU, or one with all cores.
+        jobs: cells at a time; None for one a GPU, or as many as cores and memory carry.
         gpus: indices of the GPUs to use; None for all, empty for none.
         limit_seconds: longest life of one cell; None for ten times what was predicted, an hour at least;
             ``math.inf`` for none.
