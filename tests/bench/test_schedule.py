@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from bench.api import Order, default_store, execute, prepare
@@ -200,8 +201,12 @@ def test_a_killed_run_resumes_where_it_was_and_ends_as_if_never_killed(
 ):
     order = bench_order("slow")
     process = _start(order, store, tmp_path)
-    _wait_for(lambda: list(store.root.rglob("epochs.txt")))
+    _wait_for(lambda: any(path.read_text() for path in store.root.rglob("epochs.txt")))
+    cells = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)
+    for cell in cells:  # they would follow within a second, but the cell might be done by then
+        with contextlib.suppress(psutil.NoSuchProcess):
+            cell.kill()
     process.wait()
     assert not list(store.rows.rglob("*.json"))
     row = _wait_for(lambda: _run(order, store).get("slow"))
