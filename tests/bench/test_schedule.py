@@ -1,5 +1,6 @@
 """Running a plan: order, failures that stay inside their cell, kills, resumption, two runners at once."""
 
+import contextlib
 import os
 import signal
 import subprocess
