@@ -27,7 +27,7 @@ from llmrec.enhanced import _teacher_files as files
 
 # SmolLM2-135M on two cores, and what a model without pretraining takes of that
 SECONDS_PER_ROW, SECONDS_PER_NEW_TOKEN, SECONDS_PER_TITLE = 0.35, 0.02, 0.02
-SCRATCH_SHARE = 0.03  # of these, without pretraining
+SCRATCH_SHARE = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
