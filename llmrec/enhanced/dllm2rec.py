@@ -10,7 +10,7 @@ meaningful score.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +22,7 @@ from bench.errors import ConfigError
 from bench.method import configure
 from bench.registry import methods
 from bench.types import Exam, Windows
+from llmrec.enhanced._modes import settled
 
 PAPER_CODE = {"n_layers": 1, "n_heads": 1, "dropout": 0.1}  # the authors' student
 
@@ -167,13 +168,7 @@ class DLLM2Rec(Sequential):
         """The configuration with every ``auto`` replaced; in paper_code the student is the authors'."""
         by_profile = "paper_code" if profile == "paper_faithful" else "sane"
         mode = by_profile if c.mode == "auto" else c.mode
-        values: dict[str, Any] = {"mode": mode} | {
-            key: value for key, value in _BY_MODE[mode].items() if getattr(c, key) == "auto"
-        }
-        if mode == "paper_code":
-            default = {f.name: f.default for f in fields(c)}
-            values |= {k: v for k, v in PAPER_CODE.items() if getattr(c, k) == default[k]}
-        return replace(c, **values)
+        return settled(c, mode, _BY_MODE, PAPER_CODE if mode == "paper_code" else {})
 
     def options(self) -> dict[str, Any]:
         """The objective, the robust term, and the distillation."""

@@ -8,7 +8,7 @@ its guards: ``_bank``; rationales: ``cot``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +19,7 @@ from bench.method import configure
 from bench.registry import methods
 from bench.types import Exam, Queries, Ranking, Windows
 from llmrec.enhanced._bank import Asked, Bank
+from llmrec.enhanced._modes import settled
 
 BANK = "bank.safetensors"
 PAPER = {  # the released retrieval configuration
@@ -160,13 +161,7 @@ class LLMCF(Sequential):
         """The configuration with every ``auto`` replaced; in mode paper the defaults are the authors'."""
         by_profile = "paper" if profile == "paper_faithful" else "sane"
         mode = by_profile if c.mode == "auto" else c.mode
-        values: dict[str, Any] = {"mode": mode} | {
-            key: value for key, value in BY_MODE[mode].items() if getattr(c, key) == "auto"
-        }
-        if mode == "paper":
-            default = {f.name: f.default for f in fields(c)}
-            values |= {k: v for k, v in PAPER.items() if getattr(c, k) == default[k]}
-        return replace(c, **values)
+        return settled(c, mode, BY_MODE, PAPER if mode == "paper" else {})
 
     def options(self) -> dict[str, Any]:
         """The objective and the shape of the decoder."""

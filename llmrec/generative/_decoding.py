@@ -18,6 +18,7 @@ from bench.registry import decoders
 from bench.types import Exam, FloatArray, IntArray, Queries, Ranking, Windows
 from llmrec.backbone import Backbone
 from llmrec.decode import checks
+from llmrec.decode.scoring import OF_TRAINING
 from llmrec.generative._config import GenerativeConfig
 from llmrec.generative._ranking import as_ranking, prompts_for
 from llmrec.losses.base import Loss
@@ -27,7 +28,6 @@ from llmrec.tuning import Lesson, Validate
 
 FAITHFUL = "paper_faithful"
 WEIGHTS = "leaf_weight.npy"
-OF_TRAINING = "train"  # the decoder option tau: whatever the model was trained with
 
 
 def leaf_weights(trie: Trie, count_N: IntArray) -> FloatArray:
