@@ -145,9 +145,11 @@ class Backbone(torch.nn.Module):
     def merge(self) -> None:
         """Fold the adapters into the weights for faster decoding; training ends here.
 
-        Quantised weights stay as they are: folding would round the adapters to their few bits.
+        Weights of fewer than 32 bits stay as they are: a change smaller than half their last digit is
+        lost, and those of adapters mostly are.
         """
-        if self.quant is None and hasattr(self.model, "peft_config") and not self._merged:
+        exact = self.quant is None and torch.finfo(self.dtype).bits >= 32
+        if exact and hasattr(self.model, "peft_config") and not self._merged:
             self.model.merge_adapter()
             self._merged = True
 

@@ -73,15 +73,23 @@ def build(config: GenerativeConfig, order: Order, kept_V: IntArray | None) -> Ba
     return lm
 
 
-def _dtype(config: GenerativeConfig, order: Order, *, whole: bool) -> torch.dtype | None:
-    """Precision of the weights, None for the device's own.
+def _dtype(config: GenerativeConfig, order: Order, *, whole: bool) -> torch.dtype:
+    """Precision of the weights: bfloat16 where the device multiplies it in one instruction.
 
     Weights that are all trained (``whole``) stay in float32: AdamW's steps are mostly smaller than
     bfloat16 can add, and its moments come in the weights' precision.
     """
     if config.dtype != "auto" and order.name != TINY_NAME:
         return getattr(torch, config.dtype)  # type: ignore[no-any-return]
-    return torch.float32 if whole else None
+    return torch.float32 if whole or not has_bfloat16(order.device) else torch.bfloat16
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether a device has instructions for bfloat16; without them it is slower than float32."""
+    if device != "cpu":
+        return True
+    found = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def _quant(config: GenerativeConfig, order: Order) -> int | None:

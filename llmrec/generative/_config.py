@@ -34,8 +34,8 @@ class GenerativeConfig:
         valid_rows: validation queries decoded after each epoch (a fixed sample); None for all.
         lora_r, lora_alpha, lora_dropout, lora_targets: adapters; ``lora_r: 0`` trains all weights.
         quant: 8 or 4 for quantised frozen weights, None for none.
-        dtype: ``auto`` (float32 on a CPU and where all weights are trained, else bfloat16),
-            ``float32`` or ``bfloat16``.
+        dtype: ``auto`` (bfloat16 on GPUs and on CPUs with instructions for it, float32 elsewhere and
+            where all weights are trained), ``float32`` or ``bfloat16``.
         hidden, layers, heads, feed_forward: shape of the backbone ``scratch``.
         share_opening: compute the opening words of all prompts once per micro-batch. Exact without
             adapter dropout; with it, the rows of a micro-batch share one draw for these words.

@@ -36,9 +36,9 @@ def asked(monkeypatch):
 @pytest.mark.parametrize(
     ("config", "options", "dtype"),
     [
-        ({}, {}, None),
+        ({}, {}, torch.bfloat16),
         ({"lora_r": 0}, {}, torch.float32),  # all weights are trained
-        ({"lora_r": 0}, {"adapters": False}, None),  # none is
+        ({"lora_r": 0}, {"adapters": False}, torch.bfloat16),  # none is
         ({"lora_r": 0, "dtype": "bfloat16"}, {}, torch.bfloat16),
         ({"dtype": "float32"}, {}, torch.float32),
     ],
@@ -56,7 +56,7 @@ def test_a_tiny_model_is_trained_in_float32_everywhere(asked):
 def test_a_frozen_model_may_be_quantised_without_adapters(asked):
     config = ALLMRecConfig(llm_tuning="frozen", lora_r=0, quant=8)
     build(config, order("some-model"), None)
-    assert asked["quant"] == 8 and asked["dtype"] is None
+    assert asked["quant"] == 8 and asked["dtype"] is torch.bfloat16
     with pytest.raises(ConfigError, match="adapters only"):
         ALLMRecConfig(lora_r=0, quant=8)
 
@@ -80,6 +80,30 @@ def test_quantised_weights_are_never_merged(tmp_path):
     assert not any(module.merged for _, module in _adapters(lm))
     lm.merge()
     assert all(module.merged for _, module in _adapters(lm))
+
+
+def test_weights_too_coarse_for_a_small_change_are_never_merged(tmp_path):
+    folder = folder_of(tmp_path, families()["llama untied"])
+    half = backbone.load(folder, lora=Lora(), dtype=torch.bfloat16)
+    half.merge()
+    assert not any(module.merged for _, module in _adapters(half))
+
+
+@pytest.mark.parametrize(
+    ("device", "able", "dtype"),
+    [
+        ("cpu", {}, torch.float32),
+        ("cpu", {"avx512_bf16": True}, torch.bfloat16),
+        ("cpu", {"amx_bf16": True}, torch.bfloat16),
+        ("cuda", {}, torch.bfloat16),
+    ],
+)
+def test_precision_follows_what_the_device_multiplies(asked, monkeypatch, device, able, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    build(GenerativeConfig(), order("some-model", device=device), None)
+    assert asked["dtype"] is dtype
+    build(GenerativeConfig(lora_r=0), order("some-model", device=device), None)
+    assert asked["dtype"] is torch.float32, "weights that are all trained"
 
 
 def _adapters(lm):
