@@ -22,11 +22,12 @@ from baselines import _recbole as rb
 from bench import metrics
 from bench.cell import Run
 from bench.errors import ContractError
-from bench.types import Exam, Ragged, Ranking
+from bench.types import Exam, IntArray, Ragged, Ranking
 
 BLOCK = 512  # histories scored at a time
 CHECKPOINT = "checkpoint.pt"
 Loss = Callable[[Any], Tensor]
+Scores = Callable[[IntArray, Tensor, Tensor], Tensor]
 
 
 def columns(history: Ragged, target: Any, width: int) -> dict[str, Tensor]:
@@ -76,7 +77,7 @@ class Batches:
 
 
 @torch.inference_mode()
-def rank(model: Any, history: Ragged, k: int, width: int) -> Ranking:
+def rank(model: Any, history: Ragged, k: int, width: int, scores: Scores | None = None) -> Ranking:
     """The ``k`` best items for each history.
 
     Blocks always have the same shape, so that a list does not depend on which others are asked for.
@@ -86,24 +87,32 @@ def rank(model: Any, history: Ragged, k: int, width: int) -> Ranking:
         history: items seen before; the last ``width`` are used.
         k: length of the lists.
         width: longest history of the model.
+        scores: instead of the model's own where they depend on the query beyond its history: called
+            with the queries' numbers ``[B]``, item_BH and length_B.
     """
     device = next(model.parameters()).device
     model.eval()
     item_QK = np.zeros((len(history), k), np.int32)
     score_QK = np.full((len(history), k), -np.inf, np.float32)
-    for start in range(0, len(history), BLOCK):
-        rows = np.arange(start, min(start + BLOCK, len(history)))
-        item_BH, length_B = block(history, rows, width, device)
-        best = model.scores(item_BH, length_B)[: len(rows)].topk(min(k, model.n_items - 1))
+    for rows, padded in blocks(len(history)):
+        inputs = block(history, padded, width, device)
+        score_BN = scores(padded, *inputs) if scores else model.scores(*inputs)
+        best = score_BN[: len(rows)].topk(min(k, model.n_items - 1))
         item_QK[rows, : best.indices.shape[1]] = best.indices.cpu().numpy()
         score_QK[rows, : best.values.shape[1]] = best.values.cpu().numpy()
     return Ranking(item_QK, score_QK)
 
 
-def block(history: Ragged, rows: Any, width: int, device: Any) -> tuple[Tensor, Tensor]:
-    """Histories as a left-aligned block of BLOCK rows, the surplus ones being copies of the first."""
-    padded = np.pad(rows, (0, BLOCK - len(rows)), mode="edge")
-    part = history.take(padded)
+def blocks(n_rows: int) -> Iterator[tuple[IntArray, IntArray]]:
+    """Row numbers a block at a time, and the same filled up to BLOCK with copies of the last."""
+    for start in range(0, n_rows, BLOCK):
+        rows = np.arange(start, min(start + BLOCK, n_rows))
+        yield rows, np.pad(rows, (0, BLOCK - len(rows)), mode="edge")
+
+
+def block(history: Ragged, rows: IntArray, width: int, device: Any) -> tuple[Tensor, Tensor]:
+    """Some histories as left-aligned tensors item_BH and length_B."""
+    part = history.take(rows)
     length_B = np.clip(part.lengths, 1, width)  # an empty history is read as one padding item
     item_BH = torch.from_numpy(part.padded(width, align="left").astype(np.int64))
     return item_BH.to(device), torch.from_numpy(length_B.astype(np.int64)).to(device)
@@ -115,9 +124,8 @@ def encode(model: Any, history: Ragged, width: int) -> npt.NDArray[np.float32]:
     device = next(model.parameters()).device
     model.eval()
     parts = [np.zeros((0, model.hidden_size), np.float32)]
-    for start in range(0, len(history), BLOCK):
-        rows = np.arange(start, min(start + BLOCK, len(history)))
-        user_BD = model.encode(*block(history, rows, width, device))
+    for rows, padded in blocks(len(history)):
+        user_BD = model.encode(*block(history, padded, width, device))
         parts.append(user_BD[: len(rows)].cpu().float().numpy())
     return np.concatenate(parts)
 
