@@ -33,6 +33,7 @@ class Need:
         method: registered name; methods of family ``stage`` exist only to be needed.
         loss, decoder, backbone: its axes, None for the default.
         config: values that differ from that method's defaults.
+        tuned: whether a search that is asked for everywhere comes before this cell too.
     """
 
     method: str
@@ -40,6 +41,7 @@ class Need:
     decoder: str | None = None
     backbone: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    tuned: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,14 +82,16 @@ class _Expansion:
     scale: Scale
     support: dict[str, Cell] = field(default_factory=dict)
 
-    def cell(self, dataset: str, seed: int, row: SuiteRow, axes: Axes) -> Cell:
-        """Resolve one cell and, first, everything it needs."""
+    def cell(
+        self, dataset: str, seed: int, row: SuiteRow, axes: Axes, *, tuned: bool = True
+    ) -> Cell:
+        """Resolve one cell and, first, everything it needs; ``tuned`` permits a search before it."""
         method: type[Method] = methods.get(row.method)
         config = self._config(method, row, axes)
         data = load_dataset(dataset, self.choice.data_root)
         needs = dict(method.needs(config, loss=axes.loss, backbone=axes.backbone))
         keys = {name: self._need(dataset, seed, row, need) for name, need in needs.items()}
-        tuning = self._tuning(method, row, axes, config)
+        tuning = self._tuning(method, row, axes, config) if tuned else None
         if tuning is not None:
             first = self.suite.seeds_at(self.choice.scale)[0]
             keys["tuning"] = self._need(dataset, first, row, tuning)
@@ -122,7 +124,7 @@ class _Expansion:
         axes = Axes(
             need.loss or axes.loss, need.decoder or axes.decoder, need.backbone or axes.backbone
         )
-        cell = self.cell(dataset, seed, row, axes)
+        cell = self.cell(dataset, seed, row, axes, tuned=need.tuned)
         self.support[cell.key] = cell
         return cell.key
 

@@ -1,0 +1,60 @@
+"""A search on validation: what it costs, what it starts from, and what it must not see."""
+
+import pytest
+
+from bench.api import Order, default_store, execute, prepare
+from bench.cell import Run
+from bench.grid import Choice, load_dataset
+from bench.registry import methods
+from bench.tune import DEFAULTS, GOAL
+
+SUITE = """
+title: a search
+datasets: [ml_100k]
+train_rows: 600
+valid_rows: 60
+test_rows: 40
+rows:
+  - {method: item_knn, tune: 3}
+"""
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("search")
+    (folder / "mine.yaml").write_text(SUITE)
+    store = default_store(folder / "out", folder / "run")
+    order = Order(suite=str(folder / "mine.yaml"), choice=Choice(scale="embedded"))
+    plan = prepare(order, store)
+    return plan, {row.cell.method + "!" * row.cell.tune: row for row in execute(plan)}
+
+
+def test_the_defaults_are_a_cell_of_their_own_and_the_first_trial(searched):
+    plan, rows = searched
+    order = [job.cell.method for job in plan.plan.jobs]
+    assert order == ["item_knn", "tune", "item_knn"]
+    defaults, tuned, search = rows["item_knn"], rows["item_knn!!!"], rows["tune"]
+    trials = search.facts["trials"]
+    assert len(trials) == 3
+    assert trials[0]["score"] == defaults.valid[GOAL]
+    assert {k: defaults.cell.config[k] for k in trials[0]["config"]} == trials[0]["config"]
+    best = max(trials, key=lambda trial: trial["score"])
+    assert tuned.facts["tuned"] == best["config"]
+    assert tuned.valid[GOAL] == best["score"] >= defaults.valid[GOAL]
+
+
+@pytest.mark.parametrize(("profile", "loads"), [("corrected", 1), ("paper_faithful", 0)])
+def test_a_fit_that_saw_the_test_rows_is_no_trial(searched, tmp_path, monkeypatch, profile, loads):
+    (search,) = [job.cell for job in searched[0].plan.jobs if job.cell.method == "tune"]
+    split = load_dataset("ml_100k", None).split
+    train, valid = split.train.sample(300), split.valid.sample(30)
+    kind = methods.get("item_knn")
+    fitted, loaded = kind(kind.Config()), []
+    fitted.fit(train, valid, Run(seed=0, device="cpu", folder=tmp_path))
+    monkeypatch.setattr(Run, "load", lambda run, name: loaded.append(name) or fitted)
+    run = Run(seed=0, device="cpu", folder=tmp_path, profile=profile)
+    tune = methods.get("tune")
+    method = tune(tune.Config(**search.config))
+    method.fit(train, valid, run)
+    assert loaded == [DEFAULTS] * loads
+    assert len(run.facts["trials"]) == 3
