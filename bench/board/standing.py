@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -126,7 +127,9 @@ def _ours(entry: Entry, draws: Draws, m: int) -> Ours:
     low, high = draws.interval(m)
     # half the interval, and not draws.se_M: few users or seeds count here too
     se = (high - low) / (2 * Z)
-    return Ours(entry.cell, len(entry.user_Q), float(draws.mean_M[m]), se, low, high)
+    chosen_by = entry.mean("valid", "ndcg@5")
+    valid = math.nan if chosen_by is None else chosen_by
+    return Ours(entry.cell, len(entry.user_Q), float(draws.mean_M[m]), se, low, high, valid)
 
 
 def _verdict(entry: Entry) -> Verdict | None:

@@ -6,6 +6,7 @@ number that was reached under another protocol is still compared, and said to be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -35,7 +36,11 @@ CLOSE = 0.05  # relative gap up to which a number within noise counts as reprodu
 
 @dataclass(frozen=True)
 class Ours:
-    """Our side of a comparison: a mean, its standard error, and the cell it is from."""
+    """Our side of a comparison: a mean, its standard error, and the cell it is from.
+
+    Attributes:
+        valid: NDCG@5 on validation, mean over seeds; nan where nothing was validated.
+    """
 
     cell: Cell
     n: int
@@ -43,6 +48,7 @@ class Ours:
     se: float
     low: float
     high: float
+    valid: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -164,16 +170,18 @@ class Agreement:
 def agreement(verdicts: Sequence[Verdict]) -> list[Agreement]:
     """Rank agreement per dataset and board over the cells of Table 5 that were run.
 
-    Where several of our configurations stand for one published row (losses of a traditional method, say),
-    the first in the ledger's order is compared: one number against one number.
+    Where several of our configurations stand for one published row (losses of a traditional method, tuned
+    ones), the best on validation is compared: one number against one number.
     """
-    boards: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
+    boards: dict[tuple[str, str], dict[tuple[str, str], Ours]] = {}
     for verdict in verdicts:
         claim, ours = verdict.claim, verdict.ours
         if claim.table != "table5" or claim.metric != HEADLINE or ours is None:
             continue
         found = boards.setdefault((claim.dataset, _board(ours.cell)), {})
-        found.setdefault((claim.method, claim.loss), ours.mean)
+        rival = found.setdefault((claim.method, claim.loss), ours)
+        if ours.valid > rival.valid or math.isnan(rival.valid):
+            found[claim.method, claim.loss] = ours
     for (dataset, board), ours_by in list(boards.items()):
         if "[" in board:  # models without a backbone are in every board of their scale and profile
             plain = boards.get((dataset, board.partition(" [")[0]), {})
@@ -188,7 +196,8 @@ def _board(cell: Cell) -> str:
     return f"{cell.scale} {cell.profile}{llm}"
 
 
-def _agreement(dataset: str, board: str, ours: Mapping[tuple[str, str], float]) -> Agreement:
+def _agreement(dataset: str, board: str, found: Mapping[tuple[str, str], Ours]) -> Agreement:
+    ours = {where: one.mean for where, one in found.items()}
     theirs = {(m, loss): table5()[dataset, m, loss][HEADLINE] for m, loss in ours}
     effect = {
         method: (_ratio(ours, method), _ratio(theirs, method))

@@ -188,6 +188,21 @@ def test_agreement_of_ranks_and_effects():
     assert agreement(ledger([])) == []
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_several_losses_the_best_on_validation_is_compared(order):
+    sasrec = replace(CELL, method="sasrec", backbone=None, decoder=None)
+    found = {"ce": (0.02, 0.04), "bce": (0.05, 0.03), "none": (0.07, math.nan)}  # test, validation
+    rivals = [
+        (c, {"ndcg@10": replace(ours(test, cell=c), valid=valid)})
+        for loss, (test, valid) in found.items()
+        for c in [replace(sasrec, loss=loss)]
+    ]
+    lml = (CELL, {"ndcg@10": ours(0.03)})  # .0137 published, SASRec .0133
+    board = f"full paper_faithful [{CELL.backbone}, beam]"
+    [tau] = [a.tau for a in agreement(ledger([lml, *rivals[::order]])) if a.board == board]
+    assert tau == 1.0, "0.03 against 0.02 agrees with the paper, against 0.05 it would not"
+
+
 def test_agreement_never_mixes_boards():
     other = replace(CELL, scale="small")
     sasrec = replace(CELL, method="sasrec", loss=None, backbone=None, decoder=None, scale="small")
