@@ -17,6 +17,7 @@ Profile = Literal["corrected", "paper_faithful"]
 PROTOCOL = "1"  # raise it when a change to the protocol moves a number; boards never mix protocols
 CUTOFFS = (1, 5, 10)
 K = max(CUTOFFS)
+AXES = ("loss", "decoder", "backbone")
 
 
 def digest(thing: Any) -> str:
@@ -98,12 +99,15 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """Short name for tables and logs, e.g. ``book/bigrec+msl_ats[scratch]#0``."""
-        loss = f"+{self.loss}" if self.loss else ""
-        decoder = f"/{self.decoder}" if self.decoder else ""
-        backbone = f"[{self.backbone}]" if self.backbone else ""
+        """Short name for tables and logs, e.g. ``book/bigrec+msl_ats/beam[scratch]#0``.
+
+        A search names what it is for: ``book/tune(sasrec+ce)#0``.
+        """
         tuned = f"~{self.tune}" if self.tune else ""
-        return f"{self.dataset}/{self.method}{loss}{decoder}{backbone}{tuned}#{self.seed}"
+        asked = self.config if "method" in self.config else {}
+        what = f"({_line(asked['method'], *map(asked.get, AXES))})" if asked else ""
+        line = _line(self.method, *(getattr(self, axis) for axis in AXES))
+        return f"{self.dataset}/{line}{what}{tuned}#{self.seed}"
 
     def as_dict(self) -> dict[str, Any]:
         """A JSON-able copy; ``Cell(**d)`` gives the cell back."""
@@ -164,6 +168,12 @@ class Row:
         """Undo ``as_dict``."""
         rest = {k: v for k, v in data.items() if k not in ("key", "label", "cell")}
         return cls(cell=Cell(**data["cell"]), **rest)
+
+
+def _line(method: str, loss: str | None, decoder: str | None, backbone: str | None) -> str:
+    text = f"{method}+{loss}" if loss else method
+    text += f"/{decoder}" if decoder else ""
+    return text + (f"[{backbone}]" if backbone else "")
 
 
 def _silent(done: float, total: float, **numbers: float) -> None:

@@ -33,6 +33,7 @@ def test_the_defaults_are_a_cell_of_their_own_and_the_first_trial(searched):
     plan, rows = searched
     order = [job.cell.method for job in plan.plan.jobs]
     assert order == ["item_knn", "tune", "item_knn"]
+    assert plan.plan.jobs[1].cell.label == "ml_100k/tune(item_knn)#0"
     defaults, tuned, search = rows["item_knn"], rows["item_knn!!!"], rows["tune"]
     trials = search.facts["trials"]
     assert len(trials) == 3
