@@ -99,6 +99,15 @@ def _data(root: Path | None) -> Iterator[Line]:
 
 
 def _backbone() -> Iterator[Line]:
+    try:
+        half = importlib.import_module("llmrec.generative._building").has_bfloat16("cpu")
+    except Exception as fault:
+        yield None, f"language models: {fault}"
+    else:
+        means = (
+            "in bfloat16, faster than float32" if half else "in float32, as the CPU has no bfloat16"
+        )
+        yield (True if half else None), f"language models on this CPU: {means}"
     for name, module in (("language model", "_embedded"), ("text encoder", "_minilm")):
         try:
             here = importlib.import_module(f"llmrec.{module}").is_here()

@@ -51,3 +51,13 @@ def test_a_broken_row_delays_the_tables_and_stops_no_cell(tmp_path, capsys, monk
 def test_words_for_no_gpu_and_no_limit():
     assert (_gpus("none"), _gpus(""), _gpus("0,2")) == ([], [], [0, 2])
     assert (_limit(None), _limit(2.0), _limit(0.0)) == (None, 120.0, math.inf)
+
+
+def test_the_doctor_looks_at_every_part_and_fails_for_what_every_run_needs(capsys, monkeypatch):
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    for part in ("GPUs", "torch", "RecBole", "dataset ml_100k: 1681 items", "models on this CPU"):
+        assert part in said
+    monkeypatch.setattr("bench.provenance._versions", dict)
+    assert main(["doctor"]) == 1
+    assert "FAIL torch is not installed" in capsys.readouterr().out
