@@ -12,8 +12,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bench.cell import K, Need, Run, Size
 from bench.errors import ConfigError
@@ -33,7 +37,7 @@ class TuneConfig:
 
     Attributes:
         method, loss, decoder, backbone: the method and its axes.
-        trials: how many configurations are tried, the defaults included.
+        trials: how many different configurations are tried, the defaults included.
         values: configuration values that differ from the method's defaults.
         space: the values to try, by name; see ``Method.search_space``.
     """
@@ -77,9 +81,6 @@ class Tune(Method):
 
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:
         """Try the configurations one by one; those tried before an interruption are not tried again."""
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
         if not self.config.space:
             raise ConfigError(
                 f"{self.config.method} has no search space, so there is nothing to tune"
@@ -87,24 +88,18 @@ class Tune(Method):
         kind: type[Method] = methods.get(self.config.method)
         start = asdict(_start(self.config))
         first = {name: _value(start, name) for name in self.config.space}
-        space: dict[str, Any] = {
-            # a default that the space leaves out is tried all the same
-            name: optuna.distributions.CategoricalDistribution(
-                list(dict.fromkeys([*values, first[name]]))
-            )
-            for name, values in self.config.space.items()
-        }
-        sampler = optuna.samplers.TPESampler(seed=run.seed_for("tuning"), n_startup_trials=4)
-        study = optuna.create_study(direction="maximize", sampler=sampler)
-        study.enqueue_trial(first)
+        # a default that the space leaves out is tried all the same
+        space = {n: list(dict.fromkeys([*v, first[n]])) for n, v in self.config.space.items()}
+        search = _Search(space, first, run.seed_for("tuning"))
         self.trials: list[dict[str, Any]] = _read(run.folder / "trials.json")
-        for number in range(self.config.trials):
-            trial = study.ask(space)
-            if number < len(self.trials) and self.trials[number]["config"] == trial.params:
+        n_trials = min(self.config.trials, prod(map(len, space.values())))
+        for number in range(n_trials):
+            asked = search.ask()
+            if number < len(self.trials) and self.trials[number]["config"] == asked:
                 score = self.trials[number]["score"]
             else:
                 del self.trials[number:]
-                values = assign(start, trial.params)
+                values = assign(start, asked)
                 # under paper_faithful the cell of the defaults has seen the test rows
                 known = number == 0 and run.profile == "corrected"
                 method = (
@@ -112,10 +107,10 @@ class Tune(Method):
                 )
                 score = _score(method, train, valid)
                 shutil.rmtree(run.folder / f"trial-{number}", ignore_errors=True)
-                self.trials.append({"config": dict(trial.params), "score": score})
+                self.trials.append({"config": asked, "score": score})
                 write_json(run.folder / "trials.json", self.trials)
-            study.tell(trial, score)
-            run.progress(number + 1, self.config.trials, ndcg5=score)
+            search.tell(score)
+            run.progress(number + 1, n_trials, ndcg5=score)
         run.facts["trials"] = self.trials
 
     def _fitted(
@@ -143,6 +138,39 @@ class Tune(Method):
         best = max(self.trials, key=lambda trial: trial["score"])
         write_json(folder / "best.json", best)
         write_json(folder / "trials.json", self.trials)
+
+
+class _Search:
+    """Optuna's TPE over a grid, each point once: a point that comes again gives way to one left, by lot."""
+
+    def __init__(self, space: Mapping[str, list[Any]], first: Mapping[str, Any], seed: int) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        draw = optuna.distributions.CategoricalDistribution
+        self._space: dict[str, Any] = {name: draw(values) for name, values in space.items()}
+        self._left = [dict(zip(space, point, strict=True)) for point in product(*space.values())]
+        self._rng = np.random.default_rng(seed)
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=4)
+        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._study.enqueue_trial(dict(first))
+
+    def ask(self) -> dict[str, Any]:
+        """The next point."""
+        import optuna
+
+        self._trial = self._study.ask(self._space)
+        if self._trial.params not in self._left:
+            other = self._left[self._rng.integers(len(self._left))]
+            self._study.tell(self._trial, state=optuna.trial.TrialState.FAIL)
+            self._study.enqueue_trial(other)
+            self._trial = self._study.ask(self._space)
+        self._left.remove(self._trial.params)
+        return dict(self._trial.params)
+
+    def tell(self, score: float) -> None:
+        """How good it was."""
+        self._study.tell(self._trial, score)
 
 
 def _start(config: TuneConfig) -> Any:

@@ -6,7 +6,7 @@ from bench.api import Order, default_store, execute, prepare
 from bench.cell import Run
 from bench.grid import Choice, load_dataset
 from bench.registry import methods
-from bench.tune import DEFAULTS, GOAL
+from bench.tune import DEFAULTS, GOAL, _Search
 
 SUITE = """
 title: a search
@@ -39,6 +39,7 @@ def test_the_defaults_are_a_cell_of_their_own_and_the_first_trial(searched):
     assert len(trials) == 3
     assert trials[0]["score"] == defaults.valid[GOAL]
     assert {k: defaults.cell.config[k] for k in trials[0]["config"]} == trials[0]["config"]
+    assert len({str(trial["config"]) for trial in trials}) == 3, "no configuration twice"
     best = max(trials, key=lambda trial: trial["score"])
     assert tuned.facts["tuned"] == best["config"]
     assert tuned.valid[GOAL] == best["score"] >= defaults.valid[GOAL]
@@ -59,3 +60,13 @@ def test_a_fit_that_saw_the_test_rows_is_no_trial(searched, tmp_path, monkeypatc
     method.fit(train, valid, run)
     assert loaded == [DEFAULTS] * loads
     assert len(run.facts["trials"]) == 3
+
+
+def test_a_small_grid_is_tried_whole_and_no_point_twice():
+    search = _Search({"a": [1, 2], "b": ["x", "y", "z"]}, {"a": 2, "b": "y"}, seed=0)
+    asked = []
+    for number in range(6):
+        asked.append(search.ask())
+        search.tell(float(number == 0))  # what TPE likes best is what it has already tried
+    assert asked[0] == {"a": 2, "b": "y"}
+    assert len({tuple(point.items()) for point in asked}) == 6
