@@ -113,7 +113,7 @@ def test_a_tuned_model_speaks_and_its_base_embeds(tmp_path):
     toy, base = toy_data(), backbone.load("tiny", seed=1)
     for part in (base.causal, base.tokenizer):
         part.save_pretrained(tmp_path / "base")
-    config = {"epochs": 1, "lr": 0.1, "batch": 32, "valid_rows": 0}
+    config = {"epochs": 1, "lr": 0.1, "batch": 32, "valid_rows": 0, "dtype": "float32"}
     fit_bigrec(tmp_path / "llm", toy, loss="lml", backbone=str(tmp_path / "base"), **config)
     teacher, _ = export(tmp_path / "llm" / "kept", tmp_path / "out", stage())
     titles = toy.train.catalogue.titles[1:]
