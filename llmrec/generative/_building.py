@@ -62,7 +62,7 @@ def build(config: GenerativeConfig, order: Order, kept_V: IntArray | None) -> Ba
         lora = Lora(**sizes, targets=c.lora_targets)
     lm = backbones.load(
         name,
-        dtype=_dtype(c, order, whole=order.adapters and (c.whole or name == TINY_NAME)),
+        dtype=_dtype(c, order, whole=order.adapters and c.whole),
         device=order.device,
         seed=order.seed,
         lora=lora,
@@ -79,7 +79,9 @@ def _dtype(config: GenerativeConfig, order: Order, *, whole: bool) -> torch.dtyp
     Weights that are all trained (``whole``) stay in float32: AdamW's steps are mostly smaller than
     bfloat16 can add, and its moments come in the weights' precision.
     """
-    if config.dtype != "auto" and order.name != TINY_NAME:
+    if order.name == TINY_NAME:
+        return torch.float32
+    if config.dtype != "auto":
         return getattr(torch, config.dtype)  # type: ignore[no-any-return]
     return torch.float32 if whole or not has_bfloat16(order.device) else torch.bfloat16
 

@@ -89,12 +89,7 @@ def test_adapters_stay_apart_for_a_decoder_that_reads_the_base(
 ):
     options = SHORT if decoder == "ground" else {}
     model, run = fitted(
-        tmp_path,
-        loss="zero_shot",
-        decoder=decoder,
-        decoder_options=options,
-        epochs=1,
-        dtype="float32",
+        tmp_path, loss="zero_shot", decoder=decoder, decoder_options=options, epochs=1
     )
     merged = []
     monkeypatch.setattr(backbone.Backbone, "merge", lambda self: merged.append(True))
