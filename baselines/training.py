@@ -20,7 +20,7 @@ from torch import Tensor
 
 from baselines import _recbole as rb
 from bench import metrics
-from bench.cell import Run
+from bench.cell import SELECT_BY, Run
 from bench.errors import ContractError
 from bench.types import Exam, IntArray, Ragged, Ranking
 
@@ -199,7 +199,7 @@ class ExamTrainer(rb.Trainer):
             else rank(self.model, history, metrics.K, course.width)
         )
         found = metrics.evaluate(ranking, valid_data, train_count=course.train_count)
-        return found["ndcg@5"], found
+        return found[SELECT_BY], found
 
     def after_epoch(self, epoch: int, score: float) -> None:
         """Keep the best state, write the checkpoint, report."""
@@ -272,7 +272,7 @@ def train(model: Any, config: rb.Settings, dataset: rb.ArrayDataset, course: Cou
         {
             "epochs": max(trainer.train_loss_dict, default=trainer.start_epoch - 1) + 1,
             "best_epoch": trainer.best["epoch"] + 1,
-            "valid_ndcg@5": trainer.best["metrics"]["ndcg@5"],
+            f"valid_{SELECT_BY}": trainer.best["metrics"][SELECT_BY],
             "parameters_total": sum(p.numel() for p in model.parameters()),
         }
     )

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.cell import K, Need, Run, Size
+from bench.cell import SELECT_BY, K, Need, Run, Size
 from bench.errors import ConfigError
 from bench.method import Method, assign, configure
 from bench.metrics import evaluate
@@ -27,7 +27,6 @@ from bench.registry import methods
 from bench.store import write_json
 from bench.types import Exam, Queries, Ranking, Windows
 
-GOAL = "ndcg@5"
 DEFAULTS = "defaults"
 
 
@@ -101,33 +100,32 @@ class Tune(Method):
                 del self.trials[number:]
                 values = assign(start, asked)
                 # under paper_faithful the cell of the defaults has seen the test rows
-                known = number == 0 and run.profile == "corrected"
-                method = (
-                    run.load(DEFAULTS) if known else self._fitted(kind, values, train, valid, run)
-                )
-                score = _score(method, train, valid)
-                shutil.rmtree(run.folder / f"trial-{number}", ignore_errors=True)
+                if number == 0 and run.profile == "corrected":
+                    score = _score(run.load(DEFAULTS), train, valid)
+                else:
+                    part = partial(_part, run, number, n_trials)
+                    score = self._try(kind, values, train, valid, replace(run, progress=part))
                 self.trials.append({"config": asked, "score": score})
                 write_json(run.folder / "trials.json", self.trials)
             search.tell(score)
             run.progress(number + 1, n_trials, ndcg5=score)
         run.facts["trials"] = self.trials
 
-    def _fitted(
+    def _try(
         self, kind: type[Method], values: Mapping[str, Any], train: Windows, valid: Exam, run: Run
-    ) -> Method:
+    ) -> float:
         method = kind(
             configure(kind, values),
             loss=self.config.loss,
             decoder=self.config.decoder,
             backbone=self.config.backbone,
         )
-        number = len(self.trials)
-        folder = run.folder / f"trial-{number}"
+        folder = run.folder / f"trial-{len(self.trials)}"
         folder.mkdir(parents=True, exist_ok=True)
-        progress = partial(_part, run, number, self.config.trials)
-        method.fit(train, valid, replace(run, folder=folder, facts={}, progress=progress))
-        return method
+        method.fit(train, valid, replace(run, folder=folder, facts={}))
+        score = _score(method, train, valid)
+        shutil.rmtree(folder, ignore_errors=True)
+        return score
 
     def recommend(self, queries: Queries, k: int) -> Ranking:
         """A search has no lists of its own."""
@@ -154,15 +152,14 @@ class _Search:
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=4)
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
         self._study.enqueue_trial(dict(first))
+        self._void = optuna.trial.TrialState.FAIL
 
     def ask(self) -> dict[str, Any]:
         """The next point."""
-        import optuna
-
         self._trial = self._study.ask(self._space)
         if self._trial.params not in self._left:
             other = self._left[self._rng.integers(len(self._left))]
-            self._study.tell(self._trial, state=optuna.trial.TrialState.FAIL)
+            self._study.tell(self._trial, state=self._void)
             self._study.enqueue_trial(other)
             self._trial = self._study.ask(self._space)
         self._left.remove(self._trial.params)
@@ -181,7 +178,9 @@ def _start(config: TuneConfig) -> Any:
 
 def _score(method: Method, train: Windows, valid: Exam) -> float:
     ranking = method.recommend(valid.queries, min(K, train.n_items))
-    return evaluate(ranking, valid, train_count=train.target_count, names=method.identity)[GOAL]
+    return evaluate(ranking, valid, train_count=train.target_count, names=method.identity)[
+        SELECT_BY
+    ]
 
 
 def _value(values: Mapping[str, Any], name: str) -> Any:

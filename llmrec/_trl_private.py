@@ -22,13 +22,13 @@ from torch import Tensor
 from trl import DPOConfig, DPOTrainer
 from trl.trainer import utils as trl_utils
 
-from bench.cell import Run
+from bench.cell import SELECT_BY, Run
 from bench.errors import ConfigError, Unavailable
 from llmrec._trainer import Shuffle, Step, Tuner
 from llmrec.backbone import Backbone
 from llmrec.choices import Choice
 from llmrec.preference import COLUMNS, PreferenceObjective
-from llmrec.tuning import SELECT_BY, Recipe, Validate, arguments, drive, first_try
+from llmrec.tuning import Recipe, Validate, arguments, drive, first_try
 
 REFERENCE = "ref"  # the adapter's name inside DPOTrainer
 # what is overridden or called, with the arguments it has to take

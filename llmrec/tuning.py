@@ -14,13 +14,12 @@ from typing import Any
 
 import torch
 
-from bench.cell import Run
+from bench.cell import SELECT_BY, Run
 from bench.errors import ConfigError
 from llmrec.backbone import Backbone
 from llmrec.objective import Objective
 
 Validate = Callable[[], dict[str, float]]
-SELECT_BY = "ndcg@5"
 CPU_MICRO_BATCH = 32
 
 

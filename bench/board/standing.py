@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from bench.board.rows import HEADLINE, Entry, Place
-from bench.cell import CUTOFFS
+from bench.cell import CUTOFFS, SELECT_BY
 from bench.claims import Ours, Verdict, claims, judge
 from bench.claims.ledger import matches
 from bench.claims.paper import Z
@@ -127,7 +127,7 @@ def _ours(entry: Entry, draws: Draws, m: int) -> Ours:
     low, high = draws.interval(m)
     # half the interval, and not draws.se_M: few users or seeds count here too
     se = (high - low) / (2 * Z)
-    chosen_by = entry.mean("valid", "ndcg@5")
+    chosen_by = entry.mean("valid", SELECT_BY)
     valid = math.nan if chosen_by is None else chosen_by
     return Ours(entry.cell, len(entry.user_Q), float(draws.mean_M[m]), se, low, high, valid)
 

@@ -3,10 +3,10 @@
 import pytest
 
 from bench.api import Order, default_store, execute, prepare
-from bench.cell import Run
+from bench.cell import SELECT_BY, Run
 from bench.grid import Choice, load_dataset
 from bench.registry import methods
-from bench.tune import DEFAULTS, GOAL, _Search
+from bench.tune import DEFAULTS, _Search
 
 SUITE = """
 title: a search
@@ -37,12 +37,12 @@ def test_the_defaults_are_a_cell_of_their_own_and_the_first_trial(searched):
     defaults, tuned, search = rows["item_knn"], rows["item_knn!!!"], rows["tune"]
     trials = search.facts["trials"]
     assert len(trials) == 3
-    assert trials[0]["score"] == defaults.valid[GOAL]
+    assert trials[0]["score"] == defaults.valid[SELECT_BY]
     assert {k: defaults.cell.config[k] for k in trials[0]["config"]} == trials[0]["config"]
     assert len({str(trial["config"]) for trial in trials}) == 3, "no configuration twice"
     best = max(trials, key=lambda trial: trial["score"])
     assert tuned.facts["tuned"] == best["config"]
-    assert tuned.valid[GOAL] == best["score"] >= defaults.valid[GOAL]
+    assert tuned.valid[SELECT_BY] == best["score"] >= defaults.valid[SELECT_BY]
 
 
 @pytest.mark.parametrize(("profile", "loads"), [("corrected", 1), ("paper_faithful", 0)])
