@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+from functools import cache
 from pathlib import Path
 
-from bench.registry import Registry, datasets, decoders, load_plugin, losses, methods
+from bench.registry import HOUSE, Registry, datasets, decoders, load_plugin, losses, methods
 
 KINDS: dict[str, Registry] = {
     "methods": methods,
@@ -42,8 +43,9 @@ def main(options: argparse.Namespace) -> int:
 
 def _print(kind: str, lines: dict[str, str]) -> None:
     print(f"{kind}:")
+    width = max(map(len, lines), default=0)
     for name, about in lines.items():
-        print(f"  {name:<18} {about}")
+        print(f"  {name:<{width}}  {about}")
     print()
 
 
@@ -54,11 +56,21 @@ def _title(path: Path) -> str:
 
 def _about(path: Path, name: str) -> str:
     """Family (if it is a method) and first line of the docstring of what is registered as ``name``."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in _parsed(path).body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and _registers(node, name):
             text = (ast.get_docstring(node) or "").partition("\n")[0]
-            return f"{_family(node):<12} {text}" if _family(node) else text
+            family = _family(path, node.name)
+            return f"{family:<12} {text}" if family else text
     return ""
+
+
+def _file(module: str) -> Path:
+    return HOUSE / (module.replace(".", "/") + ".py")
+
+
+@cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def _registers(node: ast.ClassDef | ast.FunctionDef, name: str) -> bool:
@@ -69,9 +81,25 @@ def _registers(node: ast.ClassDef | ast.FunctionDef, name: str) -> bool:
     return False
 
 
-def _family(node: ast.ClassDef | ast.FunctionDef) -> str:
+def _family(path: Path, name: str) -> str:
+    """What a class, or the nearest of its bases within the house, sets ``family`` to."""
+    body = _parsed(path).body
+    node = next((n for n in body if isinstance(n, ast.ClassDef) and n.name == name), None)
+    if node is None:
+        return ""
     for line in node.body:
         if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant):
             if any(isinstance(t, ast.Name) and t.id == "family" for t in line.targets):
                 return str(line.value.value)
+    origin = {
+        alias.asname or alias.name: (_file(line.module), alias.name)
+        for line in body
+        if isinstance(line, ast.ImportFrom) and line.module
+        for alias in line.names
+    }
+    for base in node.bases:
+        if isinstance(base, ast.Name):
+            where, known_as = origin.get(base.id, (path, base.id))
+            if where.is_file() and (found := _family(where, known_as)):
+                return found
     return ""

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from bench.cli import main
 from bench.errors import BenchError, UnknownName
 from bench.registry import Registry, load_plugin, methods
 
@@ -39,6 +40,14 @@ def test_listing_imports_no_heavy_library():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "popularity" in done.stdout
+
+
+def test_listing_names_the_family_of_every_method_inherited_or_not(capsys):
+    assert main(["list", "methods"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:] if line]
+    assert {name: family for name, family, *_ in lines} == {
+        n: methods.get(n).family for n in methods
+    }
 
 
 def test_two_owners_of_one_name_are_refused():
