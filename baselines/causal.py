@@ -4,7 +4,7 @@ The seam for methods that build on them: ``encode`` (histories to user vectors),
 histories are looked up in), ``item_table`` (what user vectors are compared with), ``draw`` (what chance adds
 to a batch) and ``calculate_loss``. Ids are the suite's: 1..N, 0 is padding.
 
-Axes: B batch, H history, L positions, M masked positions, N items, D width.
+Axes: B batch, W training rows, H history, L positions, M trained positions, N items, D width.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from baselines import _recbole as rb
 from baselines.encoder import causal_mask, full_layer, run_layers
+from bench.types import Windows
 
 NEGATIVE = "neg_item_id"
 
@@ -43,12 +45,40 @@ def outside_window(window_BL: Tensor, width: int, n_items: int, rng: np.random.G
     return draw
 
 
+def once_each(train: Windows, width: int) -> npt.NDArray[np.bool_]:
+    """Positions of the rows that together hold every interaction once, bool [W, H].
+
+    Windows of a user slide or grow by one item, so an item is the last of one row and stands inside up to
+    ten others. Each row gives its last position, a user's earliest row all of them.
+
+    Args:
+        train: the rows; histories are cut to their last ``width`` items.
+        width: H.
+    """
+    length_W = np.minimum(train.history.lengths, width)
+    by_time_W = np.lexsort(
+        (train.timestamp_W, train.user_W)
+    )  # stable: file order where times are equal
+    earliest_W = by_time_W[np.unique(train.user_W[by_time_W], return_index=True)[1]]
+    begin_W = length_W - 1
+    begin_W[earliest_W] = 0
+    place_H = np.arange(width)
+    return (place_H >= begin_W[:, None]) & (place_H < length_W[:, None])
+
+
+def next_items(batch: Any) -> Tensor:
+    """The item that followed each item of a history, [B, H]; 0 behind the target."""
+    next_BH = F.pad(batch[rb.HISTORY][:, 1:], (0, 1))
+    return next_BH.scatter(1, batch[rb.LENGTH][:, None] - 1, batch[rb.ITEM][:, None])
+
+
 class CausalModel(rb.SASRec):
     """RecBole's SASRec: causal Transformer over the history, dot product with the item table.
 
     Losses: ``ce``, softmax over the items at the last position (RecBole's, without the padding row, which
-    would be a perpetual negative); ``bce``, at every position -log s(h.e_pos) - log s(-h.e_neg) with one
-    negative drawn outside the window (Kang and McAuley 2018, equation 7), mean over positions.
+    would be a perpetual negative); ``ce_all``, the same over every interaction once (the positions that
+    ``attach_positions`` marks), mean over them; ``bce``, at every position -log s(h.e_pos) - log s(-h.e_neg)
+    with one negative drawn outside the window (Kang and McAuley 2018, equation 7), mean over positions.
 
     Under ``faithful`` the forward pass and ``ce`` are RecBole's own.
     """
@@ -57,6 +87,10 @@ class CausalModel(rb.SASRec):
         super().__init__(config, dataset)
         self.objective: str = config["objective"]
         self.faithful: bool = config["faithful"]
+
+    def attach_positions(self, trained_WH: npt.NDArray[np.bool_]) -> None:
+        """Say which positions of the training rows ``ce_all`` trains; kept out of the state."""
+        self.trained_WH = torch.from_numpy(trained_WH).to(self.item_embedding.weight.device)
 
     def input_table(self) -> Tensor:
         """Vectors that stand for the items of a history, [N + 1, D]; row 0 is padding."""
@@ -112,26 +146,25 @@ class CausalModel(rb.SASRec):
     def calculate_loss(self, batch: Any) -> Tensor:
         """The loss of one batch, a scalar."""
         if self.objective == "bce":
-            return self.every_position_loss(batch)
+            return self._bce(self.states(batch[rb.HISTORY]), batch)
+        if self.objective == "ce_all":
+            trained_BH = self.trained_WH[batch[rb.ROW]]
+            state_MD = self.states(batch[rb.HISTORY])[trained_BH]
+            total = F.cross_entropy(
+                self.logits(state_MD), next_items(batch)[trained_BH] - 1, reduction="sum"
+            )
+            return total / max(len(state_MD), 1)
         if self.faithful:
             return super().calculate_loss(batch)
         user_BD = self.encode(batch[rb.HISTORY], batch[rb.LENGTH])
         return F.cross_entropy(self.logits(user_BD), batch[rb.ITEM] - 1)
 
-    def every_position_loss(self, batch: Any) -> Tensor:
-        """BCE with one negative at every position of the window."""
-        return self._bce(self.states(batch[rb.HISTORY]), batch)
-
     def _bce(self, state_BHD: Tensor, batch: Any) -> Tensor:
-        item_BH, length_B = batch[rb.HISTORY], batch[rb.LENGTH]
-        next_BH = F.pad(item_BH[:, 1:], (0, 1))
-        next_BH = next_BH.scatter(1, length_B[:, None] - 1, batch[rb.ITEM][:, None])
         table = self.item_table()
-        positive_BH = (state_BHD * F.embedding(next_BH, table)).sum(-1)
+        positive_BH = (state_BHD * F.embedding(next_items(batch), table)).sum(-1)
         negative_BH = (state_BHD * F.embedding(batch[NEGATIVE], table)).sum(-1)
         loss_BH = F.softplus(-positive_BH) + F.softplus(negative_BH)
-        valid_BH = item_BH > 0
-        return loss_BH[valid_BH].mean()
+        return loss_BH[batch[rb.HISTORY] > 0].mean()
 
 
 class RobustModel(CausalModel):
