@@ -9,6 +9,7 @@ from bench.board.page import Section
 from bench.board.render import Column, Table, escape_markdown, score, to_markdown
 from bench.board.standing import Line, Standing
 from bench.board.tables import cpu_seconds, notes
+from bench.cell import HEADLINE
 
 BEGIN, END = "<!-- board:begin -->", "<!-- board:end -->"
 LINES, FLOORS = 10, 3
@@ -71,7 +72,7 @@ def _cells(line: Line) -> dict[str, object]:
         "method": f"{entry.name}{f' ({axes})' if axes else ''}{floor}",
         "interval": f"{line.mean:.4f} [{line.low:.4f}, {line.high:.4f}]",
         "hit": entry.mean("metrics", "hit@10"),
-        "cold": entry.mean("cold", "ndcg@10"),
+        "cold": entry.mean("cold", HEADLINE),
         "paper": line.verdict.claim.value if line.verdict else None,
         "cpu": None if (used := cpu_seconds(entry)) is None else f"{used:,.0f}",
     }

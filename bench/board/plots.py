@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.board.standing import Line, Standing
+from bench.cell import HEADLINE
 
 # Okabe and Ito's colours, told apart by people with any colour vision; shapes tell the same
 COLOURS = {"floor": "#767676", "traditional": "#0072B2", "enhanced": "#009E73", "llm": "#D55E00"}
@@ -104,7 +105,7 @@ def warm_cold(standing: Standing) -> str:
     """NDCG@10 on warm targets against cold ones: who ranks what it has seen, and who can name the new."""
     points = []
     for p, line in zip(_points(standing), standing.scored, strict=True):
-        warm, cold = (line.entry.mean(part, "ndcg@10") for part in ("warm", "cold"))
+        warm, cold = (line.entry.mean(part, HEADLINE) for part in ("warm", "cold"))
         if warm is not None and cold is not None:
             points.append(Point(p.number, p.name, p.family, warm, cold, cold, cold))
     if len(points) < 2:

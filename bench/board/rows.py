@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.cell import Cell, Row
+from bench.cell import HEADLINE, Cell, Row
 from bench.errors import DataError
 from bench.metrics import gains, luck
 from bench.packed import Packed
 from bench.stats import by_seed
 from bench.types import FloatArray, IntArray
 
-HEADLINE = "ndcg@10"
 LONGEST_MARK = 60  # characters; settings that differ in more are told apart by a hash
 FAMILIES = ("floor", "traditional", "enhanced", "llm")
 

@@ -9,8 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
-from bench.board.rows import HEADLINE, Entry, Place
-from bench.cell import CUTOFFS, SELECT_BY
+from bench.board.rows import Entry, Place
+from bench.cell import CUTOFFS, HEADLINE, SELECT_BY
 from bench.claims import Ours, Verdict, claims, judge
 from bench.claims.ledger import matches
 from bench.claims.paper import Z

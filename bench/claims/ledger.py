@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from bench.cell import Cell
+from bench.cell import HEADLINE, Cell
 from bench.claims.paper import (
     BACKBONE,
     CARVED,
@@ -30,7 +30,6 @@ from bench.stats import kendall
 
 Word = Literal["reproduced", "within noise", "lower", "higher", "not run"]
 TUNED_LR = "msl_tuned_lr"  # no loss of its own: MSL at another learning rate
-HEADLINE = "ndcg@10"
 CLOSE = 0.05  # relative gap up to which a number within noise counts as reproduced
 
 

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from bench.cell import HEADLINE
 from bench.errors import DataError, UnknownName
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
         "--rows", default="leaderboards/rows", help="folder of rows (default: %(default)s)"
     )
     parser.add_argument(
-        "--metric", default="ndcg@10", help="ndcg or hit @ 1, 5 or 10 (default: %(default)s)"
+        "--metric", default=HEADLINE, help="ndcg or hit @ 1, 5 or 10 (default: %(default)s)"
     )
     parser.add_argument("--stratum", help="only these queries: cold, warm, head, tail ...")
     parser.add_argument("--scale", help="only rows of this scale")
