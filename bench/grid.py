@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from bench.candidates import CHOICES
 from bench.cell import Cell, Need, Profile
+from bench.data.load import load_dataset
 from bench.errors import BenchError, ConfigError, SuiteError, Unavailable
 from bench.fingerprint import TUNE, code_of
 from bench.method import Method, configure
@@ -64,17 +64,6 @@ class Axes:
     backbone: str | None = None
 
 
-@lru_cache(maxsize=8)
-def load_dataset(name: str, root: Path | None) -> Dataset:
-    """A dataset by name; kept for the life of the process.
-
-    Raises:
-        Unavailable: its files are not on this machine.
-        DataError: they are, but cannot be read.
-    """
-    return datasets.get(name)(root)
-
-
 @dataclass
 class _Expansion:
     suite: Suite
@@ -88,11 +77,12 @@ class _Expansion:
         """Resolve one cell and, first, everything it needs; ``tuned`` permits a search before it."""
         method: type[Method] = methods.get(row.method)
         config = self._config(method, row, axes)
-        data = load_dataset(dataset, self.choice.data_root)
+        data = load_dataset(dataset, self.choice.data_root, self.choice.profile)
         needs = dict(method.needs(config, loss=axes.loss, backbone=axes.backbone))
         keys = {name: self._need(dataset, seed, row, need) for name, need in needs.items()}
         tuning = self._tuning(method, row, axes, config) if tuned else None
         if tuning is not None:
+            _check_held_out(data)
             first = self.suite.seeds_at(self.choice.scale)[0]
             keys["tuning"] = self._need(dataset, first, row, tuning)
         # a tuning sees as many rows as the method it tunes
@@ -164,6 +154,14 @@ class _Expansion:
             train_rows=None if train == "all" else train,
             valid_rows=self.suite.valid_rows or self.scale.valid_rows[family],
             test_rows=self.choice.limit or self.suite.test_rows or self.scale.test_rows,
+        )
+
+
+def _check_held_out(data: Dataset) -> None:
+    if not data.split.held_out:
+        raise Unavailable(
+            f"nothing of {data.name} is held out to tune on: paper_faithful trains on all of its rows; "
+            "tune under --profile corrected"
         )
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from bench.cell import Cell, Row, Size
+from bench.data.load import load_dataset
 from bench.errors import DataError
-from bench.grid import Choice, Grid, load_dataset
+from bench.grid import Choice, Grid
 from bench.method import Method, configure
 from bench.registry import methods
 from bench.store import Hit, Store, read_row
@@ -160,7 +161,7 @@ def _forecast(cell: Cell, history: list[Row], root: Path | None) -> tuple[float,
         latest = max(alike, key=lambda row: str(row.provenance.get("date", "")))
         return START_SECONDS + spent(latest), True
     method: type[Method] = methods.get(cell.method)
-    split = load_dataset(cell.dataset, root).split
+    split = load_dataset(cell.dataset, root, cell.profile).split
     size = Size(
         train_rows=min(cell.train_rows or len(split.train), len(split.train)),
         test_rows=min(cell.test_rows or len(split.test), len(split.test)),

@@ -20,11 +20,11 @@ import numpy as np
 from bench import metrics
 from bench.candidates import KNOWN, recommend_known
 from bench.cell import Cell, K, Row, Run
+from bench.data.load import load_dataset
 from bench.data.parts import first_seen
 from bench.errors import BenchError, DataError, Unavailable
 from bench.fingerprint import code_of, libraries
 from bench.fitting import Fitting
-from bench.grid import load_dataset
 from bench.meter import Meter
 from bench.method import Method, assign, configure
 from bench.packed import Packed
@@ -127,7 +127,7 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
 def _fit_and_examine(attempt: Attempt) -> tuple[Row, Packed | None]:
     cell, where = attempt.cell, attempt.where
     attempt.status.enter("data")
-    dataset = load_dataset(cell.dataset, where.data_root)
+    dataset = load_dataset(cell.dataset, where.data_root, cell.profile)
     _check_unchanged(cell, dataset)
     _seed_everything(cell, where.threads)
     method, run = _build(attempt)
@@ -200,10 +200,9 @@ def _examine(
     attempt: Attempt, method: Method, dataset: Dataset, facts: dict[str, Any]
 ) -> tuple[Row, Packed]:
     cell, cost, train = attempt.cell, attempt.meter.cost, dataset.split.train
-    exams = {
-        "validate": dataset.split.valid.sample(cell.valid_rows),
-        "recommend": dataset.split.test.sample(cell.test_rows),
-    }
+    exams = {"recommend": dataset.split.test.sample(cell.test_rows)}
+    if dataset.split.held_out:
+        exams = {"validate": dataset.split.valid.sample(cell.valid_rows), **exams}
     rankings: dict[str, Ranking] = {}
     for phase, exam in exams.items():
         attempt.status.enter(phase)
@@ -213,8 +212,8 @@ def _examine(
     seconds = cost["recommend"]["seconds"] or 0.0
     cost["recommend"]["users_per_second"] = len(test) / max(seconds, 1e-9)
     score = partial(metrics.positions, train_count=train.target_count, names=method.identity)
-    title, item = (score(ranking, test, identity=rule) for rule in ("title", "item"))
-    valid = score(rankings["validate"], exams["validate"], identity="title")
+    titles = {p: score(rankings[p], exam, identity="title") for p, exam in exams.items()}
+    title, item = titles["recommend"], score(ranking, test, identity="item")
     masks = strata(test, train)
     _keep_lists(attempt.where.store, cell, ranking, test)
     row = Row(
@@ -223,7 +222,7 @@ def _examine(
         n=len(test),
         metrics=metrics.means(title),
         metrics_by_item=metrics.means(item),
-        valid=metrics.means(valid),
+        valid=metrics.means(titles["validate"]) if "validate" in titles else {},
         strata=by_stratum(title, masks),
         cost=cost,
         facts={**facts, **ranking.facts, **_proof(ranking)},

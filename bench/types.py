@@ -169,11 +169,24 @@ class Exam:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Training rows and the two exams. Only the runner ever holds all three."""
+    """Training rows and the two exams. Only the runner ever holds all three.
+
+    Attributes:
+        uncut: where validation was cut out of the training rows, these rows before that.
+        held_out: whether ``valid`` is no part of ``train``; if it is, it says nothing.
+    """
 
     train: Windows
     valid: Exam
     test: Exam
+    uncut: Windows | None = None
+    held_out: bool = True
+
+    def whole(self) -> Split:
+        """The same with every training row there is, also those that ``valid`` was cut from."""
+        if self.uncut is None:
+            return self
+        return replace(self, train=self.uncut, uncut=None, held_out=False)
 
 
 @dataclass(frozen=True, eq=False)

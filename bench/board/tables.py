@@ -172,9 +172,8 @@ def _caveats(standing: Standing) -> list[str]:
     """What the numbers of a table do and do not say."""
     told, entries = [], [line.entry for line in standing.scored]
     if standing.place.dataset in CARVED:
-        told.append(
-            "no validation windows are published, the last eighth of train.csv is held out for it"
-        )
+        done = "is held out for it" if standing.place.profile == "corrected" else "stays in train"
+        told.append(f"no validation windows are published, the last eighth of train.csv {done}")
     if standing.cold_share is not None:
         cold = standing.cold_share
         told.append(

@@ -83,7 +83,7 @@ def _recbole() -> Iterator[Line]:
 
 
 def _data(root: Path | None) -> Iterator[Line]:
-    from bench.grid import load_dataset
+    from bench.data.load import load_dataset
     from bench.registry import datasets
 
     for name in datasets:

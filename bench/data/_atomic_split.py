@@ -88,17 +88,16 @@ def read_split(stem: Path) -> Dataset:
         user_W = user_of_row[start : start + table.num_rows]
         windows[part] = _windows(paths[part], table, tokens, user_W, catalogue)
         start += table.num_rows
-    train, notes = windows["train"], (*notes, *said)
+    train, test, notes = windows["train"], exam(windows["test"]), (*notes, *said)
     if "valid" in windows:
-        valid = exam(windows["valid"])
+        parts = Split(train, exam(windows["valid"]), test)
     else:
-        train, valid, note = carve_valid(train)
+        parts, note = carve_valid(train, test)
         notes = (*notes, note)
     hashes = [
         file_digest(path) for path in (*paths.values(), atomic_file(stem, "item")) if path.is_file()
     ]
     version = digest(["atomic", hashes, catalogue.domain])[:16]
-    parts = Split(train, valid, exam(windows["test"]))
     return Dataset(stem.name, version, catalogue, parts, (*repairs.sentences(), *notes))
 
 

@@ -22,14 +22,14 @@ def rows_of(exam: Exam) -> Windows:
     return Windows(q.catalogue, q.user_Q, q.history, exam.target_Q, q.timestamp_Q)
 
 
-def carve_valid(train: Windows, parts: int = 8) -> tuple[Windows, Exam, str]:
+def carve_valid(train: Windows, test: Exam, parts: int = 8) -> tuple[Split, str]:
     """Take validation from the end of train where none is published.
 
     The last ``1/parts`` of the rows by target time (an eighth of train is a tenth of all windows when
     train is eight tenths), stable among equal times. Both results stay in file order.
 
     Returns:
-        What is left of train, the validation exam, and a note with the counts.
+        What is left of train with both exams, and a note with the counts.
 
     Raises:
         DataError: train is too short to spare a row.
@@ -43,7 +43,7 @@ def carve_valid(train: Windows, parts: int = 8) -> tuple[Windows, Exam, str]:
         f"no validation file is published: the last {n_valid} of {len(train)} training rows by time "
         f"are held out for validation, {len(kept)} rows are left to train on"
     )
-    return train.take(kept), exam(train.take(carved)), note
+    return Split(train.take(kept), exam(train.take(carved)), test, uncut=train), note
 
 
 def first_seen(split: Split) -> IntArray:

@@ -94,10 +94,11 @@ def read_published(
 
 
 def _assemble(train: Windows, valid: Exam | None, test: Exam, notes: list[str]) -> Split:
-    if valid is None:
-        train, valid, note = carve_valid(train)
-        notes.append(note)
-    return Split(train, valid, test)
+    if valid is not None:
+        return Split(train, valid, test)
+    split, note = carve_valid(train, test)
+    notes.append(note)
+    return split
 
 
 def _version(name: str, rows: Mapping[str, Windows]) -> str:

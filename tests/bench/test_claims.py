@@ -128,8 +128,12 @@ def test_a_departure_stands_beside_the_comparison():
     verdict = judge(claim(), ours(0.0137, 0.001, small, n=500))
     assert verdict.word == "reproduced"
     assert verdict.text == (
-        "reproduced; protocol differs: scale small, backbone smollm2-135m, 500 test rows, not 4383, "
-        "validation cut out of train"
+        "reproduced; protocol differs: scale small, backbone smollm2-135m, 500 test rows, not 4383"
+    )
+    ours_all = replace(CELL, profile="corrected")
+    assert judge(claim(), ours(0.0137, 0.001, ours_all)).differs == (
+        "profile corrected",
+        "validation cut out of train",
     )
     office = replace(CELL, dataset="office")
     assert judge(claim("office"), ours(0.022, 0.001, office, n=1925)).text == "reproduced"

@@ -4,7 +4,8 @@ import pytest
 
 from bench.api import Order, default_store, execute, prepare
 from bench.cell import SELECT_BY, Run
-from bench.grid import Choice, load_dataset
+from bench.data.load import load_dataset
+from bench.grid import Choice
 from bench.registry import methods
 from bench.tune import DEFAULTS, _Search
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data.parts import NEVER, carve_valid, first_seen, known_at, rows_of
+from bench.data.parts import NEVER, carve_valid, exam, first_seen, known_at, rows_of
 from bench.data.splits import PROTOCOLS, Interactions, Protocol, make_dataset, split, windows_of
 from bench.errors import ConfigError, DataError
 from bench.types import Catalogue, Ragged, Windows
@@ -193,7 +193,10 @@ def rows_at(times):
 
 @given(times=st.lists(st.integers(0, 20), min_size=8, max_size=100))
 def test_carving_takes_the_last_eighth_by_time(times):
-    train, valid, note = carve_valid(rows_at(times))
+    rows = rows_at(times)
+    split, note = carve_valid(rows, exam(rows_at([30])))
+    train, valid = split.train, split.valid
+    assert split.uncut is rows and len(split.test) == 1
     assert len(valid) == len(times) // 8
     assert len(train) + len(valid) == len(times)
     assert train.timestamp_W.max() <= valid.queries.timestamp_Q.min()
@@ -206,7 +209,7 @@ def test_carving_takes_the_last_eighth_by_time(times):
 
 def test_carving_needs_eight_rows():
     with pytest.raises(DataError, match="cannot carve 1/8 of 7"):
-        carve_valid(rows_at(range(7)))
+        carve_valid(rows_at(range(7)), exam(rows_at([9])))
 
 
 def test_the_catalogue_at_a_time():
