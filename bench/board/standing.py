@@ -127,7 +127,8 @@ def _ours(entry: Entry, draws: Draws, m: int) -> Ours:
     low, high = draws.interval(m)
     # half the interval, and not draws.se_M: few users or seeds count here too
     se = (high - low) / (2 * Z)
-    chosen_by = entry.mean("valid", SELECT_BY)
+    on_test = any(row.facts.get("selected_on") == "test" for row in entry.done)
+    chosen_by = entry.mean("metrics" if on_test else "valid", SELECT_BY)
     valid = math.nan if chosen_by is None else chosen_by
     return Ours(entry.cell, len(entry.user_Q), float(draws.mean_M[m]), se, low, high, valid)
 

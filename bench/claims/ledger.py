@@ -38,7 +38,8 @@ class Ours:
     """Our side of a comparison: a mean, its standard error, and the cell it is from.
 
     Attributes:
-        valid: NDCG@5 on validation, mean over seeds; nan where nothing was validated.
+        valid: NDCG@5 on the rows that choose epochs and configurations (validation; the test rows under
+            the released protocol), mean over seeds; nan where there were none.
     """
 
     cell: Cell

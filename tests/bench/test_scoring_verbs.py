@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+from dataclasses import replace
 
 import pytest
-from _board_rows import tiny_board
+from _board_rows import M, cell, done, tiny_board, write
 
+from bench.board.rows import read_folder, tables_of
+from bench.board.standing import as_published
 from bench.errors import DataError, UnknownName
 
 
@@ -77,6 +80,15 @@ def test_claims(rows, capsys):
     assert "office, small corrected [scratch, beam]: Kendall 1.00 over 2 cells" in text
     with pytest.raises(DataError, match="datasets: toy"):
         call("claims", "--rows", rows, "--dataset", "tay")
+
+
+@pytest.mark.parametrize(("selected_on", "told_by"), [("valid", 0.125), ("test", 0.5)])
+def test_what_chooses_a_configuration_is_what_chose_its_epochs(selected_on, told_by, tmp_path):
+    row, packed = done([0, 0, 0, M, M, M], cell("sasrec"))
+    row = replace(row, facts={**row.facts, "selected_on": selected_on})
+    write(tmp_path, row, packed)
+    [(_, entries)] = tables_of(read_folder(tmp_path)).items()
+    assert as_published(entries[0])["ndcg@10"].valid == told_by
 
 
 def test_claims_without_rows_lists_what_was_published(tmp_path, capsys):
