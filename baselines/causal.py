@@ -48,22 +48,30 @@ def outside_window(window_BL: Tensor, width: int, n_items: int, rng: np.random.G
 def once_each(train: Windows, width: int) -> npt.NDArray[np.bool_]:
     """Positions of the rows that together hold every interaction once, bool [W, H].
 
-    Windows of a user slide or grow by one item, so an item is the last of one row and stands inside up to
-    ten others. Each row gives its last position, a user's earliest row all of them.
+    Windows of a user slide or grow by one item, and of some samples of rows only a part is there, so one
+    interaction stands in up to eleven rows. It is trained where it occurs first in time, told apart by user,
+    item before, item and how often that pair stood in the row already. A row's target is always trained.
 
     Args:
         train: the rows; histories are cut to their last ``width`` items.
         width: H.
     """
+    item_WL = train.sequences.padded(width + 1, align="left").astype(np.int64)
+    pairs, pair_F = np.unique(
+        item_WL[:, :-1] * (train.n_items + 1) + item_WL[:, 1:], return_inverse=True
+    )
+    pair_WH = pair_F.reshape(len(train), width)
+    before_HH = np.tri(width, k=-1, dtype=bool)
+    again_WH = ((pair_WH[:, :, None] == pair_WH[:, None, :]) & before_HH).sum(-1)
+    user_W = np.unique(train.user_W, return_inverse=True)[1]
+    mark_WH = (user_W[:, None] * len(pairs) + pair_WH) * width + again_WH
+    by_time_W = np.argsort(train.timestamp_W, kind="stable")
+    first = np.unique(mark_WH[by_time_W], return_index=True)[1]
+    trained_WH = np.zeros((len(train), width), bool)
+    trained_WH[by_time_W[first // width], first % width] = True
     length_W = np.minimum(train.history.lengths, width)
-    by_time_W = np.lexsort(
-        (train.timestamp_W, train.user_W)
-    )  # stable: file order where times are equal
-    earliest_W = by_time_W[np.unique(train.user_W[by_time_W], return_index=True)[1]]
-    begin_W = length_W - 1
-    begin_W[earliest_W] = 0
-    place_H = np.arange(width)
-    return (place_H >= begin_W[:, None]) & (place_H < length_W[:, None])
+    trained_WH[np.arange(len(train)), length_W - 1] = True
+    return trained_WH & (np.arange(width) < length_W[:, None])
 
 
 def next_items(batch: Any) -> Tensor:

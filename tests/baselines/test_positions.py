@@ -71,6 +71,20 @@ def test_every_interaction_is_trained_once_where_windows_slide_in_any_order():
     assert sorted(item_WL[:, 1:][trained_WH].tolist()) == [2, 3, 4, 5]
 
 
+def test_every_interaction_is_trained_once_where_windows_are_missing():
+    sampled = rows([7, 7, 7], [[1, 2, 3, 4], [3, 4, 5, 6], [8, 9]])
+    assert once_each(sampled, 3).tolist() == [
+        [True, True, True],
+        [False, True, True],  # 3, 4 was in the first row
+        [True, False, False],
+    ]
+
+
+def test_a_pair_that_comes_back_is_another_interaction():
+    back = rows([7, 7], [[1, 2, 1, 2, 5], [2, 1, 2, 5, 6]])
+    assert once_each(back, 4).tolist() == [[True] * 4, [False, False, False, True]]
+
+
 def test_only_the_items_a_model_reads_are_trained_after():
     cut = rows([1, 2], [[1, 2, 3, 4, 5], [9]])
     assert once_each(cut, 2).tolist() == [[True, True], [False, False]]
