@@ -279,13 +279,13 @@ def _reference(
 
 
 def _mark(lm: Backbone, rows: Sequence[Choice], leaf_EWJ: IntArray) -> str:
-    """Tells apart references of other weights, prompts or answers."""
-    made = hashlib.sha256(lm.name.encode())
-    made.update(np.ascontiguousarray(leaf_EWJ).tobytes())
-    for row in rows:
-        made.update(row.prompt.ids.tobytes())
-    for name, value in sorted(lm.learnt().items()):
-        made.update(f"{name} {float(value.detach().double().abs().sum())!r}".encode())
+    """Tells apart references of other weights, vectors, prompts or answers."""
+    made = hashlib.sha256(lm.name.encode() + np.ascontiguousarray(leaf_EWJ).tobytes())
+    for ids, slots in ((row.prompt.ids, row.prompt.slots) for row in rows):
+        made.update(f"{len(ids)} ".encode() + ids.tobytes() + slots.tobytes())
+    for name, value in sorted({**lm.learnt(), **dict(lm.named_buffers())}.items()):
+        whole = value.detach().cpu().contiguous().reshape(-1)
+        made.update(f"{name} {whole.dtype} ".encode() + whole.view(torch.uint8).numpy().tobytes())
     return made.hexdigest()[:16]
 
 

@@ -7,6 +7,7 @@ from its last epoch and ends with the same weights, bit for bit on a CPU.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,9 +166,19 @@ def _ended_early(tuner: Any, checkpoint: str | None, patience: int | None) -> bo
 
 def last_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint that was written to its end, or None."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    # transformers writes this file last, but in place: a kill may leave it cut
+    written = folder.glob("checkpoint-*/trainer_state.json")
+    whole = [path.parent for path in written if _parses(path)]
     newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
     return None if newest is None else str(newest)
+
+
+def _parses(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
 
 
 def first_try(recipe: Recipe, run: Run) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from transformers import GenerationConfig
@@ -25,7 +25,7 @@ SILENT: Line = {"text": "", "ids": [], "logp": None, "tokens": 0}
 
 
 class Listener(Decoder):
-    """A decoder that lets the model write freely and keeps what it wrote.
+    """A decoder that lets the model write freely and keeps what it wrote, adapters and base apart.
 
     Args:
         beams: width of the search, of which the best is kept; 1 is greedy.
@@ -34,6 +34,8 @@ class Listener(Decoder):
     Attributes:
         heard: per prompt ``text``, ``ids``, ``logp``, ``tokens``, as ``written`` returns them.
     """
+
+    reads_base: ClassVar[bool] = True  # who listens compares with what the bare model embeds
 
     def __init__(self, *, beams: int, max_new_tokens: int) -> None:
         super().__init__()

@@ -71,7 +71,7 @@ def test_half_precision_gives_full_precision_logits():
     hidden = torch.randn(5, 16, dtype=torch.bfloat16)
     exact = hidden.float() @ head.weight_VD.float().T
     assert head.logits(hidden).dtype == torch.float32
-    torch.testing.assert_close(head.logits(hidden), exact, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(head.logits(hidden), exact)  # and not rounded to 16 bits on the way
     some = torch.arange(0, 50, 3)
     torch.testing.assert_close(head.rows(some).logits(hidden), exact[:, some])
 

@@ -16,6 +16,7 @@ from llmrec import _trl_private, backbone, preference
 from llmrec.backbone import Backbone, Lora, adapted
 from llmrec.generative.bigrec import BIGRec
 from llmrec.losses.s_dpo import SDPO
+from llmrec.prompt import Prompt
 from llmrec.tuning import last_checkpoint
 
 TITLES = (
@@ -231,6 +232,29 @@ def test_the_reference_is_computed_once_and_only_for_these_weights(tmp_path, mon
     assert len(calls) == 2
     SDPO.lesson(method_for(adapters(), resample="epoch", epochs=2), TRAIN, run)
     assert len(calls) == 4
+
+
+def test_references_of_other_prompts_or_vectors_are_others(tmp_path):
+    lm, run = adapters(), run_in(tmp_path)
+    first, second, *rest = SDPO.lesson(method_for(lm), TRAIN, run).rows
+    leaf_EWJ = np.stack([row.leaf_EJ for row in (first, second, *rest)], 1)
+
+    def mark(*ids, slots=0, lm=lm):
+        rows = [
+            replace(row, prompt=Prompt(np.array(i), np.full(len(i), slots)))
+            for row, i in zip((first, second), ids, strict=True)
+        ]
+        return preference._mark(lm, [*rows, *rest], leaf_EWJ)
+
+    shown = adapters()
+    shown.register_buffer("vector_NF", torch.ones(3), persistent=False)
+    marks = [
+        mark([1, 2], [3]),
+        mark([1], [2, 3]),
+        mark([1, 2], [3], slots=5),
+        mark([1, 2], [3], lm=shown),
+    ]
+    assert len(set(marks)) == 4 and mark([1, 2], [3]) == marks[0]
 
 
 def test_a_broken_start_model_is_refused(tmp_path):

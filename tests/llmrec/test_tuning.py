@@ -191,6 +191,14 @@ def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, loss):
     assert run.facts["train_tokens"] == resumed.facts["train_tokens"]
 
 
+@pytest.mark.parametrize("cut", ["", '{"log_history": ['])
+def test_a_checkpoint_whose_state_was_cut_is_not_the_last(tmp_path, cut):
+    for step, state in ((3, "{}"), (6, cut)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-3")
+
+
 def test_the_loss_falls_and_training_stops_when_nothing_improves(tmp_path):
     setting = Setting(MSL)
     recipe = dataclasses.replace(RECIPE, epochs=9, patience=2)
