@@ -8,29 +8,32 @@ from scipy import stats as scipy_stats
 from bench.stats import ALPHA
 
 
-def detectable_gap(
-    sd: float, n: int, *, rho: float = 0.5, power: float = 0.8, alpha: float = ALPHA
-) -> float:
-    """Smallest true gap that a paired comparison of two means finds with the given power.
-
-    ``(z_(1 - alpha/2) + z_power) * sd * sqrt(2 (1 - rho) / n)``, in the unit of ``sd``.
+def detectable_gap(se: float, *, power: float = 0.8, alpha: float = ALPHA) -> float:
+    """Smallest true gap that a comparison finds with the given power: ``(z_(1 - alpha/2) + z_power) se``.
 
     Args:
-        sd: standard deviation of one method's per-row gains; ``se * sqrt(n)`` where rows are clustered.
-        n: rows.
-        rho: correlation of the two methods' gains.
+        se: standard error of the difference.
         power: chance to find the gap.
         alpha: level of the two-sided test.
     """
-    return _reach(power, alpha) * sd * float(np.sqrt(2 * (1 - rho) / n))
+    return float(scipy_stats.norm.ppf(1 - alpha / 2) + scipy_stats.norm.ppf(power)) * se
 
 
 def rows_needed(
-    sd: float, gap: float, *, rho: float = 0.5, power: float = 0.8, alpha: float = ALPHA
-) -> int:
-    """Rows a paired comparison needs to find ``gap`` with the given power; undoes ``detectable_gap``."""
-    return int(np.ceil(2 * (1 - rho) * (_reach(power, alpha) * sd / gap) ** 2))
+    gap: float, n: int, se: float, seed_se: float = 0.0, *, power: float = 0.8, alpha: float = ALPHA
+) -> int | None:
+    """Rows at which a comparison finds ``gap`` with the given power; undoes ``detectable_gap``.
 
+    Args:
+        gap: true difference, not 0.
+        n: rows that ``se`` was measured on.
+        se: standard error of the difference.
+        seed_se: the part of it that stays however many rows there are.
+        power: chance to find the gap.
+        alpha: level of the two-sided test.
 
-def _reach(power: float, alpha: float) -> float:
-    return float(scipy_stats.norm.ppf(1 - alpha / 2) + scipy_stats.norm.ppf(power))
+    Returns:
+        The number, or None if seeds alone differ too much for any.
+    """
+    left = (gap / detectable_gap(1.0, power=power, alpha=alpha)) ** 2 - seed_se**2
+    return int(np.ceil(n * (se**2 - seed_se**2) / left)) if left > 0 else None

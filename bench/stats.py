@@ -1,4 +1,4 @@
-"""Which differences are real: paired intervals, Holm, tie groups. numpy and scipy only.
+"""Which differences are real: paired intervals over users and seeds. numpy and scipy only.
 
 Methods are compared on the same queries, so everything is paired; queries of one user are not independent,
 so users are resampled and not rows; fits with different seeds differ, so seeds are resampled too, crossed
@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -38,6 +37,8 @@ class Difference:
         low, high: 95 % interval.
         p: two-sided probability of a gap this large if there were none.
         effect: gap in standard deviations of the per-user differences (Cohen's d_z).
+        se: its standard error.
+        seed_se: the part of it that is due to seeds, which more queries do not lessen.
     """
 
     gap: float
@@ -45,6 +46,8 @@ class Difference:
     high: float
     p: float
     effect: float
+    se: float
+    seed_se: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,69 +82,96 @@ class Draws:
     def interval(self, method: int, alpha: float = ALPHA) -> tuple[float, float]:
         """Interval of one mean at level 1 - alpha: BCa (Efron, 1987), as gains are skewed.
 
-        Where no user has gained anything there is nothing to resample: the upper end is then the exact one of
-        a share of 0 among the users (Clopper and Pearson, 1934), as no gain exceeds 1.
+        Where all users have gained the same (nothing, most often) there is nothing to resample: as gains lie
+        between 0 and 1, the ends are those that a share of 0 unlike users leaves open (Clopper and Pearson,
+        1934). An expectation over random lists that is the same for all users is known exactly.
         """
         draw_R, mean = self.draw_RM[:, method], float(self.mean_M[method])
-        if mean == 0:
-            return 0.0, float(1 - (alpha / 2) ** (1 / len(self.user_UM)))
-        if draw_R.std() < NOTHING:
-            return mean, mean
         norm, variance = scipy_stats.norm, float(draw_R.var())
+        if draw_R.std() < NOTHING:
+            if self.luck_RM[:, method].any():
+                return mean, mean
+            unlike = float(1 - (alpha / 2) ** (1 / len(self.user_UM)))
+            return mean * (1 - unlike), mean * (1 - unlike) + unlike
         below = float(np.mean(draw_R < mean) + np.mean(draw_R == mean) / 2)
         bias = float(norm.ppf(np.clip(below, 1e-3, 1 - 1e-3)))
         # seeds are drawn symmetrically, so they dilute the skewness of the users
-        users = max(1 - float(self.seed_variance_M[method]) / variance, 0.0)
-        skew = float(self.skew_M[method]) * users**1.5
+        seeds = float(self.seed_variance_M[method])
+        users = max(variance - seeds, 0.0)
+        skew = float(self.skew_M[method]) * (users / variance) ** 1.5
         z = bias + norm.ppf([alpha / 2, 1 - alpha / 2])
         ends = np.quantile(draw_R, norm.cdf(bias + z / (1 - skew * z)))
-        low, high = mean + (ends - mean) * self._widen(draw_R, [method], alpha)
+        freedom = self._freedom(users, seeds, int(self.seeds_M[method]) - 1)
+        low, high = mean + (ends - mean) * _widen(freedom, alpha)
         return float(low), float(high)
 
     def difference(self, first: int, second: int, alpha: float = ALPHA) -> Difference:
         """Paired difference of two methods, by position.
 
-        The interval is symmetric, ``gap`` -/+ the quantile of ``|draw - gap|``, and excludes 0 exactly where
-        p is below alpha.
+        The interval is symmetric and excludes 0 exactly where p is below alpha. With one seed a method both
+        are read off the resamples. Two or three seeds are too few to resample and often agree by chance, so
+        there both are those of a t distribution, in which a method's seeds spread no less than all
+        methods' seeds do on average. Where all users differ by the same, p is that of a sign test; one user
+        says nothing.
         """
-        gap = float(self.mean_M[first] - self.mean_M[second])
+        gap, n_users, pair = (
+            self.mean_M[first] - self.mean_M[second],
+            len(self.user_UM),
+            [first, second],
+        )
         draw_RM = self.draw_RM + self.luck_RM
         draw_R = draw_RM[:, first] - draw_RM[:, second]
-        reach = float(np.quantile(np.abs(draw_R - gap), 1 - alpha))
-        reach *= self._widen(draw_R, [first, second], alpha)
+        users = max(float(draw_R.var() - self.seed_variance_M[pair].sum()), 0.0)
+        variance_M, seed_freedom = self._pooled_seeds
+        seeds = float(variance_M[pair].sum())
+        se, freedom = float(np.sqrt(users + seeds)), self._freedom(users, seeds, seed_freedom)
+        if n_users < 2:
+            reach, p = 1.0 + abs(gap), 1.0
+        elif se < NOTHING:
+            p = 1.0 if abs(gap) < NOTHING else 2.0 ** (1 - n_users)
+            reach = abs(gap) if p >= alpha else 0.0
+        elif seeds:
+            reach = scipy_stats.t.ppf(1 - alpha / 2, freedom) * se
+            p = 2 * scipy_stats.t.sf(abs(gap) / se, freedom)
+        else:
+            off_R = np.abs(draw_R - gap) * _widen(freedom, alpha)
+            reach, p = np.quantile(off_R, 1 - alpha), _tail(off_R, abs(gap), se, freedom)
         apart_U = self.user_UM[:, first] - self.user_UM[:, second]
-        spread = float(apart_U.std(ddof=1)) if len(apart_U) > 1 else 0.0
-        effect = float(apart_U.mean()) / spread if spread > 0 else 0.0
-        return Difference(
-            gap, gap - reach, gap + reach, self._p(gap, draw_R, [first, second]), effect
-        )
+        spread = float(apart_U.std(ddof=1)) if n_users > 1 else 0.0
+        effect = gap / spread if spread > NOTHING else 0.0
+        numbers = (gap, gap - reach, gap + reach, p, effect, se, np.sqrt(seeds))
+        return Difference(*map(float, numbers))
 
-    def _freedom(self, variance: float, methods: Sequence[int]) -> float:
-        """Degrees of freedom of users and seeds together (Satterthwaite)."""
+    @cached_property
+    def _pooled_seeds(self) -> tuple[FloatArray, int]:
+        """Variance of each mean due to seeds, at least that of the average fit, and its degrees of freedom.
+
+        A method whose seeds all agree to the digit draws no chance and has none here either.
+        """
+        more_M = np.where(self.seed_variance_M > 0, self.seeds_M - 1, 0)
+        fit_M, freedom = self.seed_variance_M * self.seeds_M, int(more_M.sum())
+        pooled = float((more_M * fit_M).sum()) / max(freedom, 1)
+        return np.where(more_M > 0, np.maximum(fit_M, pooled) / self.seeds_M, 0.0), freedom
+
+    def _freedom(self, users: float, seeds: float, seed_freedom: int) -> float:
+        """Degrees of freedom of a variance made of users' and seeds' (Satterthwaite)."""
         n_users = max(len(self.user_UM), 2)
-        seeds = self.seed_variance_M[methods]
-        users = max(variance - float(seeds.sum()), 0.0)
-        below = users**2 / (n_users - 1)
-        below += float((seeds**2 / np.maximum(self.seeds_M[methods] - 1, 1)).sum())
-        return variance**2 / below if below > 0 else float(n_users - 1)
+        below = users**2 / (n_users - 1) + seeds**2 / max(seed_freedom, 1)
+        return (users + seeds) ** 2 / below if below > 0 else float(n_users - 1)
 
-    def _widen(self, draw_R: FloatArray, methods: Sequence[int], alpha: float) -> float:
-        """How much wider few users or few seeds make an interval than resampling alone shows."""
-        freedom = self._freedom(float(draw_R.var()), methods)
-        t = scipy_stats.t.ppf(1 - alpha / 2, freedom)
-        return float(t / scipy_stats.norm.ppf(1 - alpha / 2))
 
-    def _p(self, gap: float, draw_R: FloatArray, methods: Sequence[int]) -> float:
-        """Share of resamples at least ``|gap|`` from the gap itself; a t tail where they are too few."""
-        se = float(draw_R.std())
-        if se < NOTHING:
-            return 1.0 if abs(gap) < NOTHING else 0.0
-        reach_R = np.abs(draw_R - gap) * self._widen(draw_R, methods, ALPHA)
-        beyond = int((reach_R >= abs(gap) * (1 - 1e-12)).sum())
-        if beyond >= FEW:
-            return beyond / len(draw_R)
-        freedom = self._freedom(se**2, methods)
-        return float(min(FEW / len(draw_R), 2 * scipy_stats.t.sf(abs(gap) / se, freedom)))
+def _widen(freedom: float, alpha: float) -> float:
+    """How much wider few users or few seeds make an interval than resampling alone shows."""
+    t = scipy_stats.t.ppf(1 - alpha / 2, freedom)
+    return float(t / scipy_stats.norm.ppf(1 - alpha / 2))
+
+
+def _tail(off_R: FloatArray, gap: float, se: float, freedom: float) -> float:
+    """Share of resamples at least ``gap`` off; a t tail where they are too few to count."""
+    beyond = int((off_R >= gap * (1 - 1e-12)).sum())
+    if beyond >= FEW:
+        return beyond / len(off_R)
+    return float(min(FEW / len(off_R), 2 * scipy_stats.t.sf(gap / se, freedom)))
 
 
 def resample(
@@ -157,8 +187,8 @@ def resample(
     One resample draws as many users as there are, with all their queries, and takes the mean over the drawn
     queries; then it draws as many seeds as there are and adds the deviation of their means, scaled by
     sqrt(S / (S - 1)), without which few seeds would seem to agree better than they do (Rao and Wu, 1988).
-    The luck of single queries is in both parts, so with several seeds intervals are a little too wide,
-    never too narrow; three seeds say too little of their own spread to take it out.
+    The luck of single queries is in both parts, which widens intervals of several seeds a little; three seeds
+    say too little of their own spread to take it out.
 
     Args:
         gain_MSQ: for each method its gains, float [S, Q]; S may differ, Q may not.
@@ -224,51 +254,6 @@ def _user_weights(rng: np.random.Generator, draws: int, n_users: int) -> Iterato
         drawn += n_users * np.arange(rows)[:, None]
         count = np.bincount(drawn.ravel(), minlength=rows * n_users)
         yield count.reshape(rows, n_users).astype(np.float64)
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values of one declared family, in the given order."""
-    order = sorted(range(len(p)), key=lambda i: p[i])
-    adjusted, highest = [0.0] * len(p), 0.0
-    for place, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(p) - place) * p[i]))
-        adjusted[i] = highest
-    return adjusted
-
-
-@dataclass(frozen=True, eq=False)
-class Ranks:
-    """Ranks that claim no more than the data do.
-
-    Attributes:
-        first_M, last_M: method m is certainly no better than ``first`` and no worse than ``last``.
-        p_MM: Holm-adjusted p of each pair, symmetric, 1 on the diagonal.
-    """
-
-    first_M: IntArray
-    last_M: IntArray
-    p_MM: FloatArray
-
-    def text(self, method: int) -> str:
-        """``2`` or ``1-3 (tied)``."""
-        first, last = int(self.first_M[method]), int(self.last_M[method])
-        return str(first) if first == last else f"{first}-{last} (tied)"
-
-
-def tie_groups(draws: Draws, alpha: float = ALPHA) -> Ranks:
-    """Rank every method by whom it is separated from.
-
-    The family is all pairs of the table. A method's first rank is one plus the number of methods that are
-    significantly better (paired bootstrap, Holm over the family), its last rank the number of methods
-    less those significantly worse; methods between are tied with it.
-    """
-    m = len(draws.mean_M)
-    pairs = list(combinations(range(m), 2))
-    p_MM = np.ones((m, m))
-    for (i, j), p in zip(pairs, holm([draws.difference(i, j).p for i, j in pairs]), strict=True):
-        p_MM[i, j] = p_MM[j, i] = p
-    above_MM = (draws.mean_M[:, None] > draws.mean_M[None, :]) & (p_MM < alpha)
-    return Ranks(1 + above_MM.sum(axis=0), m - above_MM.sum(axis=1), p_MM)
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.board.notes import notes
 from bench.board.page import Section
 from bench.board.render import Column, Table, escape_markdown, score, to_markdown
 from bench.board.standing import Line, Standing
-from bench.board.tables import cpu_seconds, notes
+from bench.board.tables import cpu_seconds
 from bench.cell import HEADLINE
 
 BEGIN, END = "<!-- board:begin -->", "<!-- board:end -->"
@@ -20,7 +21,7 @@ COLUMNS = (
     Column("interval", "NDCG@10 [95 %]", number=True),
     Column("hit", "Hit@10", score, True),
     Column("cold", "Cold NDCG@10", score, True),
-    Column("paper", "Paper", score, True),
+    Column("paper", "Paper (ours, scored as there)", number=True),
     Column("cpu", "CPU s, fit and exam", number=True),
 )
 
@@ -67,12 +68,13 @@ def _cells(line: Line) -> dict[str, object]:
     cell = entry.cell
     axes = ", ".join(filter(None, [cell.loss, cell.backbone]))
     floor = " (floor)" if line.floor else ""
+    verdict = line.verdict
     return {
         "rank": line.rank,
         "method": f"{entry.name}{f' ({axes})' if axes else ''}{floor}",
         "interval": f"{line.mean:.4f} [{line.low:.4f}, {line.high:.4f}]",
         "hit": entry.mean("metrics", "hit@10"),
         "cold": entry.mean("cold", HEADLINE),
-        "paper": line.verdict.claim.value if line.verdict else None,
+        "paper": f"{score(verdict.claim.value)} ({verdict.word})" if verdict else None,
         "cpu": None if (used := cpu_seconds(entry)) is None else f"{used:,.0f}",
     }

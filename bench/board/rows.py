@@ -20,46 +20,12 @@ from bench.cell import HEADLINE, Cell, Row
 from bench.errors import DataError
 from bench.metrics import gains, luck
 from bench.packed import Packed
+from bench.place import Place
 from bench.stats import by_seed
 from bench.types import FloatArray, IntArray
 
 LONGEST_MARK = 60  # characters; settings that differ in more are told apart by a hash
 FAMILIES = ("floor", "traditional", "enhanced", "llm")
-
-
-@dataclass(frozen=True)
-class Place:
-    """What tables never mix.
-
-    Attributes:
-        test_rows: cap on the test rows, None for all.
-        data_version: empty for cells whose dataset could not be had.
-    """
-
-    scale: str
-    profile: str
-    protocol: str
-    test_rows: int | None
-    dataset: str
-    data_version: str
-
-    @property
-    def board(self) -> str:
-        """Name of the board, also of its folder: ``small-corrected-protocol1``."""
-        cap = f"-{self.test_rows}rows" if self.test_rows else ""
-        return f"{self.scale}-{self.profile}-protocol{self.protocol}{cap}"
-
-    @classmethod
-    def of(cls, cell: Cell) -> Place:
-        """Where a cell belongs."""
-        return cls(
-            cell.scale,
-            cell.profile,
-            cell.protocol,
-            cell.test_rows,
-            cell.dataset,
-            cell.data_version,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,9 +128,11 @@ def read_folder(folder: Path) -> list[tuple[Path, Row]]:
     """Every row under a folder with its file, in the order of their names.
 
     Raises:
-        DataError: a file is not a row, or two files hold the same cell.
+        DataError: a file is not a row, or two files ask the same of the same data: a copy, or an answer
+            of older code, would count as another seed.
     """
     found: list[tuple[Path, Row]] = []
+    seen: dict[tuple[str, str], Path] = {}
     for path in sorted(folder.rglob("*.json")):
         if path.name.startswith("."):
             continue  # being written
@@ -176,6 +144,9 @@ def read_folder(folder: Path) -> list[tuple[Path, Row]]:
             raise DataError(
                 f"{path}: not a row ({type(fault).__name__}: {fault}); delete it or restore it"
             ) from fault
+        first = seen.setdefault((row.cell.slot, row.cell.data_version), path)
+        if first != path:
+            raise DataError(f"{first} and {path} both hold {row.cell.label}; delete one of them")
         found.append((path, row))
     return found
 
@@ -184,7 +155,7 @@ def load_rows(folder: str | Path) -> list[Row]:
     """Every row under a folder; failed and left-out ones too.
 
     Raises:
-        DataError: a file is not a row; names it.
+        DataError: a file is not a row, or two files hold one; names them.
     """
     return [row for _, row in read_folder(Path(folder))]
 

@@ -9,15 +9,17 @@ from functools import cached_property
 
 import numpy as np
 
-from bench.board.rows import Entry, Place
+from bench.board.rows import Entry
 from bench.cell import CUTOFFS, HEADLINE, SELECT_BY
 from bench.claims import Ours, Verdict, claims, judge
 from bench.claims.ledger import matches
 from bench.claims.paper import Z
 from bench.errors import DataError
 from bench.metrics import gains
+from bench.place import Place, names
 from bench.power import detectable_gap
-from bench.stats import Draws, Ranks, by_seed, resample, tie_groups
+from bench.ranks import Ranks, tie_groups
+from bench.stats import Draws, by_seed, resample
 from bench.types import FloatArray
 
 BY_ID = frozenset({"traditional", "enhanced"})  # families that the paper scores by id, not by title
@@ -79,8 +81,7 @@ class Standing:
         """Smallest true gap to the first line that one comparison finds four times in five."""
         if self.draws is None or not self.n:
             return None
-        sd = float(self.draws.se_M[0]) * float(np.sqrt(self.n))
-        return detectable_gap(sd, self.n, rho=RHO)
+        return detectable_gap(float(self.draws.se_M[0]) * math.sqrt(2 * (1 - RHO)))
 
 
 def stand(place: Place, entries: Sequence[Entry]) -> Standing:
@@ -130,7 +131,7 @@ def _ours(entry: Entry, draws: Draws, m: int) -> Ours:
     on_test = any(row.facts.get("selected_on") == "test" for row in entry.done)
     chosen_by = entry.mean("metrics" if on_test else "valid", SELECT_BY)
     valid = math.nan if chosen_by is None else chosen_by
-    return Ours(entry.cell, len(entry.user_Q), float(draws.mean_M[m]), se, low, high, valid)
+    return Ours(entry.done[0].cell, len(entry.user_Q), float(draws.mean_M[m]), se, low, high, valid)
 
 
 def _verdict(entry: Entry) -> Verdict | None:
@@ -164,7 +165,7 @@ class Overall:
 
     Attributes:
         name: as in the tables; loss, decoder and backbone are in ``entry``.
-        by_dataset: NDCG@10 where there is a number.
+        by_dataset: NDCG@10 where there is a number; a dataset's name has its version where there are two.
         missing: datasets of the board without one.
         first, last: ranks over the datasets it shares with others.
         middle: where the middle of its ranks lies in the tables, 0 first and 1 last, mean over them.
@@ -196,17 +197,17 @@ def overall(standings: Sequence[Standing]) -> list[Overall]:
         for place, line in enumerate(standing.scored):
             seen.setdefault(line.entry.question, {}).setdefault(t, place)
     keys = list(seen)
-    datasets = sorted({_dataset(standing) for standing in standings})
+    name = names(standing.place for standing in standings)
     ahead = {(a, b): _ahead(tables, seen[a], seen[b]) for a in keys for b in keys if a != b}
     result = []
     for key in keys:
         lines = {t: tables[t].scored[place] for t, place in seen[key].items()}
-        by_dataset = {_dataset(tables[t]): line.mean or 0.0 for t, line in lines.items()}
+        by_dataset = {name[tables[t].place]: line.mean or 0.0 for t, line in lines.items()}
         result.append(
             Overall(
                 entry=next(iter(lines.values())).entry,
                 by_dataset=by_dataset,
-                missing=tuple(name for name in datasets if name not in by_dataset),
+                missing=tuple(d for d in sorted(name.values()) if d not in by_dataset),
                 first=1 + sum(ahead[other, key] for other in keys if other != key),
                 last=len(keys) - sum(ahead[key, other] for other in keys if other != key),
                 middle=float(np.mean([_share(tables[t], line) for t, line in lines.items()])),
@@ -222,10 +223,6 @@ def overall(standings: Sequence[Standing]) -> list[Overall]:
 def _share(table: Standing, line: Line) -> float:
     """Where the middle of a line's ranks lies among the lines of its table, from 0 to 1."""
     return (line.middle - 0.5) / len(table.scored)
-
-
-def _dataset(standing: Standing) -> str:
-    return standing.place.dataset
 
 
 def _ahead(tables: Sequence[Standing], a: Mapping[int, int], b: Mapping[int, int]) -> bool:

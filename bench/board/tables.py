@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bench.board.notes import notes
 from bench.board.plots import seconds_of
 from bench.board.render import NOTHING, Cells, Column, Table, score
 from bench.board.rows import Entry
-from bench.board.standing import RHO, Line, Overall, Standing
-from bench.claims.paper import CARVED
+from bench.board.standing import Line, Overall, Standing
 
 GROUPS = ("Methods", "Floors", "Without numbers")
 
@@ -60,7 +60,8 @@ QUALITY = (
     Column("valid", "Valid NDCG@5", score, True),
     Column("failed", "No list", lambda v: _count(v) if v else NOTHING, True),
     Column("certified", "Certified", _percent, True),
-    Column("regret", "Beam regret", score, True),
+    Column("missed", "Exact list missed by beams", _percent, True),
+    Column("audited", ""),
     Column("paper", "Paper NDCG@10", score, True),
     Column("verdict", "Against the paper"),
     Column("status", "Status"),
@@ -95,17 +96,24 @@ def cost(standing: Standing) -> Table:
     """What the same lines cost; means over seeds, memory the largest of them."""
     lines = [(line, _cost_line(line)) for line in standing.lines]
     note = (
-        "Seconds are wall time on the machine named; compare them within one machine only, and where it was "
-        "shared or a run was paused trust the CPU seconds (fit and recommend, all threads). "
-        "Total charges a method with the cells it needed. Memory is the peak of fit and recommend."
+        "Seconds are wall time on the machine named, a mean where several are joined by +; compare them "
+        "within one machine only, and where it was shared or a run was paused trust the CPU seconds (fit "
+        "and recommend, all threads). Total charges a method with the cells it needed. Memory is the peak "
+        "of fit and recommend."
     )
     return Table(f"{standing.place.dataset}: cost", COST, _grouped(lines), (note,))
 
 
 def overall_table(
-    lines: Sequence[Overall], datasets: Sequence[str], waiting: Sequence[Line]
+    lines: Sequence[Overall], datasets: Sequence[str], waiting: Sequence[tuple[str, Line]]
 ) -> Table:
-    """One board over all its datasets."""
+    """One board over all its datasets.
+
+    Args:
+        lines: the configurations that have numbers.
+        datasets: names of the columns.
+        waiting: lines without numbers, each with the dataset it lacks.
+    """
     columns = (
         Column("rank", "Rank"),
         Column("middle", "Mean place", _percent, True),
@@ -129,8 +137,8 @@ def overall_table(
         for line in lines
     ]
     idle = tuple(
-        {**_who(line.entry), "missing": line.entry.cell.dataset, "status": line.entry.status}
-        for line in waiting
+        {**_who(line.entry), "missing": dataset, "status": line.entry.status}
+        for dataset, line in waiting
     )
     groups = (
         (GROUPS[0], tuple(cells for floor, cells in done if not floor)),
@@ -147,68 +155,6 @@ def _overall_note() -> str:
         "many are behind. Mean place: where the middle of a line's ranks lies in its tables, 0 % first, "
         "100 % last; it orders the lines, and mean NDCG@10 where it is equal."
     )
-
-
-def notes(standing: Standing) -> tuple[str, ...]:
-    """Everything a reader has to know before comparing two lines."""
-    place = standing.place
-    rows = [row for line in standing.lines for row in line.entry.rows]
-    dates = sorted({str(row.provenance["date"])[:10] for row in rows if row.provenance.get("date")})
-    commits = sorted({_commit(row.provenance) for row in rows if row.provenance.get("commit")})
-    seeds = sorted({row.cell.seed for line in standing.scored for row in line.entry.done})
-    cap = f"a fixed sample of {place.test_rows}" if place.test_rows else "all"
-    told = [
-        f"scale {place.scale}, profile {place.profile}, protocol {place.protocol}, "
-        f"dataset version {place.data_version[:12] or 'unknown'}",
-        f"n = {standing.n} test rows ({cap}), seeds {', '.join(map(str, seeds)) or 'none'}; "
-        "several seeds of one configuration are averaged",
-    ]
-    told += _caveats(standing)
-    told.append(f"rows of {_range(dates)}; commits {', '.join(commits) or 'unknown'}")
-    return tuple(told)
-
-
-def _caveats(standing: Standing) -> list[str]:
-    """What the numbers of a table do and do not say."""
-    told, entries = [], [line.entry for line in standing.scored]
-    if standing.place.dataset in CARVED:
-        done = "is held out for it" if standing.place.profile == "corrected" else "stays in train"
-        told.append(f"no validation windows are published, the last eighth of train.csv {done}")
-    if standing.cold_share is not None:
-        cold = standing.cold_share
-        told.append(
-            f"cold share {100 * cold:.1f} % of test targets occur nowhere in the training split; ceiling of "
-            f"a model that only knows its items: Hit {100 * (1 - cold):.1f} %, lower for lines with fewer "
-            "train rows"
-        )
-    if standing.gap is not None:
-        told.append(
-            f"one comparison with the first line, uncorrected, finds a gap of {standing.gap:.4f} NDCG@10 "
-            f"four times in five (correlation {RHO}); ranks are corrected for all pairs and need more"
-        )
-    told.append(
-        "ranks: all pairs, paired bootstrap of NDCG@10 over users (and seeds where there are several), Holm "
-        "over all pairs of the table; 1-3 (tied) = nothing certain within these ranks"
-    )
-    if any(len(entry.done) == 1 and entry.family != "floor" for entry in entries):
-        told.append(
-            "lines with one seed: intervals and ranks cover the test users, not training's luck"
-        )
-    if any(row.facts.get("selected_on") == "test" for entry in entries for row in entry.done):
-        told.append("epochs were chosen on the test rows, as in the released code: a best case")
-    mixed = sorted(entry.full_name for entry in entries if entry.mixed)
-    told += [f"seeds made by different versions of the code: {', '.join(mixed)}"] * bool(mixed)
-    return told
-
-
-def _commit(provenance: Any) -> str:
-    return f"{provenance['commit']}{' with changes' if provenance.get('dirty') else ''}"
-
-
-def _range(dates: Sequence[str]) -> str:
-    if not dates:
-        return "unknown date"
-    return dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
 
 
 def _grouped(lines: Iterable[tuple[Line, Cells]]) -> tuple[tuple[str, tuple[Cells, ...]], ...]:
@@ -253,7 +199,8 @@ def _quality_line(line: Line) -> dict[str, Any]:
         "valid": entry.mean("valid", "ndcg@5"),
         "failed": entry.mean("facts", "failed_queries"),
         "certified": entry.mean("facts", "certified_share"),
-        "regret": entry.mean("facts", "beam_regret"),
+        "missed": entry.mean("facts", "beam_regret"),
+        "audited": entry.mean("facts", "audited"),
         "paper": verdict.claim.value if verdict else None,
         "verdict": verdict.text if verdict else None,
     }
@@ -265,6 +212,7 @@ def _cost_line(line: Line) -> dict[str, Any]:
     if not entry.done:
         return cells
     joules = [_phase(entry, phase, "joules") for phase in ("fit", "recommend")]
+    machines = sorted({str(row.provenance.get("machine") or "unknown") for row in entry.done})
     return cells | {
         "fit": _phase(entry, "fit", "seconds"),
         "upstream": entry.mean("facts", "upstream_seconds"),
@@ -278,7 +226,7 @@ def _cost_line(line: Line) -> dict[str, Any]:
         "trained_parameters": entry.mean("facts", "parameters_trained"),
         "joules": None if None in joules else sum(j for j in joules if j is not None),
         "epochs": entry.mean("facts", "epochs"),
-        "machine": entry.done[0].provenance.get("machine"),
+        "machine": " + ".join(machines),
     }
 
 
@@ -295,5 +243,6 @@ def _phase(entry: Entry, phase: str, name: str) -> float | None:
 
 
 def _peak(entry: Entry, name: str) -> float | None:
-    found = [bill.get(name) for row in entry.done for bill in row.cost.values()]
+    bills = [row.cost.get(phase, {}) for row in entry.done for phase in ("fit", "recommend")]
+    found = [bill.get(name) for bill in bills]
     return max((value for value in found if value is not None), default=None)

@@ -9,9 +9,10 @@ from pathlib import Path
 from bench.board.front import fill
 from bench.board.page import Section, page
 from bench.board.render import Table, escape_markdown, to_csv, to_latex, to_markdown
-from bench.board.rows import Entry, Place, read_folder, tables_of
-from bench.board.standing import Standing, overall, stand
+from bench.board.rows import Entry, read_folder, tables_of
+from bench.board.standing import overall, stand
 from bench.board.tables import cost, overall_table, quality
+from bench.place import Place, names
 
 FORMATS = {".md": to_markdown, ".csv": to_csv, ".tex": to_latex}
 HEAD = (
@@ -38,9 +39,10 @@ def write_board(rows_folder: str | Path, out_folder: str | Path) -> list[Path]:
     for section in sections:
         home = f"tables/{section.name}"
         files |= _files(f"{home}/overall", section.overall)
+        folder = names(standing.place for standing, _, _ in section.datasets)
         for standing, table, bill in section.datasets:
-            files |= _files(f"{home}/{_folder(standing, section)}/quality", table)
-            files |= _files(f"{home}/{_folder(standing, section)}/cost", bill)
+            files |= _files(f"{home}/{folder[standing.place]}/quality", table)
+            files |= _files(f"{home}/{folder[standing.place]}/cost", bill)
     paths = []
     for name, content in sorted(files.items()):
         path = out / name
@@ -60,18 +62,12 @@ def build(tables: Mapping[Place, Sequence[Entry]]) -> list[Section]:
     sections = []
     for name, group in groupby(standings, key=lambda standing: standing.place.board):
         board = list(group)
-        datasets = sorted({standing.place.dataset for standing in board})
-        lines = overall(board)
-        waiting = [line for s in board for line in s.lines if line.mean is None]
+        column = names(standing.place for standing in board)
+        waiting = [(column[s.place], line) for s in board for line in s.lines if line.mean is None]
+        total = overall_table(overall(board), sorted(column.values()), waiting)
         tables_here = tuple((s, quality(s), cost(s)) for s in board)
-        sections.append(Section(name, overall_table(lines, datasets, waiting), tables_here))
+        sections.append(Section(name, total, tables_here))
     return sections
-
-
-def _folder(standing: Standing, section: Section) -> str:
-    place = standing.place
-    twins = [s for s, _, _ in section.datasets if s.place.dataset == place.dataset]
-    return place.dataset if len(twins) == 1 else f"{place.dataset}@{place.data_version[:8]}"
 
 
 def _files(stem: str, table: Table) -> dict[str, str]:
@@ -83,10 +79,11 @@ def _index(sections: Sequence[Section]) -> str:
     for section in sections:
         home = f"tables/{section.name}"
         parts.append(f"## {escape_markdown(section.name)}\n")
+        folder = names(standing.place for standing, _, _ in section.datasets)
         for standing, _, _ in section.datasets:
-            place = f"{home}/{_folder(standing, section)}"
+            place = f"{home}/{folder[standing.place]}"
             numbers = f"{len(standing.scored)} of {len(standing.lines)} configurations have numbers"
-            name = escape_markdown(standing.place.dataset)
+            name = escape_markdown(folder[standing.place])
             parts.append(
                 f"- **{name}**: [quality]({place}/quality.md), [cost]({place}/cost.md); {numbers}"
             )

@@ -16,7 +16,9 @@ import numpy as np
 from bench.cell import HEADLINE, Cell
 from bench.claims.paper import (
     BACKBONE,
+    BATCH,
     CARVED,
+    EPOCHS,
     LLM_ROWS,
     LR,
     TEST_ROWS,
@@ -26,10 +28,12 @@ from bench.claims.paper import (
     standard_error,
     table5,
 )
+from bench.place import Place, names
 from bench.stats import kendall
 
 Word = Literal["reproduced", "within noise", "lower", "higher", "not run"]
 TUNED_LR = "msl_tuned_lr"  # no loss of its own: MSL at another learning rate
+UNTRAINED = frozenset({"scratch", "tiny"})  # backbones without pretraining learn at ``scratch_lr``
 CLOSE = 0.05  # relative gap up to which a number within noise counts as reproduced
 
 
@@ -114,7 +118,20 @@ def departures(cell: Cell, n: int, claim: Claim) -> tuple[str, ...]:
         f"decoder {cell.decoder}": cell.decoder not in {None, "beam", "generate"},
         "temperature not tuned": claim.loss in {"lml_tau", "msl_tau"} and not cell.tune,
     }
+    if llm:
+        found |= _recipe(cell, claim)
     return tuple(phrase for phrase, true in found.items() if true)
+
+
+def _recipe(cell: Cell, claim: Claim) -> dict[str, bool]:
+    """In what a language model was trained otherwise; what its configuration leaves out is the paper's."""
+    epochs, batch = cell.config.get("epochs", EPOCHS), cell.config.get("batch", BATCH)
+    rate = cell.config.get("scratch_lr" if cell.backbone in UNTRAINED else "lr", LR)
+    return {
+        f"{epochs} epoch{'' if epochs == 1 else 's'}, not {EPOCHS}": epochs != EPOCHS,
+        f"batch {batch}, not {BATCH}": batch != BATCH,
+        f"learning rate {rate:g}, not {LR:g}": rate != LR and claim.loss != TUNED_LR,
+    }
 
 
 def _rows(cap: int | None) -> str:
@@ -154,7 +171,8 @@ class Agreement:
     """How well the order of methods agrees with Table 5 on one dataset, within one board.
 
     Attributes:
-        board: scale, profile, backbone and decoder of ours; nothing is averaged across them.
+        dataset: with its version where a board has two.
+        board: the board as tables name it, then backbone and decoder; nothing is mixed across them.
         methods: how many were compared.
         tau: Kendall's tau-b of NDCG@10; nan below two methods.
         effect: for each backbone method the ratio MSL / LML, ours and theirs.
@@ -173,30 +191,35 @@ def agreement(verdicts: Sequence[Verdict]) -> list[Agreement]:
     Where several of our configurations stand for one published row (losses of a traditional method, tuned
     ones), the best on validation is compared: one number against one number.
     """
-    boards: dict[tuple[str, str], dict[tuple[str, str], Ours]] = {}
+    boards: dict[tuple[Place, str], dict[tuple[str, str], Ours]] = {}
     for verdict in verdicts:
         claim, ours = verdict.claim, verdict.ours
         if claim.table != "table5" or claim.metric != HEADLINE or ours is None:
             continue
-        found = boards.setdefault((claim.dataset, _board(ours.cell)), {})
+        found = boards.setdefault((Place.of(ours.cell), _llm(ours.cell)), {})
         rival = found.setdefault((claim.method, claim.loss), ours)
         if ours.valid > rival.valid or math.isnan(rival.valid):
             found[claim.method, claim.loss] = ours
-    for (dataset, board), ours_by in list(boards.items()):
-        if "[" in board:  # models without a backbone are in every board of their scale and profile
-            plain = boards.get((dataset, board.partition(" [")[0]), {})
-            boards[dataset, board] = {**plain, **ours_by}
-    return [_agreement(*where, found) for where, found in sorted(boards.items())]
+    for (place, llm), ours_by in list(boards.items()):
+        if llm:  # models without a backbone are compared with those of every backbone
+            boards[place, llm] = {**boards.get((place, ""), {}), **ours_by}
+    name = names(place for place, _ in boards)
+    agreements = [
+        Agreement(name[place], f"{place.board}{llm}", len(found), *_against(place.dataset, found))
+        for (place, llm), found in boards.items()
+    ]
+    return sorted(agreements, key=lambda one: (one.dataset, one.board))
 
 
-def _board(cell: Cell) -> str:
-    llm = (
-        f" [{cell.backbone}{f', {cell.decoder}' if cell.decoder else ''}]" if cell.backbone else ""
-    )
-    return f"{cell.scale} {cell.profile}{llm}"
+def _llm(cell: Cell) -> str:
+    """`` [backbone, decoder]``; empty without a backbone."""
+    return f" [{', '.join(filter(None, [cell.backbone, cell.decoder]))}]" if cell.backbone else ""
 
 
-def _agreement(dataset: str, board: str, found: Mapping[tuple[str, str], Ours]) -> Agreement:
+def _against(
+    dataset: str, found: Mapping[tuple[str, str], Ours]
+) -> tuple[float, dict[str, tuple[float, float]]]:
+    """Kendall's tau-b against Table 5 and, by method, the ratio MSL / LML, ours and theirs."""
     ours = {where: one.mean for where, one in found.items()}
     theirs = {(m, loss): table5()[dataset, m, loss][HEADLINE] for m, loss in ours}
     effect = {
@@ -204,8 +227,7 @@ def _agreement(dataset: str, board: str, found: Mapping[tuple[str, str], Ours]) 
         for method, loss in ours
         if loss == "msl_ats" and (method, "lml") in ours
     }
-    tau = kendall(list(ours.values()), list(theirs.values()))
-    return Agreement(dataset, board, len(ours), tau, effect)
+    return kendall(list(ours.values()), list(theirs.values())), effect
 
 
 def _ratio(value: Mapping[tuple[str, str], float], method: str) -> float:

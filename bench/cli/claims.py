@@ -23,8 +23,8 @@ update) with its interval, ours with its interval, and a verdict:
   lower, higher  further off than that
   not run        no row of ours
 
-In what our protocol departs from the paper's (scale, backbone, profile, rows ...) is said beside it. Models
-of item ids are compared by id and language models by title, as the paper does.
+In what our protocol departs from the paper's (scale, backbone, profile, rows, recipe ...) is said beside it.
+Models of item ids are compared by id and language models by title, as the paper does.
 
   python -m bench claims                              the numbers that were run
   python -m bench claims --dataset book --all         all of Book, those not run too

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,15 @@ from bench.errors import DataError, UnknownName
 
 if TYPE_CHECKING:
     from bench.board.rows import Entry
+    from bench.stats import Difference
     from bench.types import BoolArray, FloatArray
 
 ABOUT = """\
 The paired difference of two configurations on the same queries: bootstrap over users (and seeds where there
 are several), 95 % interval, two-sided p, effect size, and what gap this many queries could show at all.
 
-A and B are labels as tables and logs give them, keys, or any part of a label that fits one configuration:
+A and B are labels as tables and logs give them, the key of any seed, or any part of a label that fits one
+configuration; all its seeds are compared:
 
   python -m bench compare book/sasrec+ce book/bigrec+msl_ats
   python -m bench compare 3f0a1b2c4d5e6f70 book/markov --metric hit@10
@@ -51,13 +54,17 @@ def run(options: argparse.Namespace) -> int:
     """Print the comparison."""
     import numpy as np
 
-    from bench.power import detectable_gap, rows_needed
+    from bench.power import detectable_gap
     from bench.stats import resample
 
     a, b = (_find(word, options) for word in (options.a, options.b))
-    if not np.array_equal(a.user_Q, b.user_Q):
-        raise DataError(f"{_label(a)} and {_label(b)} were examined on different queries")
+    _check_same_queries(a, b)
     keep = _mask(a, options.stratum)
+    if not np.array_equal(keep, _mask(b, options.stratum)):
+        raise DataError(
+            f"stratum {options.stratum} holds other queries for {_label(a)} than for {_label(b)}, as they "
+            "were trained on different rows; compare them without --stratum"
+        )
     gain = [_gains(entry, options.metric)[:, keep] for entry in (a, b)]
     draws = resample(gain, a.user_Q[keep], luck_M=[_luck(e, options.metric, keep) for e in (a, b)])
     found = draws.difference(0, 1)
@@ -71,19 +78,12 @@ def run(options: argparse.Namespace) -> int:
             f"{len(entry.done)} seed(s)"
         )
     print(f"  A - B  {found.gap:+.4f} [{found.low:+.4f}, {found.high:+.4f}]  p {_p(found.p)}")
-    sd = float(draws.se_M.mean()) * float(np.sqrt(n))
-    rho = _correlation(draws.user_UM[:, 0], draws.user_UM[:, 1])
     print(f"  effect {found.effect:+.3f} standard deviations of the per-user difference")
-    print(
-        f"  power: gaps from {detectable_gap(sd, n, rho=rho):.4f} are found four times in five",
-        end="",
-    )
-    if found.gap:
-        print(
-            f"; a gap of {abs(found.gap):.4f} needs {rows_needed(sd, found.gap, rho=rho):,} rows",
-            end="",
-        )
-    print(f" (correlation {rho:.2f})")
+    if found.se > 0:
+        least = f"gaps from {detectable_gap(found.se):.4f} are found four times in five"
+        print(f"  power: {least}{_rows_for(found, n)}")
+    for line in _departures(a, b):
+        print(f"  not alike: {line}")
     print("One comparison, uncorrected; the ranks of the tables are corrected for all pairs.")
     return 0
 
@@ -92,16 +92,44 @@ def _p(p: float) -> str:
     return f"{p:.4f}" if p >= 1e-4 else "< 0.0001"
 
 
-def _correlation(a_U: FloatArray, b_U: FloatArray) -> float:
+def _rows_for(found: Difference, n: int) -> str:
+    from bench.power import rows_needed
+
+    if not found.gap:
+        return ""
+    rows = rows_needed(found.gap, n, found.se, found.seed_se)
+    needed = f"needs {rows:,} rows" if rows else "needs more seeds, however many rows"
+    return f"; a gap of {abs(found.gap):.4f} {needed}"
+
+
+def _check_same_queries(a: Entry, b: Entry) -> None:
     import numpy as np
 
-    if a_U.std() == 0 or b_U.std() == 0:
-        return 0.0
-    return float(min(np.corrcoef(a_U, b_U)[0, 1], 0.999))
+    for what in ("dataset", "data_version"):
+        of_a, of_b = getattr(a.cell, what), getattr(b.cell, what)
+        if of_a != of_b:
+            word = what.replace("_", " ")
+            raise DataError(
+                f"{_label(a)} has {word} {of_a} and {_label(b)} {of_b}: nothing is paired"
+            )
+    if not np.array_equal(a.user_Q, b.user_Q):
+        raise DataError(f"{_label(a)} and {_label(b)} were examined on different queries")
+
+
+def _departures(a: Entry, b: Entry) -> Iterator[str]:
+    """What keeps the two out of one table, a phrase each."""
+    for what in ("scale", "profile", "protocol"):
+        of_a, of_b = getattr(a.cell, what), getattr(b.cell, what)
+        if of_a != of_b:
+            yield f"A has {what} {of_a}, B has {what} {of_b}; no table holds both"
 
 
 def _label(entry: Entry) -> str:
     return entry.cell.label.rpartition("#")[0]
+
+
+def _keys(entry: Entry) -> list[str]:
+    return [row.cell.key for row in entry.rows]
 
 
 def _gains(entry: Entry, metric: str) -> FloatArray:
@@ -146,11 +174,9 @@ def _find(word: str, options: argparse.Namespace) -> Entry:
         and options.scale in (None, row.cell.scale)
         and options.profile in (None, row.cell.profile)
     ]
-    by_key = [
-        (path, row) for path, row in pairs if len(word) >= 6 and row.cell.key.startswith(word)
-    ]
-    entries = [entry for table in tables_of(by_key or pairs).values() for entry in table]
-    exact = [e for e in entries if word in (_label(e), e.cell.label) or by_key]
+    entries = [entry for table in tables_of(pairs).values() for entry in table]
+    keyed = [e for e in entries if len(word) >= 6 and any(k.startswith(word) for k in _keys(e))]
+    exact = keyed or [e for e in entries if word in (_label(e), e.cell.label)]
     near = exact or [entry for entry in entries if word in _label(entry)]
     if len(near) == 1:
         return near[0]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from _board_rows import NASTY, cell, done, tiny_board, write
+from _board_rows import NASTY, M, cell, done, tiny_board, write
 
 from bench.board import as_frame, load_rows, write_board
 from bench.board.render import escape_latex, escape_markdown
@@ -41,9 +41,13 @@ def rows(tmp_path):
     return tiny_board(tmp_path / "rows")
 
 
-def quality(out, dataset="office", board=BOARD):
-    text = (out / "tables" / board / dataset / "quality.csv").read_text()
+def quality(out, dataset="office", board=BOARD, table="quality"):
+    text = (out / "tables" / board / dataset / f"{table}.csv").read_text()
     return {line["method"]: line for line in csv.DictReader(io.StringIO(text))}
+
+
+def markdown(out, table="quality"):
+    return (out / "tables" / BOARD / "office" / f"{table}.md").read_text()
 
 
 def test_the_board_is_the_golden_one(rows, tmp_path):
@@ -150,6 +154,43 @@ def test_unmeasured_energy_is_never_zero(rows, tmp_path):
     assert "| 0.00 |" not in text
 
 
+def test_verdicts_by_id_are_told_from_numbers_by_title(tmp_path):
+    write(tmp_path / "llm", *done([0, 0, 0, 0, 0, 0], cell("bigrec")))
+    write_board(tmp_path / "llm", tmp_path / "out")
+    note = "verdicts compare traditional and enhanced models by id"
+    assert note not in markdown(tmp_path / "out")
+    write(tmp_path / "llm", *done([0, 0, 0, 0, 0, 0], cell("sasrec")))
+    write_board(tmp_path / "llm", tmp_path / "out")
+    assert note in markdown(tmp_path / "out")
+
+
+def test_what_the_beams_missed_is_a_share_of_some_users(rows, tmp_path):
+    write_board(rows, tmp_path / "out")
+    assert "missed" not in markdown(tmp_path / "out")
+    row, packed = done([0, M, M, 0, 2, M], cell("bigrec"))
+    for seed, audited in ((0, 4), (1, 8)):
+        facts = {**row.facts, "audited": audited, "beam_regret": 0.125 * (1 + seed)}
+        write(rows, replace(row, cell=cell("bigrec", seed), facts=facts), packed)
+    write_board(rows, tmp_path / "out")
+    text = markdown(tmp_path / "out")
+    assert "| Exact list missed by beams |" in text
+    assert "| 18.8 % |" in text
+    assert "mean over 4 to 8 audited users a run" in text
+    line = quality(tmp_path / "out")["bigrec"]
+    assert (line["missed"], line["audited"]) == ("0.1875", "6.0")
+
+
+def test_several_machines_are_all_named_and_memory_is_of_fit_and_recommend(tmp_path):
+    for seed, machine in enumerate(("2 x cpu", "16 x cpu, GPU", "2 x cpu")):
+        row, packed = done([0, 1, M, M, M, M], cell("sasrec", seed))
+        bills = {**row.cost, "validate": {"peak_host_bytes": 9 * 2.0**30}}
+        made = {**row.provenance, "machine": machine}
+        write(tmp_path / "rows", replace(row, cost=bills, provenance=made), packed)
+    write_board(tmp_path / "rows", tmp_path / "out")
+    line = quality(tmp_path / "out", table="cost")["sasrec"]
+    assert (line["machine"], float(line["host"])) == ("16 x cpu, GPU + 2 x cpu", 2.0**30)
+
+
 def test_the_page_is_whole_and_fetches_nothing(rows, tmp_path):
     write_board(rows, tmp_path / "out")
     text = (tmp_path / "out/index.html").read_text()
@@ -173,6 +214,18 @@ def test_broken_rows_are_named(rows, tmp_path):
     next(rows.rglob("popularity*.npz")).unlink()
     with pytest.raises(ArtefactError, match="popularity"):
         write_board(rows, tmp_path / "out")
+
+
+def test_a_row_that_answers_the_same_again_is_refused(rows):
+    row, packed = done([0] * 6, cell("popularity"))
+    other_data = replace(row, cell=cell("popularity", data_version="fedcba9876"))
+    write(rows, other_data, packed, name="other-data")
+    assert len(load_rows(rows)) == 6
+    write(rows, replace(row, cell=cell("popularity", code="newer")), packed, name="a-newer-answer")
+    with pytest.raises(
+        DataError, match=r"a-newer-answer\.json and .*popularity-.*\.json both hold"
+    ):
+        read_folder(rows)
 
 
 def test_rows_of_other_queries_are_refused(rows, tmp_path):
@@ -215,6 +268,22 @@ def test_overall_ranks_and_missing_datasets(tmp_path):
         ("bigrec", "2", ()),
         ("popularity", "3", ("book",)),
     ]
+
+
+def test_overall_keeps_two_versions_of_a_dataset_apart(tmp_path):
+    write(tmp_path / "rows", *done([0, 0, 0, 0, 0, 0], cell("sasrec")))
+    for version, ranks in (("fedcba9876", [0, 0, 0, 0, 0, 0]), ("0123456789", [M] * 6)):
+        of = cell("popularity", data_version=version)
+        write(tmp_path / "rows", *done(ranks, of), name=f"popularity-{version}")
+    failed = Row(cell=cell("bigrec", data_version="fedcba9876"), status="failed", reason="oom")
+    write(tmp_path / "rows", failed)
+    write_board(tmp_path / "rows", tmp_path / "out")
+    text = (tmp_path / "out/tables" / BOARD / "overall.csv").read_text()
+    lines = {line["method"]: line for line in csv.DictReader(io.StringIO(text))}
+    old, new = "office@01234567", "office@fedcba98"
+    assert (lines["popularity"][old], lines["popularity"][new]) == ("0.0", "1.0")
+    assert (lines["sasrec"][old], lines["sasrec"]["missing"]) == ("1.0", new)
+    assert lines["bigrec"]["missing"] == new
 
 
 def test_the_scoring_room_loads_no_deep_learning():

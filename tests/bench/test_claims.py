@@ -148,11 +148,32 @@ def test_a_departure_stands_beside_the_comparison():
         ({"decoder": "ground"}, "decoder ground"),
         ({"profile": "corrected"}, "profile corrected"),
         ({"backbone": "scratch"}, "backbone scratch"),
+        ({"config": {"epochs": 2}}, "2 epochs, not 10"),
+        ({"config": {"epochs": 1}}, "1 epoch, not 10"),
+        ({"config": {"batch": 64}}, "batch 64, not 128"),
+        ({"config": {"lr": 1e-3, "scratch_lr": 3e-3}}, "learning rate 0.001, not 0.0001"),
     ],
 )
 def test_each_departure_is_named(change, phrase):
     cell = replace(CELL, dataset="office", **change)
     assert judge(claim("office"), ours(0.022, 0.001, cell, n=1925)).differs == (phrase,)
+
+
+def test_the_recipe_is_the_one_that_was_used():
+    """A backbone without pretraining has its own rate; models of ids have no recipe in the paper."""
+    recipe = {"epochs": 10, "batch": 128, "lr": 1e-4, "scratch_lr": 3e-3}
+    cell = replace(CELL, dataset="office", config=recipe)
+    assert judge(claim("office"), ours(0.022, cell=cell, n=1925)).text == "reproduced"
+    scratch = replace(cell, backbone="scratch")
+    assert judge(claim("office"), ours(0.022, cell=scratch, n=1925)).differs == (
+        "backbone scratch",
+        "learning rate 0.003, not 0.0001",
+    )
+    faster = replace(cell, loss="msl", config=recipe | {"lr": 1e-3})
+    tuned_rate = claim("office", loss="msl_tuned_lr", table="table6")
+    assert judge(tuned_rate, ours(0.0177, cell=faster, n=1925)).differs == ()
+    id_model = replace(CELL, backbone=None, decoder=None, train_rows=None, config={"epochs": 100})
+    assert judge(claim(method="sasrec", loss=""), ours(0.0133, cell=id_model)).differs == ()
 
 
 def test_a_tuned_temperature_is_tuned_and_a_tuned_rate_is_another_rate():
@@ -202,7 +223,7 @@ def test_of_several_losses_the_best_on_validation_is_compared(order):
         for c in [replace(sasrec, loss=loss)]
     ]
     lml = (CELL, {"ndcg@10": ours(0.03)})  # .0137 published, SASRec .0133
-    board = f"full paper_faithful [{CELL.backbone}, beam]"
+    board = f"full-paper_faithful-protocol1 [{CELL.backbone}, beam]"
     [tau] = [a.tau for a in agreement(ledger([lml, *rivals[::order]])) if a.board == board]
     assert tau == 1.0, "0.03 against 0.02 agrees with the paper, against 0.05 it would not"
 
@@ -210,10 +231,20 @@ def test_of_several_losses_the_best_on_validation_is_compared(order):
 def test_agreement_never_mixes_boards():
     other = replace(CELL, scale="small")
     sasrec = replace(CELL, method="sasrec", loss=None, backbone=None, decoder=None, scale="small")
-    have = [
-        (c, {"ndcg@10": ours(m, cell=c)}) for c, m in ((CELL, 0.01), (other, 0.02), (sasrec, 0.03))
-    ]
+    capped, known = replace(other, test_rows=500), replace(other, protocol="1+known")
+    mine = ((CELL, 0.01), (other, 0.02), (sasrec, 0.03), (capped, 0.04), (known, 0.05))
+    have = [(c, {"ndcg@10": ours(mean, cell=c)}) for c, mean in mine]
     found = {a.board: (a.methods, a.tau) for a in agreement(ledger(have))}
     llama = "[meta-llama/Meta-Llama-3-8B, beam]"
-    assert found[f"small paper_faithful {llama}"] == (2, -1.0)  # published .0137 and .0133
-    assert found[f"full paper_faithful {llama}"][0] == 1
+    assert found[f"small-paper_faithful-protocol1 {llama}"] == (2, -1.0)  # published .0137, .0133
+    assert found[f"full-paper_faithful-protocol1 {llama}"][0] == 1
+    assert found[f"small-paper_faithful-protocol1-500rows {llama}"][0] == 1
+    assert found[f"small-paper_faithful-protocol1+known {llama}"][0] == 1
+
+
+def test_agreement_never_mixes_versions_of_a_dataset():
+    sasrec = replace(CELL, method="sasrec", loss=None, backbone=None, decoder=None)
+    newer = replace(sasrec, data_version="newer version")
+    have = [(c, {"ndcg@10": ours(0.02, cell=c)}) for c in (CELL, sasrec, newer)]
+    found = {(a.dataset, a.methods) for a in agreement(ledger(have))}
+    assert found == {("book@v", 1), ("book@v", 2), ("book@newer ve", 1)}

@@ -59,6 +59,36 @@ def test_compare_by_key_and_stratum(rows, capsys):
     assert "3 test rows of stratum cold" in capsys.readouterr().out
 
 
+def test_a_key_of_one_seed_means_the_configuration_with_all_of_them(rows, capsys):
+    for path in rows.rglob("sasrec*.json"):
+        key = json.loads(path.read_text())["key"]
+        assert call("compare", key, "bigrec", "--rows", rows) == 0
+        assert "A  0.2515 [" in (said := capsys.readouterr().out) and "2 seed(s)" in said
+
+
+def test_what_no_table_holds_together_is_said_or_refused(rows, capsys):
+    ranks = [0, M, M, M, M, M]
+    other = cell("popularity", profile="paper_faithful", protocol="1+known")
+    write(rows, *done(ranks, other))
+    assert call("compare", other.key, "bigrec", "--rows", rows) == 0
+    said = capsys.readouterr().out
+    assert "A has profile paper_faithful, B has profile corrected; no table holds both" in said
+    assert "A has protocol 1+known, B has protocol 1; no table holds both" in said
+    for change in ({"dataset": "toy"}, {"data_version": "fedcba9876543210"}):
+        path = write(rows, *done(ranks, cell("llara", **change)))
+        with pytest.raises(DataError, match="nothing is paired"):
+            call("compare", "llara", "bigrec", "--rows", rows)
+        path.unlink()
+
+
+def test_a_stratum_that_training_rows_made_different_is_refused(rows):
+    row, packed = done([0, M, M, M, M, M], cell("llara"))
+    masks = {**packed.masks, "cold": ~packed.masks["cold"]}
+    write(rows, row, replace(packed, masks=masks))
+    with pytest.raises(DataError, match="stratum cold holds other queries"):
+        call("compare", "llara", "bigrec", "--rows", rows, "--stratum", "cold")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -77,7 +107,7 @@ def test_claims(rows, capsys):
     assert call("claims", "--rows", rows, "--dataset", "office", "--metric", "ndcg@10") == 0
     text = capsys.readouterr().out
     assert "office llara s_dpo hit@10 = 0.0524" in text
-    assert "office, small corrected [scratch, beam]: Kendall 1.00 over 2 cells" in text
+    assert "office, small-corrected-protocol1 [scratch, beam]: Kendall 1.00 over 2 cells" in text
     with pytest.raises(DataError, match="datasets: toy"):
         call("claims", "--rows", rows, "--dataset", "tay")
 
@@ -119,6 +149,15 @@ def test_verify_finds_one_changed_number(rows, capsys, change):
     path.write_text(json.dumps(row))
     assert call("verify", "--rows", rows) == 1
     assert path.name in capsys.readouterr().out
+
+
+def test_verify_finds_a_copied_row(rows):
+    path = next(rows.rglob("bigrec*.json"))
+    for suffix in (".json", ".npz"):
+        whole = path.with_suffix(suffix).read_bytes()
+        path.with_name("copy" + suffix).write_bytes(whole)
+    with pytest.raises(DataError, match=r"bigrec.*json and .*copy\.json both hold office/bigrec"):
+        call("verify", "--rows", rows)
 
 
 def test_verify_finds_a_flipped_byte(rows, capsys):

@@ -12,7 +12,8 @@ from scipy import stats as scipy_stats
 
 from bench.metrics import Positions, gains, luck
 from bench.power import detectable_gap, rows_needed
-from bench.stats import Draws, holm, kendall, resample, tie_groups
+from bench.ranks import holm, tie_groups
+from bench.stats import Draws, kendall, resample
 
 A = np.array([0.1, 0.4, 0.9, 0.3, 0.7])
 B = np.array([0.2, 0.1, 0.8, 0.0, 0.3])
@@ -60,7 +61,7 @@ def test_the_effect_is_per_user():
     a, b = np.array([3.0, 1.0, 2.0, 4.0]), np.array([1.0, 1.0, 1.0, 1.0])
     found = resample([a[None], b[None]], np.array([5, 5, 6, 7]), draws=100).difference(0, 1)
     apart = np.array([1.0, 1.0, 3.0])  # user 5 has 2 and 0
-    assert found.effect == pytest.approx(apart.mean() / apart.std(ddof=1))
+    assert found.effect == pytest.approx(1.5 / apart.std(ddof=1))  # the gap over queries is 1.5
 
 
 def test_equal_seeds_give_equal_results_and_identical_methods_never_differ():
@@ -150,7 +151,8 @@ def test_intervals_cover():
 @pytest.mark.parametrize(("n", "rho"), [(1925, 0.5), (4383, 0.2)])
 def test_the_detectable_gap_is_found_four_times_in_five(n, rho):
     rng = np.random.default_rng(6)
-    gap = detectable_gap(1.0, n, rho=rho)
+    se = np.sqrt(2 * (1 - rho) / n)
+    gap = detectable_gap(se)
 
     def found(true_gap, trials=1500):
         shared = rng.standard_normal((trials, n), np.float32) * np.sqrt(rho)
@@ -163,7 +165,74 @@ def test_the_detectable_gap_is_found_four_times_in_five(n, rho):
         return np.mean(np.abs(z) > 1.96)
 
     assert found(0.9 * gap, 400) < 0.8 < found(1.1 * gap, 400)
-    assert rows_needed(1.0, gap, rho=rho) == pytest.approx(n, abs=1)
+    assert rows_needed(gap, n, se) == pytest.approx(n, abs=1)
+    assert rows_needed(gap / 2, n, se) == pytest.approx(4 * n, abs=1)
+
+
+def test_more_rows_do_not_lessen_what_seeds_add():
+    users, seeds = 3e-4, 4e-4
+    gap = detectable_gap(np.hypot(users, seeds))
+    assert rows_needed(gap, 1000, np.hypot(users, seeds), seeds) == pytest.approx(1000, abs=1)
+    assert rows_needed(detectable_gap(seeds), 1000, np.hypot(users, seeds), seeds) is None
+
+
+def families(n_methods, n_seeds, ratio, trials=60):
+    """Share of tables of equal methods that separate any two; seeds spread ``ratio`` times the users."""
+    rng, n = np.random.default_rng(11), 150
+    separated = 0
+    for trial in range(trials):
+        users = rng.normal(0.1, 0.01 * np.sqrt(n), (n_methods, n))
+        off = rng.normal(0, ratio * 0.01 * np.sqrt(n_seeds), (n_methods, n_seeds))
+        gain = [own_Q + off_S[:, None] for own_Q, off_S in zip(users, off, strict=True)]
+        draws = resample(gain, np.arange(n), draws=1000, seed=trial)
+        separated += bool((tie_groups(draws).first_M > 1).any())
+    return separated / trials
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3])
+def test_few_seeds_that_agree_by_chance_separate_nothing(n_seeds):
+    assert families(6, n_seeds, ratio=4) <= 0.12  # resampling the seeds themselves: .31 and .19
+
+
+def test_three_seeds_agree_with_welch_where_users_add_nothing():
+    rng, flat = np.random.default_rng(12), np.zeros(50)
+    off = rng.normal(0, 1, (2, 3))
+    off[1] += 4
+    draws = resample([flat + off[0][:, None], flat + off[1][:, None]], np.arange(50), draws=500)
+    found = draws.difference(0, 1)
+    spread = off.var(axis=1, ddof=1)
+    pooled = np.maximum(spread, spread.mean())  # no less than the average
+    t = abs(found.gap) / np.sqrt(pooled.sum() / 3)
+    assert found.p == pytest.approx(2 * scipy_stats.t.sf(t, 4), rel=1e-6)
+    assert found.seed_se == pytest.approx(found.se)
+    assert (found.low <= 0 <= found.high) == (found.p >= 0.05)
+
+
+def test_a_method_that_draws_no_chance_is_not_widened_by_others():
+    rng = np.random.default_rng(13)
+    one_Q, other_Q = rng.random((2, 300))
+    noisy = other_Q + np.array([-0.2, 0.0, 0.2])[:, None]
+    same = np.stack([one_Q, one_Q, one_Q])
+    draws = resample([same, one_Q[None] * 0.9, noisy], np.arange(300), draws=1000)
+    assert draws.difference(0, 1).seed_se == 0.0
+    assert draws.difference(0, 2).seed_se == pytest.approx(0.2 / np.sqrt(3))
+
+
+@pytest.mark.parametrize("n_users", [1, 2, 5, 6, 40])
+def test_users_that_are_all_alike_are_a_sign_test(n_users):
+    ahead, behind = np.full((1, n_users), 0.5), np.full((1, n_users), 0.2)
+    found = resample([ahead, behind], np.arange(n_users), draws=100).difference(0, 1)
+    assert found.p == (1.0 if n_users == 1 else 2.0 ** (1 - n_users))
+    assert (found.low <= 0 <= found.high) == (found.p >= 0.05)
+
+
+def test_a_mean_of_users_that_are_all_alike_has_an_interval():
+    all_hit = resample([np.ones((1, 200))], np.arange(200), draws=100)
+    assert all_hit.interval(0) == pytest.approx((0.025 ** (1 / 200), 1.0))
+    chance = resample([np.full((1, 200), 0.01)], np.arange(200), luck_M=[1e-6], draws=100)
+    assert chance.interval(0) == (pytest.approx(0.01), pytest.approx(0.01))
+    low, high = resample([np.full((1, 1), 0.6)], np.arange(1), draws=100).interval(0)
+    assert low < 0.02 and high > 0.98
 
 
 def test_kendall():
