@@ -44,11 +44,11 @@ class Catalogue:
     def title_class(self) -> IntArray:
         """Smallest item id with the same title, by item id, int32 [N + 1].
 
-        The paper's scorer compares title strings, so items that share one are one answer. An empty
-        title says nothing of identity: such items stay apart.
+        The paper's scorer compares title strings, so items that share one are one answer. A title that
+        is empty or white space says nothing of identity: such items stay apart.
         """
         first: dict[str, int] = {}
-        ids = (first.setdefault(t, i) if t else i for i, t in enumerate(self.titles))
+        ids = (first.setdefault(t, i) if t.strip() else i for i, t in enumerate(self.titles))
         return np.fromiter(ids, np.int32, len(self.titles))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from bench.data.splits import Protocol
     from bench.types import Dataset
 
+SPLIT = {"window": "--width", "min_length": "--min-length", "protocol": "--protocol"}
+TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
 PLUGIN = '''\
 """The dataset {name}, imported from {source}."""
 
@@ -62,19 +65,23 @@ def _read_amazon(options: argparse.Namespace, cut: Protocol) -> Dataset:
 
 
 def _switches(words: list[str], base: RebuildSwitches) -> RebuildSwitches:
-    """``base`` with the switches of ``NAME=VALUE`` words; numbers and true/false are read as such.
+    """``base`` with the switches of ``NAME=VALUE`` words; numbers and true/false, yes/no are read as such.
 
     Raises:
-        ConfigError: a switch that does not exist or a value that it refuses.
+        ConfigError: a switch that does not exist or has an option of its own, or a value that it refuses.
     """
-    known = [field.name for field in dataclasses.fields(base)]
+    known = [field.name for field in dataclasses.fields(base) if field.name not in SPLIT]
     values: dict[str, Any] = {}
     for word in words:
         name, equals, text = word.partition("=")
+        if name in SPLIT:
+            raise ConfigError(
+                f"--switch {word!r} is no switch; use {SPLIT[name]} of `bench data import`"
+            )
         if name not in known or not equals:
             raise ConfigError(f"--switch {word!r} is not known; NAME=VALUE with {', '.join(known)}")
-        plain = {"true": True, "false": False}.get(text.lower(), text)
-        values[name] = int(text) if text.lstrip("-").isdigit() else plain
+        whole = re.fullmatch(r"-?[0-9]{1,18}", text)
+        values[name] = int(text) if whole else TRUTHS.get(text.lower(), text)
     return dataclasses.replace(base, **values)
 
 

@@ -121,7 +121,8 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=VALUE",
         help="amazon: core=5, titles=keep|clean, repeats=keep|exact|first|last, sample_items=100000, "
-        "seed, since, until, title_required, item_order, user_order; may be repeated",
+        "seed, since and until (unix seconds), title_required=yes|no, item_order, user_order; "
+        "may be repeated",
     )
     parser.add_argument("--width", type=int, default=11, help="longest window (default: 11)")
     parser.add_argument("--min-length", type=int, default=2, help="shortest window (default: 2)")

@@ -5,7 +5,6 @@ Axis: E events, in the order of the file.
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,14 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.data._amazon_json import whole_number
+from bench.data._amazon_columns import MILLISECONDS, as_names, as_times, check_cut, in_seconds
 from bench.data._amazon_open import Repairs
 from bench.errors import DataError
-from bench.types import BoolArray, IntArray
+from bench.types import BoolArray, FloatArray, IntArray
 
 Unit = Literal["s", "ms", "auto"]
 Repeats = Literal["keep", "exact", "first", "last"]
-MILLISECONDS = 10**11  # as seconds this is the year 5138
 UNIFY_EVERY = 16
 NO_ID = ("", "nan", "NaN", "null", "None", "<NA>")
 
@@ -84,12 +82,14 @@ class EventLog:
     Args:
         unit: of ``time``; ``auto`` takes values beyond the year 5138 for milliseconds.
         repairs: takes the counts.
+        where: the file, for messages.
     """
 
-    def __init__(self, unit: Unit, repairs: Repairs) -> None:
-        self.unit, self.repairs = unit, repairs
+    def __init__(self, unit: Unit, repairs: Repairs, where: str = "events") -> None:
+        self.unit, self.repairs, self.where = unit, repairs, where
         self.users, self.items = _Codes(), _Codes()
         self.times: list[IntArray] = [np.empty(0, np.int64)]
+        self.cuts: list[FloatArray] = []
         self.rows = 0
 
     def append(self, table: pa.Table) -> None:
@@ -100,11 +100,12 @@ class EventLog:
         """
         self.rows += table.num_rows
         user, item = (as_names(table[name]) for name in ("user", "item"))
-        time = as_whole(table["time"])
+        time, cut = as_times(table["time"])
         usable = self._usable(user, item, time)
         if usable is not None:
             user, item, time = (column.filter(usable) for column in (user, item, time))
-        self.times.append(self._seconds(time.to_numpy(zero_copy_only=False)))
+            cut = cut[usable.to_numpy(zero_copy_only=False)]
+        self._append_times(time.to_numpy(zero_copy_only=False), cut)
         self.users.append(user)
         self.items.append(item)
 
@@ -123,6 +124,14 @@ class EventLog:
             bad = found if bad is None else pc.or_(bad, found)
         return None if not pc.any(bad).as_py() else pc.invert(bad)
 
+    def _append_times(self, time_E: IntArray, cut_E: FloatArray) -> None:
+        second_E = self._seconds(time_E)
+        self.times.append(second_E)
+        if cut_E.any():  # below a millisecond it says no more than the milliseconds that go as well
+            self.cuts.append(np.where(second_E == time_E, cut_E, 0))
+        else:  # takes no memory
+            self.cuts.append(np.broadcast_to(0.0, len(cut_E)))
+
     def _seconds(self, time_E: IntArray) -> IntArray:
         if self.unit == "ms":
             return time_E // 1000
@@ -132,64 +141,22 @@ class EventLog:
                 f"time {largest} is no number of seconds; these are milliseconds, as in the 2023 "
                 "release: state the release or the unit"
             )
-        return np.where(time_E >= MILLISECONDS, time_E // 1000, time_E)
+        return in_seconds(time_E)
 
     def finish(self) -> Events:
         """All events gathered; the log is spent.
 
         Raises:
-            DataError: not one usable event.
+            DataError: not one usable event, or times that only a fraction of a second tells apart.
         """
         (user_E, users), (item_E, items) = self.users.finish(), self.items.finish()
         time_E = np.concatenate(self.times)
         if not len(time_E):
             said = "; ".join(self.repairs.sentences()) or "no rows"
             raise DataError(f"not one usable row of {self.rows:,}: {said}")
+        if any(cut.any() for cut in self.cuts):
+            check_cut(self.where, time_E, np.concatenate(self.cuts), self.repairs)
         return Events(user_E, item_E, time_E, users, items)
-
-
-def as_names(column: pa.ChunkedArray) -> pa.Array:
-    """Ids as strings: text as it is, whole numbers in decimal, null where there is neither."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if pa.types.is_floating(array.type):
-        whole = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        good = np.isfinite(whole) & (np.floor(whole) == whole) & (np.abs(whole) < 2**53)
-        array = pa.array(np.where(good, whole, 0).astype(np.int64), mask=~good)
-    return array.cast(pa.string())
-
-
-def as_whole(column: pa.ChunkedArray) -> pa.Array:
-    """Times as int64 in their own unit (dates in seconds), null where unreadable."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if pa.types.is_temporal(array.type):
-        return array.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
-    if pa.types.is_floating(array.type):
-        value = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        good = np.isfinite(value) & (np.abs(value) < 2**62)
-        return pa.array(np.where(good, value, 0).astype(np.int64), mask=~good)
-    try:
-        return array.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return pa.array([_moment(value) for value in array.to_pylist()], pa.int64())
-
-
-def _moment(value: str | None) -> int | None:
-    """Seconds or milliseconds in a number or an ISO date (taken as UTC) written as text."""
-    text = (value or "").strip()
-    if (whole := whole_number(text)) is not None:
-        return whole
-    try:
-        return whole_number(float(text))
-    except ValueError:
-        pass
-    try:
-        moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    zone = moment.tzinfo or datetime.timezone.utc
-    return int(moment.replace(tzinfo=zone).timestamp())
 
 
 def _absent(names: pa.Array) -> pa.Array:

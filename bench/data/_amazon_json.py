@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import warnings
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -35,7 +36,8 @@ def json_tables(
     Args:
         path: one record a line; plain, gzip, bzip2 or zip.
         fields: names to keep and their types, ``pa.string()`` or ``pa.int64()``. A value of another
-            type becomes null, except that whole numbers and their decimal strings stand for each other.
+            type becomes null, except that whole numbers and their decimal strings stand for each other,
+            and that a block with fractions or texts among its ``pa.int64()`` has them all as strings.
         repairs: takes the counts of skipped lines and replaced bytes.
         wanted: a field, and the only values of it that matter; other records may be left out, which
             saves most of the work where Python has to read the lines.
@@ -51,7 +53,7 @@ def json_tables(
         table = _fast(block, schema)
         if table is None:
             rows, bad = _slow(first, _split(block), matters, schema, repairs)
-            table = pa.Table.from_pylist(rows, schema=schema)
+            table = _table(rows, schema)
             unreadable += len(bad)
             example = example or next(iter(bad), "")
         lines += block.count(b"\n") + (not block.endswith(b"\n"))
@@ -85,11 +87,13 @@ def _filter(wanted: tuple[str, Container[str]] | None) -> Callable[[bytes], bool
     if wanted is None:
         return lambda raw: True
     name, values = wanted
-    pattern = re.compile(rf"""['"]{re.escape(name)}['"]\s*:\s*u?['"]([^'"\\]*)['"]""".encode())
+    place = rf"""['"]{re.escape(name)}['"]\s*:\s*"""
+    # Only the quote that opens a value ends it. Both groups stay empty where no plain string stands.
+    pattern = re.compile(rf"""{place}(?:u?'([^'\\]*)'|u?"([^"\\]*)")?""".encode())
 
     def matters(raw: bytes) -> bool:
-        found = pattern.findall(raw)
-        return not found or any(value.decode("utf-8", "replace") in values for value in found)
+        found = [single or double for single, double in pattern.findall(raw)]
+        return not found or any(not v or v.decode("utf-8", "replace") in values for v in found)
 
     return matters
 
@@ -114,6 +118,16 @@ def _slow(
             elif record:
                 rows.append({f.name: coerce(record.get(f.name), f.type, repairs) for f in schema})
     return rows, bad
+
+
+def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    columns = {}
+    for field in schema:
+        column, kind = [row[field.name] for row in rows], field.type
+        if pa.types.is_integer(kind) and any(isinstance(value, str) for value in column):
+            column, kind = [None if value is None else str(value) for value in column], pa.string()
+        columns[field.name] = pa.array(column, kind)
+    return pa.table(columns)
 
 
 def _split(block: bytes) -> list[bytes]:
@@ -145,11 +159,17 @@ def decode(raw: bytes, repairs: Repairs) -> str:
 
 
 def coerce(value: Any, kind: pa.DataType, repairs: Repairs) -> Any:
-    """A value as Arrow's string or int64 takes it, None where that is not possible."""
+    """A value as Arrow's string or int64 takes it, None where that is not possible.
+
+    Fractions and texts where whole numbers are asked for stay, as text: they may be times.
+    """
     if isinstance(value, bool) or value is None:
         return None
     if pa.types.is_integer(kind):
-        return whole_number(value)
+        if (whole := whole_number(value)) is not None:
+            return whole
+        if isinstance(value, float):
+            return str(value) if math.isfinite(value) else None
     if isinstance(value, int) and abs(value) < BIGGEST:
         return str(value)
     if not isinstance(value, str):
@@ -161,11 +181,11 @@ def coerce(value: Any, kind: pa.DataType, repairs: Repairs) -> Any:
 
 
 def whole_number(value: Any) -> int | None:
-    """The whole number in an int, a float or a decimal string; None for anything else."""
+    """The whole number in an int, a float or a decimal string; None for fractions and anything else."""
     if isinstance(value, str):
         text = value.strip()
         digits = text.removeprefix("-")
         value = int(text) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
     if isinstance(value, float):
-        value = int(value) if value == value and abs(value) < BIGGEST else None
+        value = int(value) if value.is_integer() else None
     return value if isinstance(value, int) and abs(value) < BIGGEST else None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from bench.data._amazon_columns import is_readable
 from bench.data._amazon_events import Unit
 from bench.data._amazon_json import json_tables
 from bench.data._amazon_open import Repairs, open_raw
@@ -149,7 +150,7 @@ class RawSource:
         """Tables with the columns ``user``, ``item`` and ``time``.
 
         Raises:
-            DataError: the file is missing, damaged or of another format.
+            DataError: the file is missing, damaged or of another format, or a column of another type.
         """
         columns = self.review_columns
         if is_json_lines(self.reviews):
@@ -158,13 +159,13 @@ class RawSource:
             found = json_tables(self.reviews, fields, repairs)
         else:
             found = tables(self.reviews, list(columns), repairs, self.names)
-        return (_renamed(table, columns) for table in found)
+        return (_renamed(self.reviews, table, columns) for table in found)
 
     def read_metadata(self, wanted: frozenset[str], repairs: Repairs) -> Iterator[pa.Table]:
         """Tables with the columns ``item`` and ``title``; items not ``wanted`` may be left out.
 
         Raises:
-            DataError: the file is missing, damaged or of another format.
+            DataError: the file is missing, damaged or of another format, or a column of another type.
         """
         assert self.metadata is not None, "there is metadata to read"
         columns = self.title_columns
@@ -174,10 +175,17 @@ class RawSource:
             found = json_tables(self.metadata, fields, repairs, (name_of_item, wanted))
         else:
             found = tables(self.metadata, list(columns), repairs)
-        return (_renamed(table, columns) for table in found)
+        return (_renamed(self.metadata, table, columns) for table in found)
 
 
-def _renamed(table: pa.Table, columns: dict[str, str]) -> pa.Table:
+def _renamed(path: Path, table: pa.Table, columns: dict[str, str]) -> pa.Table:
+    for theirs, ours in columns.items():
+        kind = table.schema.field(theirs).type
+        if not is_readable(kind, as_time=ours == "time"):
+            raise DataError(
+                f"{path}: column {theirs!r} is of type {kind}, which cannot be read as {ours}; "
+                "allowed: numbers, dates and text"
+            )
     return table.select(list(columns)).rename_columns(list(columns.values()))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from bench.data._amazon_events import Repeats
 from bench.data._amazon_titles import TitlePolicy
@@ -10,6 +10,7 @@ from bench.data.splits import Protocol
 from bench.errors import ConfigError
 
 ORDERS = ("appearance", "sorted")
+KINDS = {int: "a whole number", bool: "true or false", str: "a word"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +60,25 @@ class RebuildSwitches:
                 raise ConfigError(
                     f"{name} is {getattr(self, name)!r}; allowed: {', '.join(choices)}"
                 )
-        for name, least in (("core", 0), ("sample_items", 1)):
+        self._check_types()
+        for name, least in (("core", 0), ("sample_items", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
+        if self.seed >= 2**32:
+            raise ConfigError(f"seed must be below 2**32, got {self.seed}")
         if self.since is not None and self.until is not None and self.since >= self.until:
             raise ConfigError(f"since={self.since} must lie before until={self.until}")
         self.cut()
+
+    def _check_types(self) -> None:
+        """Every value is of the type of its default; None stands for an optional number."""
+        for field in fields(self):
+            value, optional = getattr(self, field.name), field.default is None
+            kind = int if optional else type(field.default)
+            if type(value) is not kind and not (optional and value is None):
+                hint = ", unix seconds" if field.name in ("since", "until") else ""
+                raise ConfigError(f"{field.name} must be {KINDS[kind]}{hint}; got {value!r}")
 
     def cut(self) -> Protocol:
         """The split these switches name."""

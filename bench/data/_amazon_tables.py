@@ -12,6 +12,7 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 
 from bench.data._amazon_open import BLOCK, Repairs, check_share, open_raw
+from bench.data.files import row_error
 from bench.errors import DataError
 
 csv.field_size_limit(1 << 24)
@@ -50,8 +51,26 @@ def _first_line(path: str | Path) -> str:
     return line.rstrip(b"\r").decode("utf-8", errors="replace")
 
 
+def numbered_rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a CSV or TSV, header first, each with the line on which it ends; slow, for messages.
+
+    Raises:
+        DataError: there is no such file, or it is damaged.
+    """
+    delimiter = separator(_first_line(path))
+    with open_raw(path) as stream:
+        text = io.TextIOWrapper(io.BufferedReader(stream), "utf-8-sig", "replace", newline="")
+        reader = csv.reader(text, delimiter=delimiter)
+        yield from ((reader.line_num, row) for row in reader if row)
+
+
 def tables(
-    path: str | Path, columns: Sequence[str], repairs: Repairs, names: Sequence[str] = ()
+    path: str | Path,
+    columns: Sequence[str],
+    repairs: Repairs,
+    names: Sequence[str] = (),
+    *,
+    strict: bool = False,
 ) -> Iterator[pa.Table]:
     """The wanted columns, a table a block.
 
@@ -60,10 +79,11 @@ def tables(
         columns: wanted names. CSV columns come as strings, Parquet columns as they are.
         repairs: takes the counts of skipped rows and replaced bytes.
         names: of all columns of a CSV without a header line.
+        strict: whether one CSV row of the wrong number of columns is one too many.
 
     Raises:
-        DataError: a column is missing, the file is damaged, or more than one row in a hundred has the
-            wrong number of columns.
+        DataError: a column is missing, the file is damaged, or more than one row in a hundred (if
+            ``strict``, any row, with its line) has the wrong number of columns.
     """
     present = list(names) or column_names(path)
     if missing := [name for name in columns if name not in present]:
@@ -74,7 +94,7 @@ def tables(
     if is_parquet(path):
         yield from _parquet(path, columns)
     else:
-        yield from _csv(path, columns, repairs, list(names))
+        yield from _csv(path, columns, repairs, list(names), strict)
 
 
 def _open_parquet(path: str | Path) -> parquet.ParquetFile:
@@ -93,7 +113,7 @@ def _parquet(path: str | Path, columns: Sequence[str]) -> Iterator[pa.Table]:
 
 
 def _csv(
-    path: str | Path, columns: Sequence[str], repairs: Repairs, names: list[str]
+    path: str | Path, columns: Sequence[str], repairs: Repairs, names: list[str], strict: bool
 ) -> Iterator[pa.Table]:
     faults: list[str] = []
 
@@ -112,8 +132,17 @@ def _csv(
         except pa.ArrowInvalid as error:
             raise DataError(f"{path}: not a readable table ({error})") from error
     example = faults[0] if faults else ""
+    if strict and faults:
+        raise row_error(Path(path), _odd_line(path), f"a {example}; repair the row")
     repairs.count("lines had the wrong number of columns and were skipped", len(faults), example)
     check_share(path, len(faults), rows + len(faults), example)
+
+
+def _odd_line(path: str | Path) -> int:
+    """Line of the first row that has more or fewer columns than the header."""
+    rows = numbered_rows(path)
+    _, header = next(rows)
+    return next(line for line, row in rows if len(row) != len(header))
 
 
 def _open_csv(

@@ -10,7 +10,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.data._amazon_events import as_names
+from bench.data._amazon_columns import as_names
 from bench.data._amazon_open import Repairs
 from bench.data.titles import SEPARATOR
 

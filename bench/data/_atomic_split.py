@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.cell import digest
-from bench.data._amazon_events import as_whole
+from bench.data._amazon_columns import as_times, check_cut, in_seconds
 from bench.data._amazon_open import Repairs, file_digest
-from bench.data._amazon_tables import column_names, tables
+from bench.data._amazon_tables import column_names, numbered_rows, tables
+from bench.data.files import row_error, short
 from bench.data.parts import carve_valid, exam
 from bench.data.titles import clean_titles
 from bench.errors import DataError
-from bench.types import Catalogue, Dataset, IntArray, Ragged, Split, Windows
+from bench.types import BoolArray, Catalogue, Dataset, IntArray, Ragged, Split, Windows
 
 USER, HISTORY, ITEM, TIME = "user_id", "item_id_list", "item_id", "timestamp"
 PARTS = ("train", "valid", "test")
@@ -86,7 +88,7 @@ def read_split(stem: Path) -> Dataset:
     windows, start = {}, 0
     for part, table in raw.items():
         user_W = user_of_row[start : start + table.num_rows]
-        windows[part] = _windows(paths[part], table, tokens, user_W, catalogue)
+        windows[part] = _windows(paths[part], table, tokens, user_W, catalogue, repairs)
         start += table.num_rows
     train, test, notes = windows["train"], exam(windows["test"]), (*notes, *said)
     if "valid" in windows:
@@ -103,11 +105,31 @@ def read_split(stem: Path) -> Dataset:
 
 def _columns(path: Path, repairs: Repairs) -> pa.Table:
     fields = {USER: "user", HISTORY: "history", ITEM: "item", TIME: "time"}
-    names = {typed(path, field): ours for field, ours in fields.items()}
-    found = list(tables(path, list(names), repairs))
-    if not found or not sum(table.num_rows for table in found):
+    table = _read(path, {typed(path, field): ours for field, ours in fields.items()}, repairs)
+    faults = {"user": "no user", "history": "a history without items", "item": "no target item"}
+    for ours, fault in faults.items():
+        if (blank := _blank(table[ours])).any():
+            raise _row_fault(path, int(np.argmax(blank)), f"{fault}; remove the row")
+    return table
+
+
+def _read(path: Path, names: dict[str, str], repairs: Repairs) -> pa.Table:
+    """Columns under our names. One bad row is too many: a predefined split must not shrink."""
+    found = list(tables(path, list(names), repairs, strict=True))
+    if not sum(table.num_rows for table in found):
         raise DataError(f"{path}: no rows below the header")
-    return pa.concat_tables(found).select(list(names)).rename_columns(list(names.values()))
+    table = pa.concat_tables(found).combine_chunks()
+    return table.select(list(names)).rename_columns(list(names.values()))
+
+
+def _blank(column: pa.ChunkedArray) -> BoolArray:
+    return pc.equal(pc.utf8_trim_whitespace(column), "").to_numpy()
+
+
+def _row_fault(path: Path, row: int, fault: str) -> DataError:
+    """The error for a row, counted from 0 below the header, with its line in the file."""
+    line, _ = next(islice(numbered_rows(path), row + 1, None))
+    return row_error(path, line, fault)
 
 
 def _catalogue(
@@ -126,9 +148,10 @@ def _catalogue(
         )
         return pa.array(tokens, pa.string()), [""] * len(tokens), (note, "no item has a title")
     item, title = typed(path, ITEM), title_field(path)
-    wanted = [item] if title is None else [item, title]
-    table = pa.concat_tables(tables(path, wanted, repairs))
-    tokens = table[item].combine_chunks()
+    table = _read(path, {item: "item"} | ({} if title is None else {title: "title"}), repairs)
+    if (blank := _blank(table["item"])).any():
+        raise _row_fault(path, int(np.argmax(blank)), "an item without a token; remove the row")
+    tokens = table["item"].combine_chunks()
     if len(pc.unique(tokens)) != len(tokens):
         raise DataError(f"{path}: an item occurs twice; remove one of its rows")
     if title is None:
@@ -138,7 +161,7 @@ def _catalogue(
             (f"{path.name} has no title or name: no item has a title",),
         )
     titles, said = clean_titles(
-        table[title].to_pylist(), range(1, len(tokens) + 1), where=str(path)
+        table["title"].to_pylist(), range(1, len(tokens) + 1), where=str(path)
     )
     return tokens, titles, said
 
@@ -161,28 +184,41 @@ def _users(names: pa.Array) -> tuple[IntArray, tuple[str, ...]]:
 
 
 def _windows(
-    path: Path, table: pa.Table, tokens: pa.Array, user_W: IntArray, catalogue: Catalogue
+    path: Path,
+    table: pa.Table,
+    tokens: pa.Array,
+    user_W: IntArray,
+    catalogue: Catalogue,
+    repairs: Repairs,
 ) -> Windows:
-    lists, item = _lists(table), table["item"].combine_chunks()
+    lists = _lists(table)
     lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
-    if (lengths == 0).any():
-        row = int(np.argmin(lengths)) + 1
-        raise DataError(f"{path}, row {row}: a history without items; remove the row")
-    time = as_whole(table["time"])
-    if time.null_count:
-        row = int(np.argmax(pc.is_null(time).to_numpy(zero_copy_only=False))) + 1
-        raise DataError(f"{path}, row {row}: {TIME} {table['time'][row - 1].as_py()!r} is no time")
-    history = _ids(path, pc.list_flatten(lists), tokens)
+    rows = np.arange(len(lists))
+    history = _ids(path, pc.list_flatten(lists), tokens, np.repeat(rows, lengths))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    timestamp_W = time.to_numpy().copy()
-    target_W = _ids(path, item, tokens)
+    target_W = _ids(path, table["item"].combine_chunks(), tokens, rows)
+    timestamp_W = _seconds(path, table["time"], repairs)
     return Windows(catalogue, user_W, Ragged(history, offsets), target_W, timestamp_W)
 
 
-def _ids(path: Path, names: pa.Array, tokens: pa.Array) -> IntArray:
-    """Ids 1.. of tokens, int32."""
+def _seconds(path: Path, column: pa.ChunkedArray, repairs: Repairs) -> IntArray:
+    time, cut_W = as_times(column)
+    wrong = pc.fill_null(pc.less(time, 0), True).to_numpy(zero_copy_only=False)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        fault = f"{TIME} {short(column[row].as_py())} is no time; write seconds since 1970"
+        raise _row_fault(path, row, fault)
+    second_W = in_seconds(time.to_numpy())
+    # Below a millisecond a fraction says no more than the milliseconds that go as well.
+    check_cut(str(path), second_W, np.where(second_W == time, cut_W, 0), repairs)
+    return second_W
+
+
+def _ids(path: Path, names: pa.Array, tokens: pa.Array, row_of_name: IntArray) -> IntArray:
+    """Ids 1.. of tokens, int32; ``row_of_name`` says where each stands, for the message."""
     place = pc.index_in(names, value_set=tokens)
     if place.null_count:
-        unknown = names.filter(pc.is_null(place))[0].as_py()
-        raise DataError(f"{path}: item {unknown!r} is not in the .item file; add it there")
+        first = pc.index(pc.is_null(place), True).as_py()
+        fault = f"item {short(names[first].as_py())} is not in the .item file; add it there"
+        raise _row_fault(path, int(row_of_name[first]), fault)
     return place.to_numpy().astype(np.int32) + np.int32(1)

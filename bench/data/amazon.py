@@ -64,7 +64,7 @@ def build(source: RawSource, switches: RebuildSwitches = PAPER) -> Rebuilt:
         DataError: a file is missing, damaged or of another format; or nothing is left.
     """
     repairs = Repairs()
-    log = EventLog(source.unit, repairs)
+    log = EventLog(source.unit, repairs, str(source.reviews))
     for table in source.read_reviews(repairs):
         log.append(table)
     events = log.finish()

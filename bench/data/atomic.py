@@ -127,7 +127,8 @@ def read_atomic(folder: str | Path, *, split: Protocol = PAPER) -> Dataset:
         split: how to cut a plain ``<name>.inter``; predefined splits are kept.
 
     Raises:
-        DataError: no such files, a missing column, a history without items, an item or time unreadable.
+        DataError: no such files, a missing column; or, in a predefined split, a row that cannot be a window,
+            with its line.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -249,7 +249,7 @@ def _titles(dataset: Dataset, test: Windows) -> dict[str, Fact]:
         "largest group": int(size_N.max()),
         "test targets with a shared title": _share(size_N[test.target_W] > 1),
         "titles with HTML entities": sum(bool(ENTITY.search(title)) for title in titles),
-        "empty titles": sum(not title for title in titles),
+        "empty titles": sum(not title.strip() for title in titles),
         "characters, mean": float(np.mean([len(title) for title in titles])),
         "characters, longest": len(titles[longest]),
         "item with the longest title": longest + 1,

@@ -12,7 +12,7 @@ from bench.types import Dataset
 
 
 def load_dataset(name: str, root: Path | None, profile: Profile = "corrected") -> Dataset:
-    """A dataset by name; kept for the life of the process.
+    """A dataset by name; kept until ``forget``.
 
     Args:
         name: as registered.
@@ -25,6 +25,12 @@ def load_dataset(name: str, root: Path | None, profile: Profile = "corrected") -
         DataError: they are, but cannot be read.
     """
     return _uncut(name, root) if profile == "paper_faithful" else _read(name, root)
+
+
+def forget() -> None:
+    """Read every dataset anew when it is next asked for."""
+    _read.cache_clear()
+    _uncut.cache_clear()
 
 
 @lru_cache(maxsize=8)

@@ -90,7 +90,7 @@ def _folder(root: Path | None) -> Path:
 def _lines(path: Path, kind: str) -> list[str]:
     """The lines below the header, each known to fit its pattern."""
     header, pattern = _FORMS[kind]
-    first, *lines = read_text(path).splitlines()
+    first, *lines = read_text(path).splitlines() or [""]
     if first != header:
         raise row_error(path, 1, f"the header must be {header!r}, got {short(first)}")
     bad = next((n for n, line in enumerate(lines) if not pattern.fullmatch(line)), None)

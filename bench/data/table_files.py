@@ -30,7 +30,7 @@ def read_table(
 
     Every row is an interaction and every item stays, with or without a title. Users and items are
     numbered by their names in order (by value if all are whole numbers), so row order does not matter.
-    Times are seconds, milliseconds (told by size), or ISO dates taken as UTC.
+    Times are whole seconds, milliseconds (told by size), or ISO dates taken as UTC.
 
     Args:
         path: the file; its stem names the dataset.
@@ -41,7 +41,8 @@ def read_table(
         split: how to cut the windows.
 
     Raises:
-        DataError: the file or a column is missing, the file is damaged, or too little is left to split.
+        DataError: the file or a column is missing, the file is damaged, times that only a fraction of a
+            second tells apart, or too little is left to split.
         ConfigError: one column is named for two purposes.
     """
     path = Path(path)

@@ -62,6 +62,10 @@ def read_titles(path: Path, domain: str = "item") -> Titles:
         pairs = json.loads(read_text(path), object_pairs_hook=list)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
+    except ValueError as error:  # a number of too many digits
+        raise DataError(
+            f"{path}: not JSON that can be read ({error}); put titles in quotes"
+        ) from error
     except RecursionError as error:
         raise DataError(f"{path}: nested too deeply for an object of titles") from error
     if not isinstance(pairs, list) or not pairs or not all(isinstance(p, tuple) for p in pairs):
@@ -112,7 +116,7 @@ def clean_titles(
     huge = [i for i, t in zip(ids, cleaned, strict=True) if len(t) > HUGE]
     quoted = [i for i, t in zip(ids, cleaned, strict=True) if '"' in t]
     marked = [i for i, t in zip(ids, cleaned, strict=True) if _MARKS.search(t)]
-    shared = sum(n for t, n in Counter(cleaned).items() if n > 1 and t)
+    shared = sum(n for t, n in Counter(cleaned).items() if n > 1 and t.strip())
     said = [
         (broken, "titles had line breaks or control characters, collapsed to one line"),
         (empty, "titles empty; such items are told apart by id"),

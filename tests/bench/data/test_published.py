@@ -166,6 +166,7 @@ def test_movielens_is_read_without_importing_recbole_or_torch():
         ("inter", lambda t: t.replace("196\t242", "196\tx", 1), r"inter, line 2: .* does not fit"),
         ("inter", lambda t: t.replace("user_id", "user", 1), r"inter, line 1: the header must be"),
         ("item", lambda t: t.replace("\n2\t", "\n1\t", 1), r"item, line 3: item 1 occurs twice"),
+        ("inter", lambda t: "", r"inter, line 1: the header must be .*, got ''"),
     ],
 )
 def test_damaged_movielens_files_are_refused_with_the_line(tmp_path, name, change, says):
