@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cell import Row
+from bench.errors import ConfigError
 from bench.executors.local import LocalExecutor, slots
+from bench.fresh import look_again
 from bench.grid import Choice, expand
 from bench.plan import Plan, Reuse, make_plan
-from bench.registry import load_plugin
+from bench.registry import load_plugins
 from bench.runner import Surroundings
 from bench.schedule import Executor, Progress, Schedule
 from bench.store import Store
@@ -47,6 +49,7 @@ class Order:
         gpus: indices of the GPUs to use; None for all, empty for none.
         limit_seconds: longest life of one cell; None for ten times what was predicted, an hour at least;
             ``math.inf`` for none.
+        device: ``cpu`` or ``cuda``, where the cells will run; None for what this machine offers.
     """
 
     suite: str = "paper"
@@ -57,6 +60,7 @@ class Order:
     jobs: int | None = None
     gpus: Sequence[int] | None = None
     limit_seconds: float | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,21 +75,55 @@ class Prepared:
 
 
 def prepare(order: Order, store: Store | None = None) -> Prepared:
-    """Read, expand and plan without running anything.
+    """Read, expand and plan without running anything; code and data count as they are on disk now.
 
     Raises:
         BenchError: the suite or a filter is at fault; all faults at once.
+        ConfigError: a number is out of range, or a folder for rows or artefacts cannot be had.
     """
-    for plugin in order.plugins:
-        load_plugin(plugin)
-    slots(order.jobs, order.gpus)  # a wrong number is told before anything is read
+    look_again()
+    load_plugins(order.plugins)
+    # what is wrong with a number or a folder is told before anything is read
+    place = slots(order.jobs, order.gpus)[0]
+    store = store or default_store()
+    _check_limit(order.limit_seconds)
+    for option, folder in (("--out", store.rows), ("--store", store.root)):
+        _check_folder(option, folder)
     suite = read(order.suite)
     scale, why = choose_scale(order.choice.scale, order.gpus)
     choice = replace(order.choice, scale=scale)
-    store = store or default_store()
     grid = expand(suite, choice)
-    plan = make_plan(grid, store, choice, reuse=order.reuse, retry=order.retry)
+    device = order.device or ("cpu" if place.gpu is None else "cuda")
+    plan = make_plan(grid, store, choice, reuse=order.reuse, retry=order.retry, device=device)
     return Prepared(replace(order, choice=choice), suite, store, plan, why)
+
+
+def _check_limit(seconds: float | None) -> None:
+    if seconds is not None and not seconds > 0:  # nan is not
+        raise ConfigError(
+            f"--limit-minutes {seconds / 60:g}: it must be more than 0, or 0 for no limit"
+        )
+
+
+def _check_folder(option: str, folder: Path) -> None:
+    """Raise ConfigError if a folder can neither be there nor be made."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(
+            f"{option}: {there} is a file; give a folder, it is made if it is missing"
+        )
+    # a plan may look at folders of others, but none can be made there
+    if there != folder and not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{option}: nothing can be made in {there}; give a folder of your own")
+
+
+def _make_folder(option: str, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(f"no right to write in {folder}")
+    except OSError as fault:
+        raise ConfigError(f"{option}: {fault}; give a folder of your own") from fault
 
 
 def local_executor(prepared: Prepared) -> LocalExecutor:
@@ -100,8 +138,14 @@ def execute(
     notify: Callable[[Progress], None] = lambda progress: None,
     executor: Executor | None = None,
 ) -> list[Row]:
-    """Run a prepared plan; returns the rows written or found on the way."""
+    """Run a prepared plan; returns the rows written or found on the way.
+
+    Raises:
+        ConfigError: nothing can be written where rows or artefacts go.
+    """
     order = prepared.order
+    _make_folder("--out", prepared.store.rows)
+    _make_folder("--store", prepared.store.root)
     schedule = Schedule(
         plan=prepared.plan,
         where=Surroundings(

@@ -1,4 +1,4 @@
-"""Hash of the source a method runs: its file and every file of ours that it imports, found statically.
+"""Hash of the source a method runs: its file and every file that it rests on, see ``bench.sources``.
 
 Comments, docstrings and layout do not count, so explaining code better makes no row stale. ``bench``
 itself is left out: what of it decides a result is versioned as the protocol.
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bench import sources
+from bench.model_files import model_content, models_in
 from bench.registry import HOUSE, decoders, losses, methods
+from bench.sources import ROOMS, closure, imported_names
 
-ROOMS = ("baselines", "llmrec")
-MIB = 1 << 20
 TUNE = "tune"  # the one method whose configuration names another
 
 
@@ -38,44 +38,19 @@ def code_of(
         decoder: its registered name.
         backbone: its name; where that is a model on this machine, its content counts.
         config: the method's configuration; a tuning names there what it tunes, whose source counts too.
+            Wherever it names a model on this machine, that model's content counts.
     """
     parts = sorted(
         (_shown(path), _normal_form(path)) for path in _files_of(method, loss, decoder, config)
     )
-    model = backbone or (config or {}).get("backbone") if method == TUNE else backbone
+    given = dict(config or {})
+    model = backbone
+    if method == TUNE:
+        model = backbone or given.pop("backbone", None)
     if model is not None and (content := model_content(model)):
         parts.append(("backbone", content))
+    parts += sorted((f"config.{name}", content) for name, content in models_in(given))
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-
-
-@cache
-def model_content(name: str) -> str:
-    """Digest of the files of a model on this machine; empty if the name is not a folder or file with one.
-
-    Of a large file its size and both ends count: a checkpoint of other weights differs there.
-    """
-    place = Path(name)
-    if place.suffix == ".gguf" and place.is_file():
-        files = [place]
-    elif (place / "config.json").is_file():
-        files = sorted(p for p in place.rglob("*") if p.is_file() and not p.name.startswith("."))
-    else:
-        return ""
-    whole = hashlib.sha256()
-    for path in files:
-        shown = path.name if path == place else path.relative_to(place).as_posix()
-        whole.update(f"{shown} {path.stat().st_size}\n".encode())
-        whole.update(_ends(path))
-    return whole.hexdigest()
-
-
-def _ends(path: Path) -> bytes:
-    with path.open("rb") as file:
-        if path.stat().st_size <= 4 * MIB:
-            return file.read()
-        first = file.read(MIB)
-        file.seek(-MIB, os.SEEK_END)
-        return first + file.read()
 
 
 def libraries(
@@ -92,7 +67,7 @@ def libraries(
     names = {
         name.partition(".")[0]
         for path in _files_of(method, loss, decoder, config)
-        for name in _imported_names(path)
+        for name in imported_names(path)
     }
     return frozenset(names - sys.stdlib_module_names - {"bench", *ROOMS})
 
@@ -111,51 +86,15 @@ def _files_of(
     return files
 
 
-def closure(start: Path) -> set[Path]:
-    """The file and every file under ROOMS that it imports, directly or not, in functions too."""
-    seen: set[Path] = set()
-    queue = [start]
-    while queue:
-        path = queue.pop()
-        if path not in seen:
-            seen.add(path)
-            queue.extend(_imports(path))
-    return seen
-
-
 def _shown(path: Path) -> str:
     return str(path.relative_to(HOUSE)) if path.is_relative_to(HOUSE) else path.name
 
 
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@cache
-def _imported_names(path: Path) -> frozenset[str]:
-    names: set[str] = set()
-    for node in ast.walk(_tree(path)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return frozenset(names)
-
-
-@cache
-def _imports(path: Path) -> tuple[Path, ...]:
-    return tuple(sorted({p for name in _imported_names(path) for p in _files(name)}))
-
-
-def _files(module: str) -> Iterator[Path]:
-    parts = module.split(".")
-    if parts[0] not in ROOMS:
-        return
-    base = HOUSE.joinpath(*parts)
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if path.is_file():
-            yield path
+def forget() -> None:
+    """Read every source and every model anew when it is next asked about."""
+    sources.forget()
+    for kept in (_normal_form, model_content):
+        kept.cache_clear()
 
 
 @cache

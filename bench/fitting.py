@@ -51,8 +51,11 @@ class Fitting:
         return self.folder / "model"
 
     def forget(self) -> None:
-        """Drop the fitted method, its checkpoints and its bills, so that the cell is fitted anew."""
-        for path in (self.bill, self.part):
+        """Drop the fitted method, its checkpoints and its bills, so that the cell is fitted anew.
+
+        The manifest goes first: a kill on the way leaves nothing that passes for a fitted method.
+        """
+        for path in (self.model / "method.json", self.bill, self.part):
             path.unlink(missing_ok=True)
         for folder in (self.model, self.folder / "scratch"):
             shutil.rmtree(folder, ignore_errors=True)

@@ -7,15 +7,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from bench.axes import Axes, axes_of, check_fit, default_axes, not_built
 from bench.candidates import CHOICES
 from bench.cell import Cell, Need, Profile
 from bench.data.load import load_dataset
 from bench.errors import BenchError, ConfigError, SuiteError, Unavailable
 from bench.fingerprint import TUNE, code_of
 from bench.method import Method, configure
-from bench.registry import datasets, decoders, losses, methods, near
-from bench.suite import PAPER_LOSSES, PAPER_METHODS, Scale, Suite, SuiteRow, scales
+from bench.registry import datasets, methods, near
+from bench.suite import Scale, Suite, SuiteRow, scales
 from bench.types import Dataset
+
+SEEDS = 2**32  # what np.random.seed takes: 0 up to here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +56,6 @@ class Grid:
     def by_key(self) -> dict[str, Cell]:
         """Every cell there is work for."""
         return {**self.support, **{cell.key: cell for cell in self.cells}}
-
-
-@dataclass(frozen=True)
-class Axes:
-    """One value for each axis of a method; None where the method has no such axis."""
-
-    loss: str | None = None
-    decoder: str | None = None
-    backbone: str | None = None
 
 
 @dataclass
@@ -106,11 +100,18 @@ class _Expansion:
 
     def _config(self, method: type[Method], row: SuiteRow, axes: Axes) -> Any:
         values = {**self.scale.config.get(row.method, {}), **row.config}
-        return method.complete(configure(method, values), loss=axes.loss, decoder=axes.decoder)
+        try:
+            return method.complete(configure(method, values), loss=axes.loss, decoder=axes.decoder)
+        except BenchError:
+            raise
+        except (AttributeError, LookupError, TypeError, ValueError) as fault:
+            # a value of another kind than the method expects, e.g. a number for a mapping
+            kind = type(fault).__name__
+            raise ConfigError(f"its config {values} cannot be read ({kind}: {fault})") from fault
 
     def _need(self, dataset: str, seed: int, asker: SuiteRow, need: Need) -> str:
         row = SuiteRow(method=need.method, config=dict(need.config), train_rows=asker.train_rows)
-        axes = _defaults(methods.get(need.method), self.scale)
+        axes = default_axes(methods.get(need.method), self.scale)
         axes = Axes(
             need.loss or axes.loss, need.decoder or axes.decoder, need.backbone or axes.backbone
         )
@@ -183,14 +184,6 @@ def _plain(config: Any) -> dict[str, Any]:
     return {k: plain(v) for k, v in asdict(config).items()}
 
 
-def _defaults(method: type[Method], scale: Scale) -> Axes:
-    return Axes(
-        loss=method.losses[0] if method.losses else ("lml" if method.takes else None),
-        decoder="beam" if method.decodes else None,
-        backbone=scale.backbone if "pretrained" in method.tags else None,
-    )
-
-
 def expand(suite: Suite, choice: Choice) -> Grid:
     """Turn a suite into cells.
 
@@ -202,17 +195,18 @@ def expand(suite: Suite, choice: Choice) -> Grid:
     grid = Grid([], work.support, [])
     faults = list(_idle_filters(suite, choice, scale))
     for dataset, row, seed in _points(suite, choice):
-        for axes in _axes(row, scale, choice):
-            if missing := _not_built(row, axes):
+        for axes in axes_of(row, scale, backbone=choice.backbone, losses=choice.losses):
+            if missing := not_built(row, axes):
                 grid.left_out.append((work.stub(dataset, seed, row, axes), missing))
                 continue
             try:
-                _check_fit(row, axes)
+                check_fit(row, axes)
                 grid.cells.append(work.cell(dataset, seed, row, axes))
             except Unavailable as reason:
                 grid.left_out.append((work.stub(dataset, seed, row, axes), str(reason)))
             except BenchError as fault:
                 faults.append(f"{dataset}/{row.method}: {fault}")
+    faults += _shared_slots(grid)
     if not (faults or grid.cells or grid.left_out):
         faults.append(f"no row is left at scale {choice.scale} after all filters")
     if faults:
@@ -223,19 +217,36 @@ def expand(suite: Suite, choice: Choice) -> Grid:
 
 
 def _points(suite: Suite, choice: Choice) -> Iterator[tuple[str, SuiteRow, int]]:
-    seeds = choice.seeds if choice.seeds is not None else suite.seeds_at(choice.scale)
+    seeds = _seeds(suite, choice)
     for dataset in filter(datasets.__contains__, _datasets(suite, choice)):
         for row in suite.rows:
             if choice.methods is None or row.method in choice.methods:
                 yield from ((dataset, row, seed) for seed in seeds)
 
 
+def _seeds(suite: Suite, choice: Choice) -> Sequence[int]:
+    return choice.seeds if choice.seeds is not None else suite.seeds_at(choice.scale)
+
+
 def _datasets(suite: Suite, choice: Choice) -> Sequence[str]:
     return choice.datasets or suite.datasets_at(choice.scale)
 
 
+def _shared_slots(grid: Grid) -> Iterator[str]:
+    """Two cells whose rows would lie in one file, each taking the other's place for ever."""
+    first: dict[str, Cell] = {}
+    for cell in grid.by_key.values():
+        other = first.setdefault(cell.slot, cell)
+        if other != cell:
+            yield (
+                f"{cell.label}: asked for twice, with one configuration but on different needs (such as "
+                "the search before it), and there is one row for both; leave one out or set it apart by "
+                "a value of its own"
+            )
+
+
 def _idle_filters(suite: Suite, choice: Choice, scale: Scale) -> Iterator[str]:
-    """What is wrong with the filters: a name that no row of the suite has."""
+    """What is wrong with filters and seeds: a name that no row has, a seed that no generator takes."""
     for name in _datasets(suite, choice):
         if name not in datasets:
             yield f"no dataset is called {name!r}.{near(name, datasets)}"
@@ -243,51 +254,11 @@ def _idle_filters(suite: Suite, choice: Choice, scale: Scale) -> Iterator[str]:
     for name in choice.methods or ():
         if name not in rows:
             yield f"--methods {name}: the suite has no such row.{near(name, rows)}"
-    free = replace(choice, losses=None)
-    axes = [axes for row in suite.rows for axes in _axes(row, scale, free)]
-    known = {axis.loss for axis in axes if axis.loss is not None}
+    every = [axes for row in suite.rows for axes in axes_of(row, scale, backbone=choice.backbone)]
+    known = {axes.loss for axes in every if axes.loss is not None}
     for name in choice.losses or ():
         if name not in known:
             yield f"--losses {name}: no row of the suite has it.{near(name, known)}"
-
-
-def _axes(row: SuiteRow, scale: Scale, choice: Choice) -> Iterator[Axes]:
-    """Every combination of the values a row gives its axes."""
-    base = _defaults(methods.get(row.method), scale) if row.method in methods else Axes()
-    asked = [choice.backbone] if choice.backbone and base.backbone else row.backbones
-    for loss in _values(row.losses, base.loss):
-        if choice.losses is None or loss is None or loss in choice.losses:
-            for decoder in _values(row.decoders, base.decoder):
-                for backbone in _values(asked, base.backbone):
-                    yield Axes(loss, decoder, backbone)
-
-
-def _values(given: Sequence[str] | None, default: str | None) -> list[str | None]:
-    return list(given) if given else [default]
-
-
-def _not_built(row: SuiteRow, axes: Axes) -> str | None:
-    """Why a row of the paper has no code yet; None if it has, or if it is nobody's plan."""
-    if row.method not in methods and row.method in PAPER_METHODS:
-        return f"not built yet: no method {row.method} is registered"
-    if axes.loss in PAPER_LOSSES and axes.loss not in losses:
-        return f"not built yet: no loss {axes.loss} is registered"
-    return None
-
-
-def _check_fit(row: SuiteRow, axes: Axes) -> None:
-    """Raise what is wrong with a row: an unknown name or axes that the method does not have."""
-    method: type[Method] = methods.get(row.method)
-    if axes.decoder is not None:
-        decoders.get(axes.decoder)
-        if not method.decodes:
-            raise ConfigError(f"it has no decoder, but {axes.decoder!r} is asked for")
-    if axes.loss is None or axes.loss in method.losses:
-        return
-    if not method.takes or losses.get(axes.loss).kind not in method.takes:
-        raise ConfigError(f"it does not take the loss {axes.loss!r}; it takes {_takes(method)}")
-
-
-def _takes(method: type[Method]) -> str:
-    registered = [n for n in losses if method.takes and losses.get(n).kind in method.takes]
-    return ", ".join([*method.losses, *registered]) or "none"
+    for seed in _seeds(suite, choice):
+        if not 0 <= seed < SEEDS:
+            yield f"seed {seed}: it must be from 0 to {SEEDS - 1}; NumPy takes no other"

@@ -8,13 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from bench.cell import Cell, Row, Size
+from bench.cell import AXES, Cell, Row, Size
 from bench.data.load import load_dataset
-from bench.errors import DataError
 from bench.grid import Choice, Grid
 from bench.method import Method, configure
 from bench.registry import methods
-from bench.store import Hit, Store, read_row
+from bench.store import Hit, Store, rows_under
 
 Reuse = Literal["auto", "rows", "any", "never"]
 START_SECONDS = 1.0  # what a cell costs before it does anything, from a warm process
@@ -32,6 +31,7 @@ class Job:
         measured: True if the prediction rests on an earlier row, False if on the method's estimate.
         asked: True if the suite asks for it, False if another cell needs it.
         seen: the store's mark of its answer when the plan was made.
+        guess: the method's own estimate of the same seconds, measured or not.
     """
 
     cell: Cell
@@ -41,6 +41,7 @@ class Job:
     measured: bool
     asked: bool
     seen: str = ""
+    guess: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,13 @@ class Plan:
 
 
 def make_plan(
-    grid: Grid, store: Store, choice: Choice, *, reuse: Reuse = "auto", retry: bool = False
+    grid: Grid,
+    store: Store,
+    choice: Choice,
+    *,
+    reuse: Reuse = "auto",
+    retry: bool = False,
+    device: str = "cpu",
 ) -> Plan:
     """Decide what runs and in which order.
 
@@ -73,6 +80,7 @@ def make_plan(
         reuse: ``auto`` takes a row made here by the same code, ``rows`` also one that came with the rows,
             ``any`` one made by any code from the same data, ``never`` runs everything again.
         retry: run failed and left-out cells again.
+        device: ``cpu`` or ``cuda``, where the cells will run; durations of the other kind do not count.
     """
     cells = grid.by_key
     asked = {cell.key for cell in grid.cells}
@@ -90,11 +98,21 @@ def make_plan(
                 or hits[need] != "done"
                 or store.artefact(cells[need], any_code=reuse == "any") is None
             }
-    history = _history(store)
+    history = _history(store, device)
     jobs = {}
     for key, cell in cells.items():
-        seconds, measured = _forecast(cell, history, choice.data_root)
-        jobs[key] = Job(cell, hits[key], key in todo, seconds, measured, key in asked, seen[key])
+        guess = _guess(cell, choice.data_root)
+        found = _measured(cell, history)
+        jobs[key] = Job(
+            cell,
+            hits[key],
+            todo=key in todo,
+            seconds=guess if found is None else found,
+            measured=found is not None,
+            asked=key in asked,
+            seen=seen[key],
+            guess=guess,
+        )
     return Plan([jobs[key] for key in _cheap_first(jobs)], grid.left_out)
 
 
@@ -133,15 +151,16 @@ def _cheap_first(jobs: Mapping[str, Job]) -> Iterator[str]:
         waiting -= done
 
 
-def _history(store: Store) -> list[Row]:
-    rows = []
-    for home in (store.rows, store.root / "stages"):
-        for path in home.rglob("*.json"):
-            try:
-                rows.append(read_row(path))
-            except DataError:
-                continue  # a broken row must not stop a plan; `bench board` names it
-    return [row for row in rows if row.status == "done"]
+def _history(store: Store, device: str) -> list[Row]:
+    """The finished rows of a store that were made on such a device."""
+    homes = (store.rows, store.root / "stages")
+    rows = [row for home in homes for _, row in rows_under(home)]
+    return [
+        row
+        for row in rows
+        if row.status == "done"
+        and str(row.provenance.get("device", "")).partition(":")[0] == device
+    ]
 
 
 def spent(row: Row) -> float:
@@ -149,17 +168,27 @@ def spent(row: Row) -> float:
     return sum(phase.get("seconds") or 0.0 for phase in row.cost.values())
 
 
-def _forecast(cell: Cell, history: list[Row], root: Path | None) -> tuple[float, bool]:
-    """Predicted seconds and whether they were measured on a cell of the same kind and size."""
+def _kind(cell: Cell) -> tuple[object, ...]:
+    """What decides how long a cell takes, as far as two cells may be compared by it."""
+    size = (cell.train_rows, cell.test_rows, cell.config.get("epochs"), cell.tune)
+    # of a search: what it tries, how often, and how long each time
+    inner = [str(cell.config.get(name)) for name in ("method", *AXES, "trials")]
+    inner.append(str(dict(cell.config.get("values") or {}).get("epochs")))
+    axes = tuple(getattr(cell, axis) for axis in AXES)
+    return (cell.dataset, cell.method, *axes, cell.scale, *size, *inner)
 
-    def kind(c: Cell) -> tuple[object, ...]:
-        size = (c.train_rows, c.test_rows, c.config.get("epochs"), c.tune)
-        return (c.dataset, c.method, c.loss, c.decoder, c.backbone, c.scale, *size)
 
-    alike = [row for row in history if kind(row.cell) == kind(cell)]
-    if alike:
-        latest = max(alike, key=lambda row: str(row.provenance.get("date", "")))
-        return START_SECONDS + spent(latest), True
+def _measured(cell: Cell, history: list[Row]) -> float | None:
+    """Seconds that the latest cell of the same kind took; None if there was none."""
+    alike = [row for row in history if _kind(row.cell) == _kind(cell)]
+    if not alike:
+        return None
+    latest = max(alike, key=lambda row: str(row.provenance.get("date", "")))
+    return START_SECONDS + spent(latest)
+
+
+def _guess(cell: Cell, root: Path | None) -> float:
+    """The method's own estimate of a cell's seconds."""
     method: type[Method] = methods.get(cell.method)
     split = load_dataset(cell.dataset, root, cell.profile).split
     size = Size(
@@ -169,5 +198,4 @@ def _forecast(cell: Cell, history: list[Row], root: Path | None) -> tuple[float,
         loss=cell.loss,
         backbone=cell.backbone,
     )
-    guess = method.estimate_seconds(configure(method, cell.config), size)
-    return START_SECONDS + guess, False
+    return START_SECONDS + method.estimate_seconds(configure(method, cell.config), size)

@@ -16,11 +16,15 @@ from bench.suite import gpu_memory_gib
 PACKAGES = ("torch", "numpy", "pandas", "recbole", "transformers", "peft", "accelerate", "trl")
 
 
+def now() -> str:
+    """The time in UTC as rows write it, e.g. ``2025-01-31T07:00:00Z``."""
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def provenance(*, threads: int, device: str) -> dict[str, Any]:
     """Facts about the code and the machine that decide what a row can be compared with."""
-    now = datetime.datetime.now(datetime.timezone.utc)
     return {
-        "date": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "date": now(),
         **_code(),
         "python": platform.python_version(),
         "versions": _versions(),
@@ -28,6 +32,11 @@ def provenance(*, threads: int, device: str) -> dict[str, Any]:
         "threads": threads,
         "device": device,
     }
+
+
+def forget() -> None:
+    """Ask for the commit anew when it is next needed."""
+    _code.cache_clear()
 
 
 @cache

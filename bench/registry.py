@@ -8,6 +8,7 @@ from entry points (groups ``bench.methods``, ``bench.losses`` ...) and from ``--
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -23,6 +24,7 @@ from bench.errors import BenchError, UnknownName
 
 T = TypeVar("T")
 HOUSE = Path(__file__).resolve().parent.parent
+REGISTRIES: list[Registry] = []  # all there are, so that a plugin can be taken out of each
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Registry:
         self.rooms = rooms
         self._loaded: dict[str, Any] = {}
         self._owner: dict[str, str] = {}
+        REGISTRIES.append(self)
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator that gives a class or function its name.
@@ -109,6 +112,16 @@ class Registry:
             importlib.import_module(self.index[name].module)
         return self._loaded[name]
 
+    def drop(self, module: str) -> None:
+        """Forget what a module registered."""
+        for name in [name for name, owner in self._owner.items() if owner == module]:
+            del self._owner[name]
+            self._loaded.pop(name, None)
+
+    def look_again(self) -> None:
+        """Read the rooms anew when names are next asked for; what is imported stays as it is."""
+        self.__dict__.pop("index", None)
+
     def path(self, name: str) -> Path:
         """The source file behind a name."""
         origin = self.index.get(name)
@@ -137,20 +150,56 @@ decoders = Registry("decoder", "decoders", ("llmrec.decode",))
 datasets = Registry("dataset", "datasets", ("bench.data",))
 
 
-def load_plugin(path: str | Path) -> None:
-    """Import a user's file so that its registrations take effect.
+def load_plugins(paths: Iterable[str | Path]) -> None:
+    """Import the files of one order, see ``load_plugin``.
 
     Raises:
-        BenchError: there is no such file.
+        BenchError: as ``load_plugin``, or two different files have one name.
+    """
+    seen: dict[str, Path] = {}
+    for path in map(Path, paths):
+        first = seen.setdefault(path.stem, path.resolve())
+        if first != path.resolve():
+            raise BenchError(f"--plugin {path}: {first} has the same name; rename one of them")
+        load_plugin(path)
+
+
+def load_plugin(path: str | Path) -> None:
+    """Import a user's file so that its registrations take effect; anew if it changed since.
+
+    A file of the same name that was loaded before, from elsewhere, gives way to it.
+
+    Raises:
+        BenchError: there is no such file, it is not a Python file, or it fails on import.
     """
     path = Path(path).resolve()
     if not path.is_file():
         raise BenchError(f"--plugin {path}: no such file")
-    name = f"plugin_{path.stem}"
+    if path.suffix != ".py":
+        raise BenchError(f"--plugin {path}: not a Python file; its name must end in .py")
+    name, source = f"plugin_{path.stem}", path.read_bytes()
+    mark = (str(path), hashlib.sha256(source).hexdigest())
     if name in sys.modules:
-        return
+        if getattr(sys.modules[name], "plugin_mark", None) == mark:
+            return
+        _unload(name)
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None, f"{path} is not a Python file"
+    assert spec is not None, f"{path} is not a Python file"
     module = importlib.util.module_from_spec(spec)
+    module.plugin_mark = mark  # type: ignore[attr-defined]
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        # not by the loader, which takes compiled code for fresh if file and second are the same
+        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
+    except (Exception, SystemExit) as fault:
+        _unload(name)
+        if isinstance(fault, BenchError):
+            raise
+        said = " ".join(f"{type(fault).__name__}: {fault}".split())
+        raise BenchError(f"--plugin {path} cannot be imported ({said}); mend the file") from fault
+
+
+def _unload(name: str) -> None:
+    del sys.modules[name]
+    for registry in REGISTRIES:
+        registry.drop(name)

@@ -28,8 +28,8 @@ from bench.fitting import Fitting
 from bench.meter import Meter
 from bench.method import Method, assign, configure
 from bench.packed import Packed
-from bench.provenance import provenance
-from bench.registry import load_plugin, methods
+from bench.provenance import now, provenance
+from bench.registry import load_plugins, methods
 from bench.status import Status
 from bench.store import Store
 from bench.strata import by_stratum, strata
@@ -101,8 +101,9 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
     """
     if where.seen is not None and (answer := where.store.answered_since(cell, where.seen)):
         return answer
-    for plugin in where.plugins:
-        load_plugin(plugin)
+    load_plugins(where.plugins)
+    # now, as the tree may be at another commit by the end of a long fit
+    place = provenance(threads=where.threads, device=where.device)
     attempt = Attempt(cell, where)
     if where.fresh:
         attempt.fitting.forget()
@@ -115,8 +116,7 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
         row = Row(cell=cell, status="failed", reason=_sentence(fault), cost=attempt.meter.cost)
         packed = None
     facts = {"family": _family(cell), **row.facts}
-    place = provenance(threads=where.threads, device=where.device)
-    row = replace(row, facts=facts, provenance=place)
+    row = replace(row, facts=facts, provenance={**place, "date": now()})
     stage = facts["family"] == "stage"
     where.store.write(row, stage=stage, pack=packed.save if packed else None)
     if row.status == "done":

@@ -74,7 +74,8 @@ class Schedule:
         plan: what to run.
         where: store, data and plugins; needs are filled in per cell.
         executor: how cells are started.
-        limit_seconds: longest life of one cell; None for ten times what was predicted, an hour at least.
+        limit_seconds: longest life of one cell; None for ten times what was measured or what the method
+            itself expects, whichever is longer, and an hour at least.
         any_code: whether artefacts of older code may be consumed.
         notify: called after every change and at least a few times a second.
     """
@@ -140,6 +141,11 @@ class Schedule:
         if row := self._answer(cell):
             progress.rows.append(row)
             return False
+        with self.store.claim(cell.key) as free:
+            pass  # a process, or a queued job, only to learn that another runner holds it is too much
+        if not free:
+            self._requeue(progress, cell)
+            return False
         self.attempts[cell.key] += 1
         where = replace(
             self.where,
@@ -189,7 +195,9 @@ class Schedule:
     def _limit(self, cell: Cell) -> float:
         if self.limit_seconds is not None:
             return self.limit_seconds
-        return max(LEAST_LIMIT, LIMIT_FACTOR * self._jobs[cell.key].seconds)
+        job = self._jobs[cell.key]
+        # a row of the same kind may have been quick for a reason; a limit must not rest on it alone
+        return max(LEAST_LIMIT, LIMIT_FACTOR * max(job.seconds, job.guess))
 
     def _settle(self, progress: Progress, handle: Any, code: int) -> None:
         """Read what an ended process left, or decide what its silence means."""
@@ -232,14 +240,15 @@ class Schedule:
         if old is not None and old.cell.key == cell.key and old.reason == reason:
             progress.rows.append(old)
             return
-        if not cell.data_version and any(r.cell.data_version for r in self.store.namesakes(cell)):
-            return  # another machine has answered it: what is missing here takes nothing away
         place = provenance(threads=self.where.threads, device=self.where.device)
         row = Row(
             cell=cell, status=status, reason=reason, facts={"family": family}, provenance=place
         )
-        self.store.write(row, stage=family == "stage")
         progress.rows.append(row)
+        # where another machine has answered it, what is missing here is said and takes nothing away
+        answered = any(other.cell.data_version for other in self.store.namesakes(cell))
+        if cell.data_version or not answered:
+            self.store.write(row, stage=family == "stage")
 
 
 def summary(rows: list[Row]) -> Iterator[str]:

@@ -20,21 +20,25 @@ class Status:
     path: Path
     phase: str = "start"
     _last: float = field(default=0.0, repr=False)
-    _began: float = field(default_factory=time.time, repr=False)
+    _first: dict[str, float] = field(default_factory=dict, repr=False)
 
     def enter(self, phase: str) -> None:
         """Begin a phase."""
-        self.phase, self._last, self._began = phase, 0.0, time.time()
-        self.report(0.0, 1.0)
+        self.phase, self._last, self._first = phase, 0.0, {}
+        self._write(0.0, 1.0, {})
 
     def report(self, done: float, total: float, **numbers: float) -> None:
         """Say how far the phase is; numbers (loss, ndcg5 ...) are shown beside it."""
+        # a fit that goes on from a checkpoint begins anywhere: its pace is counted from its first word
+        self._first = self._first or {"done": done, "at": time.time()}
         if done < total and time.monotonic() - self._last < EVERY_SECONDS:
             return
         self._last = time.monotonic()
-        shown = {k: float(v) for k, v in numbers.items()}
-        state = {"phase": self.phase, "done": done, "total": total, "began": self._began}
-        write_json(self.path, {**state, "at": time.time(), "numbers": shown})
+        self._write(done, total, {k: float(v) for k, v in numbers.items()})
+
+    def _write(self, done: float, total: float, numbers: dict[str, float]) -> None:
+        state = {"phase": self.phase, "done": done, "total": total, "first": self._first}
+        write_json(self.path, {**state, "at": time.time(), "numbers": numbers})
 
 
 def read_status(path: Path) -> dict[str, Any]:
@@ -48,10 +52,13 @@ def read_status(path: Path) -> dict[str, Any]:
 def remaining(state: dict[str, Any], predicted: float, elapsed: float) -> float:
     """Seconds a running cell still needs.
 
-    The fit's own pace once a tenth of it is done, the prediction until then; never below zero.
+    The fit's own pace once a tenth of what this attempt has to do is done, the prediction until then;
+    never below zero.
     """
-    share = state.get("done", 0.0) / max(state.get("total", 1.0), 1e-9)
-    if state.get("phase") == "fit" and share >= 0.1:
-        spent = max(state["at"] - state["began"], 0.0)
-        return max(spent / share * (1 - share) - (time.time() - state["at"]), 0.0)
+    first = state.get("first") or {}
+    if state.get("phase") == "fit" and first:
+        came, left = state["done"] - first["done"], state["total"] - state["done"]
+        if came > 0 and came >= 0.1 * (came + left):
+            pace = (state["at"] - first["at"]) / came
+            return max(pace * left - (time.time() - state["at"]), 0.0)
     return max(predicted - elapsed, 0.0)

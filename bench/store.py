@@ -16,12 +16,12 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from bench.cell import Cell, Row
+from bench.cell import Cell, Row, Status
 from bench.errors import DataError
 
 ABSENT = "absent"  # stands in a file name for a cell that was asked for but could not be resolved
@@ -86,20 +86,15 @@ class Store:
 
     def namesakes(self, cell: Cell) -> list[Row]:
         """Rows of the same method, loss and seed on the same board, whatever their configuration."""
-        folder = self.rows / cell.dataset / cell.scale
-        rows = []
-        for path in sorted(folder.glob(f"{cell.method}[-+~]*.json")):
-            # a file that is no row must not stop a run; `bench board` names it
-            with contextlib.suppress(DataError, OSError):
-                rows.append(read_row(path))
-        return [row for row in rows if _who(row.cell) == _who(cell)]
+        paths = (self.rows / cell.dataset / cell.scale).glob(f"{cell.method}[-+~]*.json")
+        return [row for _, row in readable(paths) if _who(row.cell) == _who(cell)]
 
     def read(self, cell: Cell) -> Row | None:
         """The row in the cell's slot, whatever code made it; None if there is none."""
         for stage in (False, True):
-            path = self.row_path(cell, stage=stage)
-            if path.exists():
-                return read_row(path)
+            # it may go at any moment: another runner replaces its own notes
+            with contextlib.suppress(FileNotFoundError):
+                return read_row(self.row_path(cell, stage=stage))
         return None
 
     def look(self, cell: Cell, *, any_code: bool = False, foreign: bool = True) -> Hit:
@@ -137,11 +132,14 @@ class Store:
         return row if row.status != "done" or self.artefact(cell) else None
 
     def artefact(self, cell: Cell, *, any_code: bool = False) -> Path | None:
-        """Folder of the cell's fitted method, if it is complete."""
+        """Folder of the cell's fitted method, if it is complete and its bill lies beside it."""
         row = self.read(cell) if any_code else None
         keys = [cell.key, row.cell.key] if row else [cell.key]
-        folders = (self.model(key) for key in keys)
-        return next((f for f in folders if (f / "method.json").exists()), None)
+        return next((self.model(key) for key in keys if self._fitted(key)), None)
+
+    def _fitted(self, key: str) -> bool:
+        parts = (self.model(key) / "method.json", self.folder(key) / "fit.json")
+        return all(part.exists() for part in parts)
 
     def write(
         self, row: Row, *, stage: bool = False, pack: Callable[[Path], None] | None = None
@@ -226,8 +224,39 @@ def read_row(path: Path) -> Row:
 
     Raises:
         DataError: the file is not a row, e.g. a merge conflict in it.
+        OSError: it cannot be read.
     """
     try:
-        return Row.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as fault:
+        row = Row.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        _check_shape(row)
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise DataError(f"{path}: not a row ({fault}); delete it or restore it from git") from fault
+    return row
+
+
+def _check_shape(row: Row) -> None:
+    if row.status not in get_args(Status):
+        raise ValueError(f"status {row.status!r}")
+    mappings = {name: getattr(row, name) for name in ("metrics", "cost", "facts", "provenance")}
+    mappings |= {"config": row.cell.config, "needs": row.cell.needs}
+    mappings |= {f"cost.{phase}": bill for phase, bill in mappings["cost"].items()}
+    for name, value in mappings.items():
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{name} is {value!r}, not a mapping")
+
+
+def rows_under(folder: Path) -> Iterator[tuple[Path, Row]]:
+    """Every row under a folder with its file, by name; what is no row is passed over."""
+    return readable(folder.rglob("*.json"))
+
+
+def readable(paths: Iterable[Path]) -> Iterator[tuple[Path, Row]]:
+    """The rows among files, by name.
+
+    A file that is no row, is being written or has just gone must stop neither a run nor a plan;
+    ``bench board`` names those that are broken.
+    """
+    for path in sorted(paths):
+        if not path.name.startswith("."):
+            with contextlib.suppress(DataError, OSError):
+                yield path, read_row(path)

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,7 +23,7 @@ from bench.registry import near
 
 SUITES = Path(__file__).parent / "suites"
 ScaleName = Literal["embedded", "small", "full"]
-Rows = int | None
+Rows = Annotated[int, Field(gt=0)] | None
 # the line-up of the paper's Table 5: what a suite may name before it is built
 PAPER_METHODS = frozenset("sasrec bert4rec dros llm_cf dllm2rec bigrec llara a_llmrec".split())
 PAPER_LOSSES = frozenset({"lml", "s_dpo", "msl_ats"})
@@ -49,8 +49,8 @@ class SuiteRow(_Strict):
     decoders: list[str] | None = None
     backbones: list[str] | None = None
     config: dict[str, Any] = Field(default_factory=dict)
-    tune: int = 0
-    train_rows: int | Literal["all"] | None = None
+    tune: int = Field(default=0, ge=0)
+    train_rows: Rows | Literal["all"] = None
 
 
 class Suite(_Strict):
@@ -173,7 +173,8 @@ def _visible_gpus() -> list[tuple[str, float]]:
     if named is None:
         return [(str(index), memory) for index, memory in enumerate(gib)]
     found = []
-    for name in map(str.strip, named.split(",") if gib else ()):
+    # CUDA would find no GPU at all where one is named twice
+    for name in dict.fromkeys(map(str.strip, named.split(",") if gib else ())):
         if name.isdigit() and int(name) < len(gib):
             found.append((name, gib[int(name)]))
         elif name.startswith(("GPU-", "MIG-")):
@@ -200,6 +201,8 @@ def gpu_memory_gib() -> tuple[float, ...]:
 def _validated(model: type[Suite], path: Path) -> Suite:
     try:
         return model(**yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as fault:
+        raise SuiteError(f"{path} cannot be read as UTF-8 text: {fault}") from fault
     except yaml.YAMLError as fault:
         raise SuiteError(f"{path}: not YAML: {fault}") from fault
     except TypeError as fault:

@@ -28,7 +28,7 @@ def main(words: Sequence[str] | None = None) -> int:
         prog="bench", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     subparsers = parser.add_subparsers(dest="verb", metavar="verb", required=True)
-    words = list(sys.argv[1:] if words is None else words)
+    words = [*(sys.argv[1:] if words is None else words)]  # list() is a verb's module here
     for verb in words[:1] if words[:1] and words[0] in VERBS else VERBS:
         importlib.import_module(f"bench.cli.{verb}").add_parser(subparsers)
     options = parser.parse_args(words)

@@ -91,12 +91,12 @@ def _limit(minutes: float | None) -> float | None:
 
 
 def _names(text: str) -> list[str]:
-    return [word for word in text.split(",") if word]
+    return [word for word in map(str.strip, text.split(",")) if word]
 
 
 def _numbers(text: str) -> list[int]:
     try:
-        return [int(word) for word in text.split(",") if word]
+        return [int(word) for word in _names(text)]
     except ValueError as fault:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers") from fault
 

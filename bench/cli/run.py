@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import math
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from bench.api import Prepared, default_store, execute, local_executor, prepare
 from bench.cell import Row
 from bench.cli._live import Watch
 from bench.cli._options import _gpus, add_store_options, add_suite_options, clock, order_of
 from bench.cli._options import shown_path as shown
+from bench.errors import ConfigError
 from bench.executors.local import describe
+from bench.executors.slurm import Queue, read_words
 from bench.schedule import Executor, Progress, summary
 from bench.store import Store
 
@@ -67,9 +72,27 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def main(options: argparse.Namespace) -> int:
     """Run the suite; 0 if no cell failed."""
     store = default_store(options.out, options.store)
-    prepared = prepare(order_of(options), store)
+    order, queue = order_of(options), _queue(options)
+    if queue is not None:
+        order = replace(order, device=queue.device)
+    prepared = prepare(order, store)
+    jobs = queue.executor(store.root) if queue else None
     banner(prepared)
-    executor = _executor(options, prepared)
+    try:
+        return _run(options, prepared, jobs or _local(prepared))
+    except KeyboardInterrupt:
+        if options.reuse != "never":
+            raise
+        print(
+            "\nstopped; the same command would begin every cell anew. Without --reuse never it goes on "
+            "where it was, and cells that have a row, older ones too, keep it",
+            file=sys.stderr,
+        )
+        return 130
+
+
+def _run(options: argparse.Namespace, prepared: Prepared, executor: Executor) -> int:
+    store = prepared.store
     began = time.monotonic()
     board = _Board(store, options.out)
     with Watch(store, len(prepared.plan.todo)) as watch:
@@ -115,32 +138,47 @@ def kept_faults(prepared: Prepared) -> Iterator[str]:
         yield f"{len(kept)} cell(s) without a result are kept as they are; --retry runs them again"
 
 
-def _executor(options: argparse.Namespace, prepared: Prepared) -> Executor:
-    if options.executor == "slurm":
-        from bench.executors.slurm import SlurmExecutor
+def _queue(options: argparse.Namespace) -> Queue | None:
+    """What --slurm says of the jobs; None if cells run here.
 
-        return SlurmExecutor.from_words(options.slurm, prepared.store.root)
+    Raises:
+        ConfigError: a word is not understood, or has no effect without --executor slurm.
+    """
+    if options.executor == "slurm":
+        return read_words(options.slurm)
+    if options.slurm:
+        raise ConfigError(
+            f"--slurm {options.slurm} has no effect on --executor local; add --executor slurm"
+        )
+    return None
+
+
+def _local(prepared: Prepared) -> Executor:
     executor = local_executor(prepared)
     print(describe(executor.places))
     return executor
 
 
 class _Board:
-    """Rebuilds the tables whenever rows were added, at most every few seconds."""
+    """Rebuilds the tables whenever rows were added, as often as leaves the cells their time."""
 
-    EVERY_SECONDS = 20.0
+    EVERY_SECONDS = 20.0  # between the end of a write and the next, at least
+    SHARE = 10.0  # that pause in durations of the last write, while which no cell can start
 
     def __init__(self, store: Store, out: str) -> None:
         self.store, self.out = store, out
-        self._seen, self._last = 0, 0.0
+        self._seen, self._not_before = 0, -math.inf
 
     def __call__(self, rows: list[Row]) -> None:
-        if len(rows) > self._seen and time.monotonic() - self._last > self.EVERY_SECONDS:
-            self._seen, self._last = len(rows), time.monotonic()
+        began = time.monotonic()
+        if len(rows) > self._seen and began >= self._not_before:
+            self._seen = len(rows)
             try:
                 self.write()
             except Exception as fault:  # the cells go on; what is wrong is raised at the end
                 print(f"the tables wait: {' '.join(str(fault).split())[:300]}")
+            end = time.monotonic()
+            self._not_before = end + max(self.EVERY_SECONDS, self.SHARE * (end - began))
 
     def write(self) -> str:
         from pathlib import Path

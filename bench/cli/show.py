@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 from bench.errors import UnknownName
-from bench.store import read_row
+from bench.store import rows_under
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,8 +30,7 @@ def main(options: argparse.Namespace) -> int:
 
     store = default_store(options.out, options.store)
     found = 0
-    for path in sorted(Path(store.rows).rglob("*.json")):
-        row = read_row(path)
+    for path, row in rows_under(store.rows):
         if options.text in row.cell.label or options.text in row.cell.key:
             found += 1
             print(f"{row.cell.label}  ({row.cell.scale}, {row.cell.profile})  {path}")

@@ -14,6 +14,16 @@ from bench.executors.local import BUSY
 from bench.runner import Surroundings, run_cell
 
 LOST = -1  # exit code of a job that Slurm ended: node failure, preemption, memory
+# words of --slurm, as submitit calls them; time is in minutes
+WORDS = {
+    "partition": "slurm_partition",
+    "time": "timeout_min",
+    "cpus": "cpus_per_task",
+    "gpus": "gpus_per_node",
+    "mem": "slurm_mem",
+    "at_once": "at_once",
+}
+LEAST = {"time": 1, "cpus": 1, "gpus": 0, "at_once": 1}  # of those that are whole numbers
 
 
 @dataclass
@@ -42,6 +52,55 @@ class SlurmHandle:
         self.job.cancel()
 
 
+@dataclass(frozen=True)
+class Queue:
+    """How jobs are asked for.
+
+    Attributes:
+        parameters: submitit parameters (``slurm_partition``, ``timeout_min``, ``gpus_per_node`` ...).
+        at_once: most jobs in the queue at a time.
+    """
+
+    parameters: dict[str, Any]
+    at_once: int = 64
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``, where the jobs run."""
+        return "cuda" if self.parameters.get("gpus_per_node") else "cpu"
+
+    def executor(self, folder: Path) -> SlurmExecutor:
+        """An executor whose job scripts and logs go to ``folder``.
+
+        Raises:
+            Unavailable: submitit is not installed, or this machine is in no cluster.
+        """
+        return SlurmExecutor(folder, self.parameters, self.at_once)
+
+
+def read_words(words: str) -> Queue:
+    """Read ``partition=gpu,time=240,cpus=8,gpus=1,mem=32GB,at_once=16``.
+
+    Raises:
+        ConfigError: a word that is not understood.
+    """
+    found: dict[str, Any] = {"time": 240, "cpus": 1, "at_once": 64}
+    for word in filter(None, map(str.strip, words.split(","))):
+        name, _, value = map(str.strip, word.partition("="))
+        if name not in WORDS or not value:
+            known = ", ".join(WORDS)
+            raise ConfigError(f"--slurm does not know {word!r}; it knows {known}, as name=value")
+        found[name] = _whole(word, value, LEAST[name]) if name in LEAST else value
+    at_once = found.pop("at_once")
+    return Queue({"name": "bench", **{WORDS[n]: v for n, v in found.items()}}, at_once)
+
+
+def _whole(word: str, value: str, least: int) -> int:
+    if not (value.isdecimal() and int(value) >= least):
+        raise ConfigError(f"--slurm {word}: it must be a whole number from {least} up")
+    return int(value)
+
+
 class SlurmExecutor:
     """Submits each cell as a job of its own.
 
@@ -63,40 +122,16 @@ class SlurmExecutor:
             import submitit
         except ImportError as fault:
             raise Unavailable("--executor slurm needs submitit: pip install -e .[slurm]") from fault
-        self.submitter = submitit.AutoExecutor(folder=str(folder / "slurm"), cluster=cluster)
+        try:
+            self.submitter = submitit.AutoExecutor(folder=str(folder / "slurm"), cluster=cluster)
+        except RuntimeError as fault:
+            raise Unavailable(
+                f"--executor slurm: {fault} Run it on a node of the cluster, or leave it out"
+            ) from fault
         self.submitter.update_parameters(**parameters)
         self.device = "cuda" if parameters.get("gpus_per_node") else "cpu"
         self.threads = int(parameters.get("cpus_per_task", 1))
         self.at_once, self.queued = at_once, 0
-
-    @classmethod
-    def from_words(cls, words: str, folder: Path) -> SlurmExecutor:
-        """Read ``partition=gpu,time=240,cpus=8,gpus=1,mem=32GB,at_once=16``.
-
-        Raises:
-            ConfigError: a word that is not understood.
-        """
-        names = {
-            "partition": "slurm_partition",
-            "time": "timeout_min",
-            "cpus": "cpus_per_task",
-            "gpus": "gpus_per_node",
-            "mem": "slurm_mem",
-        }
-        parameters: dict[str, Any] = {"name": "bench", "timeout_min": 240, "cpus_per_task": 1}
-        at_once = 64
-        for word in filter(None, words.split(",")):
-            name, _, value = word.partition("=")
-            if name == "at_once":
-                at_once = int(value)
-            elif name in names and value:
-                parameters[names[name]] = int(value) if value.isdigit() else value
-            else:
-                known = ", ".join([*names, "at_once"])
-                raise ConfigError(
-                    f"--slurm does not know {word!r}; it knows {known}, as name=value"
-                )
-        return cls(folder, parameters, at_once)
 
     @property
     def has_room(self) -> bool:

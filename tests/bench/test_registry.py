@@ -7,7 +7,7 @@ import pytest
 
 from bench.cli import main
 from bench.errors import BenchError, UnknownName
-from bench.registry import Registry, load_plugin, methods
+from bench.registry import Registry, load_plugin, load_plugins, methods
 
 PLUGIN = '''
 """A method of a stranger."""
@@ -88,3 +88,43 @@ def test_a_plugin_cannot_replace_what_the_house_defines(tmp_path):
 def test_a_missing_plugin_is_one_line():
     with pytest.raises(BenchError, match="no such file"):
         load_plugin("nowhere.py")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("plug.txt", "x = 1", "plug.txt: not a Python file; its name must end in .py"),
+        ("boom.py", "raise ValueError('boo')", r"boom.py cannot be imported \(ValueError: boo\)"),
+        ("half.py", "def f(:", r"half.py cannot be imported \(SyntaxError"),
+        ("goes.py", "raise SystemExit(2)", r"goes.py cannot be imported \(SystemExit: 2\)"),
+        ("lacks.py", "import nothing_like_it", "No module named 'nothing_like_it'"),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported_is_one_line_and_leaves_nothing(
+    name, text, said, tmp_path
+):
+    path = tmp_path / name
+    path.write_text(PLUGIN.replace("always_first", "never_there") + text)
+    with pytest.raises(BenchError, match=said):
+        load_plugin(path)
+    assert "never_there" not in methods
+    assert f"plugin_{path.stem}" not in sys.modules
+
+
+def test_a_plugin_that_changed_is_read_again_and_its_names_go_with_it(tmp_path):
+    path = tmp_path / "working.py"
+    path.write_text(PLUGIN.replace("always_first", "working_one"))
+    load_plugin(path)
+    first = methods.get("working_one")
+    load_plugin(path)
+    assert methods.get("working_one") is first
+    path.write_text(PLUGIN.replace("always_first", "working_two"))
+    load_plugin(path)
+    assert ("working_one" in methods, "working_two" in methods) == (False, True)
+    moved = tmp_path / "elsewhere" / "working.py"
+    moved.parent.mkdir()
+    moved.write_text(path.read_text())
+    load_plugin(moved)
+    assert methods.path("working_two") == moved
+    with pytest.raises(BenchError, match=r"working.py has the same name; rename one of them"):
+        load_plugins([path, moved])

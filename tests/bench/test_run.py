@@ -4,11 +4,12 @@ import math
 
 import pytest
 
-from bench.api import Order, default_store, prepare
+from bench.api import Order, default_store, execute, prepare
 from bench.cell import Row
 from bench.cli import main
-from bench.cli._options import _gpus, _limit
+from bench.cli._options import _gpus, _limit, _names
 from bench.cli.run import _Board
+from bench.errors import ConfigError
 from bench.grid import Choice
 
 
@@ -48,7 +49,86 @@ def test_a_broken_row_delays_the_tables_and_stops_no_cell(tmp_path, capsys, monk
         board.write()
 
 
+def test_tables_take_a_tenth_of_the_time_at_most(tmp_path, monkeypatch):
+    board = _Board(default_store(tmp_path / "out", tmp_path / "run"), str(tmp_path / "out"))
+    now, written = [0.0], []
+
+    def slow(*words):
+        written.append(now[0])
+        now[0] += 60.0
+
+    monkeypatch.setattr("bench.cli.run.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("bench.board.write_board", slow)
+    for rows in range(1, 40):
+        board([None] * rows)
+        now[0] += 30.0
+    assert written[:2] == [0.0, 660.0], "the first at once, the next ten durations after its end"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--out", "FILE"], "--out: {file} is a file; give a folder"),
+        (["--out", "FILE/deep"], "--out: {file} is a file; give a folder"),
+        (["--store", "FILE"], "--store: {file} is a file; give a folder"),
+        (["--limit-minutes", "-1"], "--limit-minutes -1: it must be more than 0, or 0 for no"),
+        (["--limit-minutes", "nan"], "--limit-minutes nan: it must be more than 0"),
+        (["--plugin", "FILE"], "--plugin {file}: not a Python file; its name must end in .py"),
+        (["--seeds", "-1"], "seed -1: it must be from 0 to 4294967295"),
+        (["--slurm", "time=5"], "--slurm time=5 has no effect on --executor local; add --exec"),
+        (["--executor", "slurm", "--slurm", "at_once=0"], "--slurm at_once=0: it must be a whole"),
+    ],
+)
+def test_what_a_user_can_mend_is_told_before_anything_runs(words, said, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    where = ["--out", str(tmp_path / "out"), "--store", str(tmp_path / "run")]
+    words = [word.replace("FILE", str(file)) for word in words]
+    assert main(["run", "--suite", "smoke", "--methods", "markov", *where, *words]) == 2
+    err = capsys.readouterr().err
+    assert said.format(file=file) in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.api.os.access", lambda path, how: False)
+    order = Order(suite="smoke", choice=Choice(scale="embedded", methods=["markov"]))
+    with pytest.raises(ConfigError, match="--out: nothing can be made in"):
+        prepare(order, default_store(tmp_path / "out", tmp_path / "run"))
+    for name in ("out/rows", "run"):
+        (tmp_path / name).mkdir(parents=True)
+    prepared = prepare(order, default_store(tmp_path / "out", tmp_path / "run"))
+    with pytest.raises(ConfigError, match="--out: no right to write in"):
+        execute(prepared)
+
+
+@pytest.mark.parametrize(
+    ("reuse", "said"), [("auto", "to go on"), ("never", "begin every cell anew")]
+)
+def test_an_interrupt_says_what_the_same_command_would_do(
+    reuse, said, tmp_path, capsys, monkeypatch
+):
+    def interrupted(*words, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.cli.run.execute", interrupted)
+    where = ["--out", str(tmp_path / "out"), "--store", str(tmp_path / "run"), "--gpus", "none"]
+    assert main(["run", "--suite", "smoke", "--reuse", reuse, *where]) == 130
+    assert said in capsys.readouterr().err
+
+
+def test_show_passes_over_what_is_no_row(failed, tmp_path, capsys):
+    folder = tmp_path / "out" / "rows" / "ml_100k"
+    (folder / "broken.json").write_text("[1]")
+    (folder / ".half.json").write_text("{")
+    where = ["--out", str(tmp_path / "out"), "--store", str(tmp_path / "run")]
+    assert main(["show", "markov", *where]) == 0
+    assert "a planted failed" in capsys.readouterr().out
+
+
 def test_words_for_no_gpu_and_no_limit():
+    assert _names("popularity, markov,") == ["popularity", "markov"]
     assert (_gpus("none"), _gpus(""), _gpus("0,2")) == ([], [], [0, 2])
     assert (_limit(None), _limit(2.0), _limit(0.0)) == (None, 120.0, math.inf)
 

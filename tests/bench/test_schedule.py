@@ -19,7 +19,7 @@ from bench.grid import Choice
 from bench.plan import Plan
 from bench.runner import Surroundings, run_cell
 from bench.schedule import Progress, Schedule
-from bench.status import remaining
+from bench.status import Status, read_status, remaining
 from bench.store import read_row
 
 PLUGIN = '''
@@ -163,6 +163,9 @@ def test_without_a_limit_a_cell_has_an_hour_or_ten_times_its_prediction(bench_or
         schedule = Schedule(guessed, Surroundings(store=store), _Ends(0))
         schedule._jobs = {job.cell.key: guessed.jobs[0]}
         assert schedule._limit(job.cell) == limit
+    quick_once = replace(job, seconds=2.0, measured=True, guess=1000.0)
+    schedule._jobs = {job.cell.key: quick_once}
+    assert schedule._limit(job.cell) == 10000.0, "one quick row does not end a long cell"
 
 
 SCRIPT = """
@@ -324,6 +327,32 @@ def test_a_busy_cell_is_asked_for_again_later_and_never_noted_over_its_holder(
     assert store.read(job.cell).reason == "just now"
 
 
+def test_no_process_is_started_for_a_cell_that_another_runner_holds(bench_order, store):
+    prepared = prepare(bench_order("good"), store)
+    (job,) = prepared.plan.todo
+    ends = _Ends(0)
+    schedule = Schedule(prepared.plan, Surroundings(store=store), ends)
+    schedule._jobs = {job.cell.key: job}
+    progress = Progress([job])
+    with store.claim(job.cell.key):
+        schedule._start_ready(progress)
+    assert (ends.started, progress.waiting, progress.running) == ([], [job], [])
+    assert schedule._not_before[job.cell.key] > time.monotonic()
+
+
+def test_a_cell_left_out_here_is_shown_where_another_machine_answered_it(bench_order, store):
+    plan = prepare(bench_order("good"), store).plan
+    (job,) = plan.todo
+    store.write(Row(cell=job.cell, status="done"))
+    absent = replace(job.cell, data_version="")
+    schedule = Schedule(
+        Plan([], [(absent, "no such data here")]), Surroundings(store=store), _Ends(0)
+    )
+    (row,) = schedule.run()
+    assert (row.status, row.reason) == ("left out", "no such data here")
+    assert [read_row(path).status for path in store.rows.rglob("*.json")] == ["done"]
+
+
 def test_a_row_says_which_artefact_it_rests_on(bench_order, store):
     order = bench_order("needs", reuse="any")
     prepared = prepare(order, store)
@@ -332,6 +361,7 @@ def test_a_row_says_which_artefact_it_rests_on(bench_order, store):
     store.write(Row(cell=older, status="done"))
     store.model(older.key).mkdir()
     (store.model(older.key) / "method.json").touch()
+    (store.folder(older.key) / "fit.json").touch()
     ends = _Ends(0, _answer)
     rows = execute(prepare(order, store), executor=ends)
     assert [row.cell.needs for row in rows] == [{"other": older.key}]
@@ -349,6 +379,20 @@ def test_code_that_changed_since_the_plan_is_refused(bench_order, store):
 
 def test_a_fit_that_reports_progress_is_timed_by_its_own_pace():
     now = time.time()
-    state = {"phase": "fit", "done": 2, "total": 10, "began": now - 20, "at": now}
-    assert remaining(state, predicted=5.0, elapsed=25.0) == pytest.approx(80, abs=1)
+    state = {"phase": "fit", "total": 10, "first": {"done": 0, "at": now - 20}, "at": now}
+    assert remaining({**state, "done": 2}, predicted=5.0, elapsed=25.0) == pytest.approx(80, abs=1)
+    assert remaining({**state, "done": 0.5}, predicted=30.0, elapsed=25.0) == pytest.approx(5.0)
     assert remaining({}, predicted=5.0, elapsed=2.0) == pytest.approx(3.0)
+
+
+def test_a_fit_that_goes_on_from_a_checkpoint_is_timed_by_what_it_did_itself(tmp_path, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr("bench.status.time.time", lambda: clock[0])
+    status = Status(tmp_path / "status.json")
+    status.enter("fit")
+    for epoch in (17, 18):  # of 20; sixteen were done before, each takes 50 s
+        clock[0] += 50
+        status._last = 0.0
+        status.report(epoch, 20)
+    left = remaining(read_status(status.path), predicted=500.0, elapsed=100.0)
+    assert left == pytest.approx(100)

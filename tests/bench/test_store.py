@@ -7,7 +7,7 @@ import pytest
 
 from bench.cell import Cell, Row
 from bench.errors import DataError
-from bench.store import Store, read_row, write_whole
+from bench.store import Store, read_row, rows_under, write_whole
 
 CELL = Cell(dataset="d", data_version="v1", method="m", code="c1", config={"a": 1})
 
@@ -78,6 +78,43 @@ def test_a_broken_neighbour_stops_nobody(store):
     store.write(Row(cell=replace(CELL, config={"a": 2}), status="done"))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1]",
+        '{"cell": 3, "status": "done"}',
+        '{"cell": {"dataset": "d", "data_version": "v", "method": "m"}, "status": "well"}',
+        '{"cell": {"dataset": "d", "data_version": "v", "method": "m"}, "status": "done", "cost": [1]}',
+        '{"cell": {"dataset": "d", "data_version": "v", "method": "m"}, "status": "done", "facts": 0}',
+    ],
+)
+def test_whatever_else_lies_there_is_named_and_passed_over(store, text):
+    path = store.write(Row(cell=CELL, status="done"))
+    other = path.with_name("other.json")
+    other.write_text(text)
+    with pytest.raises(DataError, match=r"other.json: not a row"):
+        read_row(other)
+    assert [found for found, _ in rows_under(store.rows)] == [path]
+
+
+def test_what_is_being_written_or_has_just_gone_is_passed_over(store):
+    path = store.write(Row(cell=CELL, status="done"))
+    path.with_name(".half-x.json").write_text(path.read_text())
+    path.with_name("gone.json").symlink_to(path.with_name("nowhere"))
+    path.with_name("folder.json").mkdir()
+    assert [found for found, _ in rows_under(store.rows)] == [path]
+
+
+def test_a_row_that_goes_between_two_looks_is_missing(store, monkeypatch):
+    store.write(Row(cell=CELL, status="done"))
+
+    def gone(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr("bench.store.read_row", gone)
+    assert store.look(CELL) == "missing"
+
+
 def test_a_finished_row_never_stands_without_its_positions(store, monkeypatch):
     path = store.write(Row(cell=CELL, status="done"), pack=lambda part: part.write_bytes(b"x"))
 
@@ -101,6 +138,8 @@ def test_an_answer_counts_from_the_moment_it_was_given(store):
     assert store.answered_since(CELL, before) is None, "its artefact is not there"
     store.model(CELL.key).mkdir()
     (store.model(CELL.key) / "method.json").touch()
+    assert store.answered_since(CELL, before) is None, "nor is its bill"
+    (store.folder(CELL.key) / "fit.json").touch()
     assert store.answered_since(CELL, before).status == "done"
 
 

@@ -98,6 +98,57 @@ def test_the_key_moves_with_whatever_decides_the_result_and_the_slot_does_not_mo
     assert replace(cell, config={"a": 1}).slot != cell.slot
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        BASE.replace("rows:", "train_rows: 0\nrows:") + "  - {method: markov}\n",
+        BASE.replace("rows:", "valid_rows: -1\nrows:") + "  - {method: markov}\n",
+        BASE.replace("rows:", "test_rows: -3\nrows:") + "  - {method: markov}\n",
+        BASE + "  - {method: markov, train_rows: -5}\n",
+        BASE + "  - {method: sasrec, tune: -1}\n",
+    ],
+)
+def test_numbers_of_rows_and_trials_are_checked(text, tmp_path):
+    with pytest.raises(SuiteError, match="greater than"):
+        _suite(tmp_path, text)
+
+
+def test_a_file_that_is_no_text_is_one_fault(tmp_path):
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("title: café".encode("latin-1"))
+    with pytest.raises(SuiteError, match=r"latin.yaml cannot be read as UTF-8 text"):
+        read(str(path))
+
+
+def test_seeds_are_those_that_numpy_takes(tmp_path):
+    text = BASE.replace("rows:", "seeds: [-1]\nrows:") + "  - {method: markov}\n"
+    with pytest.raises(SuiteError, match="seed -1: it must be from 0 to 4294967295"):
+        expand(_suite(tmp_path, text), Choice())
+    with pytest.raises(SuiteError, match="seed 4294967296: it must be"):
+        expand(read("smoke"), Choice(seeds=[0, 2**32]))
+    assert expand(read("smoke"), Choice(methods=["markov"], seeds=[2**32 - 1])).cells
+
+
+def test_a_value_of_the_wrong_kind_is_a_fault_of_its_row(tmp_path):
+    text = (
+        BASE
+        + "  - {method: bigrec, config: {loss_options: 3}}\n  - {method: markov, decoders: [x]}\n"
+    )
+    with pytest.raises(
+        SuiteError, match=r"2 fault(?s:.*)bigrec: its config .*loss_options.* cannot be"
+    ):
+        expand(_suite(tmp_path, text), Choice())
+
+
+def test_two_cells_with_room_for_one_row_are_a_fault(tmp_path):
+    """The searches differ, as the second row fixes a value; what is asked of the fit does not."""
+    fixed = methods.get("sasrec").Config().dropout
+    rows = "  - {method: sasrec, tune: 2}\n  - {method: sasrec, tune: 2, config: {dropout: %s}}\n"
+    with pytest.raises(SuiteError, match=r"1 fault.*\n.*/sasrec.*~2#0: asked for twice"):
+        expand(_suite(tmp_path, BASE + rows % fixed), Choice())
+    assert len(expand(_suite(tmp_path, BASE + rows % (fixed + 0.1)), Choice()).cells) == 2
+
+
 def _tuned(tmp_path, row, **choice):
     grid = expand(_suite(tmp_path, BASE + row), Choice(**choice))
     (cell,) = grid.cells
