@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -64,6 +65,16 @@ def _about(path: Path, name: str) -> str:
     return ""
 
 
+def _assigned(node: ast.ClassDef) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """Targets and values of a class body's assignments, also of ``a, b = 1, 2``."""
+    for line in (line for line in node.body if isinstance(line, ast.Assign)):
+        for target in line.targets:
+            if isinstance(target, ast.Tuple) and isinstance(line.value, ast.Tuple):
+                yield from zip(target.elts, line.value.elts, strict=False)
+            else:
+                yield target, line.value
+
+
 def _file(module: str) -> Path:
     return HOUSE / (module.replace(".", "/") + ".py")
 
@@ -87,10 +98,13 @@ def _family(path: Path, name: str) -> str:
     node = next((n for n in body if isinstance(n, ast.ClassDef) and n.name == name), None)
     if node is None:
         return ""
-    for line in node.body:
-        if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant):
-            if any(isinstance(t, ast.Name) and t.id == "family" for t in line.targets):
-                return str(line.value.value)
+    for target, value in _assigned(node):
+        if (
+            isinstance(value, ast.Constant)
+            and isinstance(target, ast.Name)
+            and target.id == "family"
+        ):
+            return str(value.value)
     origin = {
         alias.asname or alias.name: (_file(line.module), alias.name)
         for line in body

@@ -42,6 +42,17 @@ def test_listing_imports_no_heavy_library():
     assert "popularity" in done.stdout
 
 
+def test_a_family_assigned_beside_others_is_listed(tmp_path, capsys):
+    path = tmp_path / "beside.py"
+    path.write_text(
+        PLUGIN.replace('family = "floor"', 'family, toy = "floor", {}').replace(
+            "always_first", "beside"
+        )
+    )
+    assert main(["list", "methods", "--plugin", str(path)]) == 0
+    assert "beside                  floor        Items 1, 2, 3" in capsys.readouterr().out
+
+
 def test_listing_names_the_family_of_every_method_inherited_or_not(capsys):
     assert main(["list", "methods"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:] if line]
