@@ -46,7 +46,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--stratum", help="only these queries: cold, warm, head, tail ...")
     parser.add_argument("--scale", help="only rows of this scale")
-    parser.add_argument("--profile", help="only rows of this profile")
+    parser.add_argument(
+        "--profile", help="only rows of this profile (default: corrected where a label fits both)"
+    )
     parser.set_defaults(func=run)
 
 
@@ -75,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
         low, high = draws.interval(m)
         print(
             f"  {side}  {draws.mean_M[m]:.4f} [{max(low, 0):.4f}, {min(high, 1):.4f}]  {_label(entry)}, "
-            f"{len(entry.done)} seed(s)"
+            f"{len(entry.done)} seed(s), {entry.cell.scale} {entry.cell.profile}"
         )
     print(f"  A - B  {found.gap:+.4f} [{found.low:+.4f}, {found.high:+.4f}]  p {_p(found.p)}")
     print(f"  effect {found.effect:+.3f} standard deviations of the per-user difference")
@@ -178,6 +180,8 @@ def _find(word: str, options: argparse.Namespace) -> Entry:
     keyed = [e for e in entries if len(word) >= 6 and any(k.startswith(word) for k in _keys(e))]
     exact = keyed or [e for e in entries if word in (_label(e), e.cell.label)]
     near = exact or [entry for entry in entries if word in _label(entry)]
+    if len(near) > 1 and options.profile is None:  # a label alone means the usual protocol
+        near = [entry for entry in near if entry.cell.profile == "corrected"] or near
     if len(near) == 1:
         return near[0]
     listed = near or entries

@@ -66,6 +66,14 @@ def test_a_key_of_one_seed_means_the_configuration_with_all_of_them(rows, capsys
         assert "A  0.2515 [" in (said := capsys.readouterr().out) and "2 seed(s)" in said
 
 
+def test_a_label_alone_means_the_corrected_profile(rows, capsys):
+    write(rows, *done([0, M, M, M, M, M], cell("bigrec", profile="paper_faithful")))
+    assert call("compare", "sasrec", "bigrec", "--rows", rows) == 0
+    assert "1 seed(s), small corrected" in capsys.readouterr().out
+    with pytest.raises(UnknownName, match="no finished configuration"):
+        call("compare", "sasrec", "bigrec", "--rows", rows, "--profile", "paper_faithful")
+
+
 def test_what_no_table_holds_together_is_said_or_refused(rows, capsys):
     ranks = [0, M, M, M, M, M]
     other = cell("popularity", profile="paper_faithful", protocol="1+known")
