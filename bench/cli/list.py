@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import ast
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 from bench.registry import HOUSE, Registry, datasets, decoders, load_plugin, losses, methods
+from bench.sources import tree
 
 KINDS: dict[str, Registry] = {
     "methods": methods,
@@ -57,7 +57,7 @@ def _title(path: Path) -> str:
 
 def _about(path: Path, name: str) -> str:
     """Family (if it is a method) and first line of the docstring of what is registered as ``name``."""
-    for node in _parsed(path).body:
+    for node in tree(path).body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and _registers(node, name):
             text = (ast.get_docstring(node) or "").partition("\n")[0]
             family = _family(path, node.name)
@@ -79,11 +79,6 @@ def _file(module: str) -> Path:
     return HOUSE / (module.replace(".", "/") + ".py")
 
 
-@cache
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
 def _registers(node: ast.ClassDef | ast.FunctionDef, name: str) -> bool:
     for decorator in node.decorator_list:
         words = decorator.args if isinstance(decorator, ast.Call) else []
@@ -94,7 +89,7 @@ def _registers(node: ast.ClassDef | ast.FunctionDef, name: str) -> bool:
 
 def _family(path: Path, name: str) -> str:
     """What a class, or the nearest of its bases within the house, sets ``family`` to."""
-    body = _parsed(path).body
+    body = tree(path).body
     node = next((n for n in body if isinstance(n, ast.ClassDef) and n.name == name), None)
     if node is None:
         return ""

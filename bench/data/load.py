@@ -42,7 +42,7 @@ def _read(name: str, root: Path | None) -> Dataset:
 @lru_cache(maxsize=8)
 def _uncut(name: str, root: Path | None) -> Dataset:
     dataset = _read(name, root)
-    if dataset.split.uncut is None:
+    whole = dataset.split.whole()
+    if whole is dataset.split:
         return dataset
-    version = digest([dataset.version, "uncut"])[:16]
-    return replace(dataset, version=version, split=dataset.split.whole())
+    return replace(dataset, version=digest([dataset.version, "uncut"])[:16], split=whole)

@@ -12,8 +12,9 @@ from typing import Any
 
 from bench.cell import digest
 from bench.errors import ArtefactError
+from bench.model_files import cache_folder
 from bench.types import Windows
-from llmrec._embedded import GGUF_SHA256, cache
+from llmrec._embedded import GGUF_SHA256
 from llmrec.backbone import EMBEDDED
 from llmrec.enhanced import _jsonl
 from llmrec.enhanced._cot import Entries
@@ -38,7 +39,7 @@ class Cache:
     """
 
     def __init__(self, folder: Path | None, train_sha: str, identity: Mapping[str, Any]) -> None:
-        root = folder or cache() / "cot"
+        root = folder or cache_folder() / "cot"
         self.identity = {"train": train_sha, **identity}
         self.path = root / train_sha[:12] / f"{digest(self.identity)[:16]}.jsonl"
 
