@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from baselines import _recbole as rb
-from bench import metrics
 from bench.cell import SELECT_BY, Run
 from bench.errors import ContractError
+from bench.evaluation import metrics
 from bench.types import Exam, IntArray, Ragged, Ranking
 
 BLOCK = 512  # histories scored at a time

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from bench.cell import Row
 from bench.errors import ConfigError
-from bench.executors.local import LocalExecutor, slots
-from bench.fresh import look_again
-from bench.grid import Choice, expand
-from bench.plan import Plan, Reuse, make_plan
+from bench.execution.local import LocalExecutor, slots
+from bench.execution.refresh import look_again
+from bench.execution.runner import Surroundings
+from bench.execution.schedule import Executor, Progress, Schedule
+from bench.experiment.grid import Choice, expand
+from bench.experiment.plan import Plan, Reuse, make_plan
+from bench.experiment.suite import Suite, choose_scale, read
 from bench.registry import load_plugins
-from bench.runner import Surroundings
-from bench.schedule import Executor, Progress, Schedule
-from bench.store import Store
-from bench.suite import Suite, choose_scale, read
+from bench.results.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,7 @@ class Order:
     Attributes:
         suite: name or path.
         choice: scale (``auto`` is resolved by ``prepare``), profile and filters.
-        reuse, retry: see ``bench.plan.make_plan``.
+        reuse, retry: see ``bench.experiment.plan.make_plan``.
         plugins: files that register more methods.
         jobs: cells at a time; None for one a GPU, or as many as cores and memory carry.
         gpus: indices of the GPUs to use; None for all, empty for none.

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from bench import metrics
 from bench.cell import Need, Run
 from bench.errors import BenchError, ConfigError, ContractError, Unavailable
+from bench.evaluation import metrics
 from bench.method import Method, configure, keep, restore
 from bench.registry import decoders, losses, methods
 from bench.types import Catalogue, Exam, Queries, Ragged, Ranking, Windows

@@ -24,6 +24,7 @@ from bench.errors import BenchError, UnknownName
 
 T = TypeVar("T")
 HOUSE = Path(__file__).resolve().parent.parent
+ROOMS = ("bench", "baselines", "llmrec")  # packages whose files, at any depth, may register names
 REGISTRIES: list[Registry] = []  # all there are, so that a plugin can be taken out of each
 
 
@@ -79,13 +80,14 @@ class Registry:
         pattern = re.compile(rf"""^@{self.plural}\.register\(\s*["']([\w.-]+)["']""", re.MULTILINE)
         found: dict[str, Origin] = {}
         for room in self.rooms:
-            for path in sorted((HOUSE / room.replace(".", "/")).glob("*.py")):
+            for path in sorted((HOUSE / room.replace(".", "/")).rglob("*.py")):
                 for name in pattern.findall(path.read_text(encoding="utf-8")):
                     if name in found:
                         raise BenchError(
                             f"the {self.kind} {name!r} is defined in both {found[name].path} and {path}"
                         )
-                    found[name] = Origin(f"{room}.{path.stem}", path)
+                    module = ".".join(path.relative_to(HOUSE).with_suffix("").parts)
+                    found[name] = Origin(module, path)
         for point in importlib.metadata.entry_points(group=f"bench.{self.plural}"):
             found.setdefault(point.name, Origin(point.value.partition(":")[0]))
         return found
@@ -142,12 +144,10 @@ def near(name: str, known: Iterable[str]) -> str:
     return f"{hint} Known: {', '.join(known) or 'none'}"
 
 
-methods = Registry(
-    "method", "methods", ("bench", "baselines", "llmrec.generative", "llmrec.enhanced")
-)
-losses = Registry("loss", "losses", ("llmrec.losses",))
-decoders = Registry("decoder", "decoders", ("llmrec.decode",))
-datasets = Registry("dataset", "datasets", ("bench.data",))
+methods = Registry("method", "methods", ROOMS)
+losses = Registry("loss", "losses", ROOMS)
+decoders = Registry("decoder", "decoders", ROOMS)
+datasets = Registry("dataset", "datasets", ROOMS)
 
 
 def load_plugins(paths: Iterable[str | Path]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmrec import llama3_tokens
+from llmrec.lm import llama3_tokens
 from llmrec.trie import Trie, for_titles
 
 PAPER = {"toy": 54.38, "book": 70.90, "clothing": 53.74, "office": 8.98}

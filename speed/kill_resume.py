@@ -19,8 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.packed import Packed
-from bench.store import read_row
+from bench.results.packed import Packed
+from bench.results.store import read_row
 
 SUITE = ["run", "--suite", "smoke", "--scale", "embedded"]
 

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from bench.errors import Unavailable
-from llmrec import llama3_tokens
-from llmrec.head import Head
+from llmrec.lm import llama3_tokens
+from llmrec.lm.head import Head
 from llmrec.losses import Answers
 from llmrec.losses._valid import plan, trie_on  # noqa: PLC2701 the plan is part of what is measured
 from llmrec.losses.msl import msl

@@ -52,7 +52,7 @@ def main() -> None:
 
 def measure(folder: Path) -> dict[str, float | int | str]:
     """Rebuild the dump; seconds of wall time and the peak resident size of this process."""
-    from bench.data.amazon import RawSource, build
+    from bench.data.amazon.rebuild import RawSource, build
 
     imported = peak_bytes()
     began, began_cpu = time.perf_counter(), time.process_time()

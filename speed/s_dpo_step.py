@@ -30,13 +30,13 @@ from bench.cell import Run
 from bench.method import configure
 from bench.registry import datasets, losses
 from bench.types import Dataset, Windows
-from llmrec.backbone import Lora, load
-from llmrec.choices import Choice
 from llmrec.generative.bigrec import BIGRec
-from llmrec.losses.s_dpo import SDPO
-from llmrec.objective import TokenObjective
-from llmrec.preference import PreferenceObjective
-from llmrec.shared_prefix import LogProbs
+from llmrec.lm.backbone import Lora, load
+from llmrec.preference.rows import PreferenceRow
+from llmrec.preference.s_dpo import SDPO
+from llmrec.preference.training import PreferenceBatchLoss
+from llmrec.training.batch_loss import TokenBatchLoss
+from llmrec.training.shared_prefix import LogProbs
 from speed.msl_loss import seconds
 from speed.trie_search import folder
 
@@ -54,32 +54,32 @@ class Sides:
     """The work of one step by name, on the same rows."""
 
     method: BIGRec
-    lml: TokenObjective
+    lml: TokenBatchLoss
     lml_rows: list[Any]
-    rows: list[Choice]
-    fast: PreferenceObjective
-    plain: PreferenceObjective
+    rows: list[PreferenceRow]
+    fast: PreferenceBatchLoss
+    plain: PreferenceBatchLoss
     optimizer: torch.optim.Optimizer
 
-    def gradient(self, objective: Any, rows: list[Any]) -> tuple[float, Tensor]:
+    def gradient(self, batch_loss: Any, rows: list[Any]) -> tuple[float, Tensor]:
         """Mean loss and the gradient of all trained weights."""
         self.optimizer.zero_grad()
-        loss = objective.sum(self.method.lm, rows) / objective.count(rows)
+        loss = batch_loss.sum(self.method.lm, rows) / batch_loss.count(rows)
         loss.backward()
         parts = [p.grad.flatten() for p in self.method.lm.trainable().values()]
         return float(loss.detach()), torch.cat(parts)
 
-    def step(self, objective: Any, rows: list[Any]) -> None:
+    def step(self, batch_loss: Any, rows: list[Any]) -> None:
         """One optimizer step."""
-        self.gradient(objective, rows)
+        self.gradient(batch_loss, rows)
         self.optimizer.step()
 
-    def reference(self, objective: PreferenceObjective) -> Tensor:
+    def reference(self, batch_loss: PreferenceBatchLoss) -> Tensor:
         """Log-probabilities of all answers without gradients."""
         prompts = [row.prompt for row in self.rows]
         leaf_BJ = np.stack([row.leaf_EJ[0] for row in self.rows])
         with torch.no_grad():
-            return objective.log_probs(self.method.lm, prompts, leaf_BJ)[0]
+            return batch_loss.log_probs(self.method.lm, prompts, leaf_BJ)[0]
 
     def works(self) -> dict[str, Callable[[], Any]]:
         """What is timed, by name."""
@@ -101,19 +101,19 @@ def prepare(data: Dataset, backbone: str, n_rows: int, negatives: int) -> Sides:
     method.lm = load(backbone, device=device, lora=Lora(dropout=0.0))
     method._index(data.catalogue)
     with tempfile.TemporaryDirectory() as place:
-        lesson = SDPO.lesson(method, train, Run(seed=0, device=device, folder=Path(place)))
-    fast = lesson.objective
-    assert isinstance(fast, PreferenceObjective)
+        training = SDPO.training(method, train, Run(seed=0, device=device, folder=Path(place)))
+    fast = training.batch_loss
+    assert isinstance(fast, PreferenceBatchLoss)
     shared = fast.log_probs.shared
-    plain = PreferenceObjective(
+    plain = PreferenceBatchLoss(
         fast.loss, LogProbs(fast.loss, method.trie, shared, together=False), steps_per_epoch=1
     )
     lml = losses.get("lml")(None, method.trie, vocabulary=method.lm.vocabulary, avt=1.0)
     return Sides(
         method,
-        TokenObjective(lml, method.trie, shared=shared),
+        TokenBatchLoss(lml, method.trie, shared=shared),
         method.examples(train),
-        list(lesson.rows),
+        list(training.rows),
         fast,
         plain,
         torch.optim.AdamW(method.lm.parameter_groups(), lr=1e-5),

@@ -24,12 +24,12 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.registry import datasets
-from llmrec import backbone
-from llmrec.backbone import Backbone, Lora
+from llmrec.lm import backbone
+from llmrec.lm.backbone import Backbone, Lora
 from llmrec.losses.msl import MSL
-from llmrec.objective import TokenObjective
-from llmrec.packing import Example, lay_out
 from llmrec.prompt import Prompter
+from llmrec.training.batch_loss import TokenBatchLoss
+from llmrec.training.packing import Example, lay_out
 from llmrec.trie import Trie, for_titles
 
 TARGET = 2.0
@@ -70,13 +70,13 @@ def released_step(lm: Backbone, rows: Sequence[Example], trie: Trie, masks: list
     return ids_BL.numel()
 
 
-def our_step(lm: Backbone, rows: Sequence[Example], objective: TokenObjective) -> int:
+def our_step(lm: Backbone, rows: Sequence[Example], batch_loss: TokenBatchLoss) -> int:
     """Forward and backward as the training loop does them; returns the tokens that went through."""
-    before = objective.tokens
-    count = objective.count(rows)
-    for part in objective.parts(rows, len(rows)):
-        (objective.sum(lm, part) / count).backward()
-    return objective.tokens - before
+    before = batch_loss.tokens
+    count = batch_loss.count(rows)
+    for part in batch_loss.parts(rows, len(rows)):
+        (batch_loss.sum(lm, part) / count).backward()
+    return batch_loss.tokens - before
 
 
 def timed(lm: Backbone, step: Callable[[], int]) -> tuple[float, int, Tensor]:
@@ -88,7 +88,7 @@ def timed(lm: Backbone, step: Callable[[], int]) -> tuple[float, int, Tensor]:
     return seconds, tokens, torch.cat([p.grad.flatten() for p in lm.trainable().values()])
 
 
-def setting(n_rows: int) -> tuple[Backbone, Trie, list[Example], TokenObjective]:
+def setting(n_rows: int) -> tuple[Backbone, Trie, list[Example], TokenBatchLoss]:
     """The embedded model with adapters that do something, and the first rows of a real sample."""
     book = datasets.get("book")(None)
     lm = backbone.load("smollm2-135m", lora=Lora(dropout=0.0), seed=0)
@@ -106,7 +106,7 @@ def setting(n_rows: int) -> tuple[Backbone, Trie, list[Example], TokenObjective]
     avt = trie.avt(train.target_W)
     loss = MSL(None, trie, vocabulary=lm.vocabulary, avt=avt)
     assert lay_out(rows, trie, loss, pad=lm.pad_id).tokens > 0, "nothing to train on"
-    return lm.train(), trie, rows, TokenObjective(loss, trie, shared=prompter.shared)
+    return lm.train(), trie, rows, TokenBatchLoss(loss, trie, shared=prompter.shared)
 
 
 def main() -> int:
@@ -115,7 +115,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=2, help="measured pairs, after one unmeasured")
     options = parser.parse_args()
     try:
-        lm, trie, rows, objective = setting(options.rows)
+        lm, trie, rows, batch_loss = setting(options.rows)
     except BenchError as fault:
         print(json.dumps({"train_step": None, "left_out": str(fault)}))
         return 0
@@ -123,7 +123,7 @@ def main() -> int:
     ratios, seconds, worst = [], [], 0.0
     for pair in range(options.pairs + 1):
         slow, positions, wanted = timed(lm, lambda: released_step(lm, rows, trie, masks))
-        fast, tokens, found = timed(lm, lambda: our_step(lm, rows, objective))
+        fast, tokens, found = timed(lm, lambda: our_step(lm, rows, batch_loss))
         worst = max(worst, float((found - wanted).norm() / wanted.norm()))
         print(f"pair {pair}: released {slow:.2f} s, ours {fast:.2f} s", flush=True)
         if pair:

@@ -22,13 +22,13 @@ import torch
 
 from bench.registry import datasets
 from bench.types import Dataset
-from llmrec.backbone import Backbone, load
 from llmrec.decode.base import Decoded, Decoder
 from llmrec.decode.beam import Beam
 from llmrec.decode.exact import Exact
 from llmrec.decode.generate import Generate
 from llmrec.decode.regret import beam_regret
 from llmrec.decode.scoring import score_all
+from llmrec.lm.backbone import Backbone, load
 from llmrec.prompt import Prompt, Prompter
 from llmrec.trie import Trie, for_titles
 

@@ -5,46 +5,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bench.board.leaderboard import BY_ID, RHO, Leaderboard
 from bench.board.rows import Entry
-from bench.board.standing import BY_ID, RHO, Standing
 from bench.claims.paper import CARVED
 
 
-def notes(standing: Standing) -> tuple[str, ...]:
+def notes(leaderboard: Leaderboard) -> tuple[str, ...]:
     """Everything a reader has to know before comparing two lines."""
-    place = standing.place
-    rows = [row for line in standing.lines for row in line.entry.rows]
+    key = leaderboard.key
+    rows = [row for line in leaderboard.lines for row in line.entry.rows]
     dates = sorted({str(row.provenance["date"])[:10] for row in rows if row.provenance.get("date")})
     commits = sorted({_commit(row.provenance) for row in rows if row.provenance.get("commit")})
-    seeds = sorted({row.cell.seed for line in standing.scored for row in line.entry.done})
-    cap = f"a fixed sample of {place.test_rows}" if place.test_rows else "all"
+    seeds = sorted({row.cell.seed for line in leaderboard.scored for row in line.entry.done})
+    cap = f"a fixed sample of {key.test_rows}" if key.test_rows else "all"
     told = [
-        f"scale {place.scale}, profile {place.profile}, protocol {place.protocol}, "
-        f"dataset version {place.data_version[:12] or 'unknown'}",
-        f"n = {standing.n} test rows ({cap}), seeds {', '.join(map(str, seeds)) or 'none'}; "
+        f"scale {key.scale}, profile {key.profile}, protocol {key.protocol}, "
+        f"dataset version {key.data_version[:12] or 'unknown'}",
+        f"n = {leaderboard.n} test rows ({cap}), seeds {', '.join(map(str, seeds)) or 'none'}; "
         "several seeds of one configuration are averaged",
     ]
-    told += _caveats(standing)
+    told += _caveats(leaderboard)
     told.append(f"rows of {_range(dates)}; commits {', '.join(commits) or 'unknown'}")
     return tuple(told)
 
 
-def _caveats(standing: Standing) -> list[str]:
+def _caveats(leaderboard: Leaderboard) -> list[str]:
     """What the numbers of a table do and do not say."""
-    told, entries = [], [line.entry for line in standing.scored]
-    if standing.place.dataset in CARVED:
-        done = "is held out for it" if standing.place.profile == "corrected" else "stays in train"
+    told, entries = [], [line.entry for line in leaderboard.scored]
+    if leaderboard.key.dataset in CARVED:
+        done = "is held out for it" if leaderboard.key.profile == "corrected" else "stays in train"
         told.append(f"no validation windows are published, the last eighth of train.csv {done}")
-    if standing.cold_share is not None:
-        cold = standing.cold_share
+    if leaderboard.cold_share is not None:
+        cold = leaderboard.cold_share
         told.append(
             f"cold share {100 * cold:.1f} % of test targets occur nowhere in the training split; ceiling of "
             f"a model that only knows its items: Hit {100 * (1 - cold):.1f} %, lower for lines with fewer "
             "train rows"
         )
-    if standing.gap is not None:
+    if leaderboard.gap is not None:
         told.append(
-            f"one comparison with the first line, uncorrected, finds a gap of {standing.gap:.4f} NDCG@10 "
+            f"one comparison with the first line, uncorrected, finds a gap of {leaderboard.gap:.4f} NDCG@10 "
             f"four times in five (correlation {RHO}); ranks are corrected for all pairs and need more"
         )
     told.append(
@@ -57,7 +57,7 @@ def _caveats(standing: Standing) -> list[str]:
         )
     if any(row.facts.get("selected_on") == "test" for entry in entries for row in entry.done):
         told.append("epochs were chosen on the test rows, as in the released code: a best case")
-    if any(line.verdict and line.entry.family in BY_ID for line in standing.scored):
+    if any(line.verdict and line.entry.family in BY_ID for line in leaderboard.scored):
         told.append(
             "verdicts compare traditional and enhanced models by id, as the paper does: column NDCG@10 by id"
         )

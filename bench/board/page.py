@@ -6,9 +6,9 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.board.leaderboard import Leaderboard
 from bench.board.plots import COLOURS, forest, pareto, warm_cold
 from bench.board.render import Table, to_html
-from bench.board.standing import Standing
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#1c1c1c;--soft:#666;--line:#ddd;--back:#fff}
@@ -32,11 +32,11 @@ svg .g{stroke:var(--line)}svg .front{fill:none;stroke:var(--soft);stroke-dasharr
 
 @dataclass(frozen=True)
 class Section:
-    """One board on the page: its overall table and, by dataset, standing and tables."""
+    """One board on the page: its overall table and, by dataset, leaderboard and tables."""
 
     name: str
     overall: Table
-    datasets: tuple[tuple[Standing, Table, Table], ...]
+    datasets: tuple[tuple[Leaderboard, Table, Table], ...]
 
 
 def page(sections: Sequence[Section]) -> str:
@@ -61,9 +61,9 @@ def page(sections: Sequence[Section]) -> str:
     for section in sections:
         parts.append(f'<h2 id="{html.escape(section.name)}">{html.escape(section.name)}</h2>')
         parts.append(to_html(section.overall))
-        for standing, quality, cost in section.datasets:
+        for leaderboard, quality, cost in section.datasets:
             parts.append(to_html(quality))
-            if standing.scored:
-                parts += [forest(standing), warm_cold(standing), pareto(standing)]
+            if leaderboard.scored:
+                parts += [forest(leaderboard), warm_cold(leaderboard), pareto(leaderboard)]
             parts.append(to_html(cost))
     return "\n".join([*(part for part in parts if part), "</body></html>"]) + "\n"

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.board.standing import Line, Standing
+from bench.board.leaderboard import Leaderboard, Line
 from bench.cell import HEADLINE
 
 # Okabe and Ito's colours, told apart by people with any colour vision; shapes tell the same
@@ -61,9 +61,9 @@ class Axis:
         return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def forest(standing: Standing) -> str:
+def forest(leaderboard: Leaderboard) -> str:
     """NDCG@10 of every line with its 95 % interval, in the order of the table."""
-    points = _points(standing)
+    points = _points(leaderboard)
     top = max((p.high for p in points), default=0.0) or 1.0
     left, height = 330, 40 + STEP * len(points)
     axis = Axis(0.0, top, left, WIDTH - 20)
@@ -79,9 +79,9 @@ def forest(standing: Standing) -> str:
     )
 
 
-def pareto(standing: Standing) -> str:
+def pareto(leaderboard: Leaderboard) -> str:
     """NDCG@10 against seconds to fit and recommend; the line joins what nothing cheaper beats."""
-    points = [p for p in _points(standing, seconds=True) if p.x > 0]
+    points = [p for p in _points(leaderboard, seconds=True) if p.x > 0]
     if len(points) < 2:
         return ""
     low, high = min(p.x for p in points), max(p.x for p in points)
@@ -101,10 +101,10 @@ def pareto(standing: Standing) -> str:
     )
 
 
-def warm_cold(standing: Standing) -> str:
+def warm_cold(leaderboard: Leaderboard) -> str:
     """NDCG@10 on warm targets against cold ones: who ranks what it has seen, and who can name the new."""
     points = []
-    for p, line in zip(_points(standing), standing.scored, strict=True):
+    for p, line in zip(_points(leaderboard), leaderboard.scored, strict=True):
         warm, cold = (line.entry.mean(part, HEADLINE) for part in ("warm", "cold"))
         if warm is not None and cold is not None:
             points.append(Point(p.number, p.name, p.family, warm, cold, cold, cold))
@@ -129,9 +129,9 @@ def seconds_of(line: Line) -> float | None:
     return total / len(line.entry.done) if line.entry.done else None
 
 
-def _points(standing: Standing, *, seconds: bool = False) -> list[Point]:
+def _points(leaderboard: Leaderboard, *, seconds: bool = False) -> list[Point]:
     points = []
-    for number, line in enumerate(standing.scored, start=1):
+    for number, line in enumerate(leaderboard.scored, start=1):
         mean, low, high = line.mean or 0.0, line.low or 0.0, line.high or 0.0
         x = seconds_of(line) or 0.0 if seconds else mean
         points.append(Point(number, line.entry.full_name, line.entry.family, x, mean, low, high))

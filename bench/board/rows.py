@@ -18,11 +18,11 @@ import pandas as pd
 
 from bench.cell import HEADLINE, Cell, Row
 from bench.errors import DataError
-from bench.metrics import gains, luck
-from bench.packed import Packed
-from bench.place import Place
-from bench.stats import by_seed
-from bench.store import read_row
+from bench.evaluation.metrics import gains, luck
+from bench.results.packed import Packed
+from bench.results.store import read_row
+from bench.results.table_key import TableKey
+from bench.significance.bootstrap import by_seed
 from bench.types import FloatArray, IntArray
 
 LONGEST_MARK = 60  # characters; settings that differ in more are told apart by a hash
@@ -180,7 +180,7 @@ def as_frame(rows: Iterable[Row]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def tables_of(found: Iterable[tuple[Path, Row]]) -> dict[Place, list[Entry]]:
+def tables_of(found: Iterable[tuple[Path, Row]]) -> dict[TableKey, list[Entry]]:
     """Rows by table, then by configuration, everything in a fixed order.
 
     Cells whose dataset could not be had join the one table of that dataset, if there is one.
@@ -188,30 +188,30 @@ def tables_of(found: Iterable[tuple[Path, Row]]) -> dict[Place, list[Entry]]:
     Raises:
         ArtefactError: the positions of a finished row are missing or damaged.
     """
-    seeds: dict[tuple[Place, str], list[tuple[Path, Row]]] = {}
-    versions: dict[Place, set[str]] = {}
+    seeds: dict[tuple[TableKey, str], list[tuple[Path, Row]]] = {}
+    versions: dict[TableKey, set[str]] = {}
     found = list(found)
     for _, row in found:
-        place = Place.of(row.cell)
-        versions.setdefault(replace(place, data_version=""), set()).add(place.data_version)
+        table = TableKey.of(row.cell)
+        versions.setdefault(replace(table, data_version=""), set()).add(table.data_version)
     for path, row in found:
-        place = Place.of(row.cell)
-        known = versions[replace(place, data_version="")] - {""}
-        if not place.data_version and len(known) == 1:
-            place = replace(place, data_version=next(iter(known)))
+        table = TableKey.of(row.cell)
+        known = versions[replace(table, data_version="")] - {""}
+        if not table.data_version and len(known) == 1:
+            table = replace(table, data_version=next(iter(known)))
         question = replace(row.cell, seed=0).slot
-        seeds.setdefault((place, question), []).append((path, row))
-    tables: dict[Place, list[Entry]] = {}
-    for (place, _), files in seeds.items():
+        seeds.setdefault((table, question), []).append((path, row))
+    tables: dict[TableKey, list[Entry]] = {}
+    for (table, _), files in seeds.items():
         files.sort(key=lambda pair: pair[1].cell.seed)
         packed = [Packed.load(p.with_suffix(".npz")) for p, row in files if row.status == "done"]
         entry = Entry(tuple(row for _, row in files), tuple(packed))
-        tables.setdefault(place, []).append(entry)
-    return {place: _told_apart(tables[place]) for place in sorted(tables, key=lambda p: _order(p))}
+        tables.setdefault(table, []).append(entry)
+    return {table: _told_apart(tables[table]) for table in sorted(tables, key=lambda p: _order(p))}
 
 
-def _order(place: Place) -> tuple[str, str, str]:
-    return place.board, place.dataset, place.data_version
+def _order(table: TableKey) -> tuple[str, str, str]:
+    return table.board, table.dataset, table.data_version
 
 
 def _told_apart(entries: list[Entry]) -> list[Entry]:

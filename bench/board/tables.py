@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bench.board.leaderboard import Leaderboard, Line, Overall
 from bench.board.notes import notes
 from bench.board.plots import seconds_of
 from bench.board.render import NOTHING, Cells, Column, Table, score
 from bench.board.rows import Entry
-from bench.board.standing import Line, Overall, Standing
 
 GROUPS = ("Methods", "Floors", "Without numbers")
 
@@ -86,22 +86,24 @@ COST = (
 )
 
 
-def quality(standing: Standing) -> Table:
+def quality(leaderboard: Leaderboard) -> Table:
     """The leaderboard of one dataset."""
-    lines = [(line, _quality_line(line)) for line in standing.lines]
-    return Table(f"{standing.place.dataset}: quality", QUALITY, _grouped(lines), notes(standing))
+    lines = [(line, _quality_line(line)) for line in leaderboard.lines]
+    return Table(
+        f"{leaderboard.key.dataset}: quality", QUALITY, _grouped(lines), notes(leaderboard)
+    )
 
 
-def cost(standing: Standing) -> Table:
+def cost(leaderboard: Leaderboard) -> Table:
     """What the same lines cost; means over seeds, memory the largest of them."""
-    lines = [(line, _cost_line(line)) for line in standing.lines]
+    lines = [(line, _cost_line(line)) for line in leaderboard.lines]
     note = (
         "Seconds are wall time on the machine named, a mean where several are joined by +; compare them "
         "within one machine only, and where it was shared or a run was paused trust the CPU seconds (fit "
         "and recommend, all threads). Total charges a method with the cells it needed. Memory is the peak "
         "of fit and recommend."
     )
-    return Table(f"{standing.place.dataset}: cost", COST, _grouped(lines), (note,))
+    return Table(f"{leaderboard.key.dataset}: cost", COST, _grouped(lines), (note,))
 
 
 def overall_table(

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from bench.board.front import fill
+from bench.board.leaderboard import overall, rank_entries
 from bench.board.page import Section, page
+from bench.board.readme import fill
 from bench.board.render import Table, escape_markdown, to_csv, to_latex, to_markdown
 from bench.board.rows import Entry, read_folder, tables_of
-from bench.board.standing import overall, stand
 from bench.board.tables import cost, overall_table, quality
-from bench.place import Place, names
+from bench.results.table_key import TableKey, names
 
 FORMATS = {".md": to_markdown, ".csv": to_csv, ".tex": to_latex}
 HEAD = (
@@ -39,10 +39,10 @@ def write_board(rows_folder: str | Path, out_folder: str | Path) -> list[Path]:
     for section in sections:
         home = f"tables/{section.name}"
         files |= _files(f"{home}/overall", section.overall)
-        folder = names(standing.place for standing, _, _ in section.datasets)
-        for standing, table, bill in section.datasets:
-            files |= _files(f"{home}/{folder[standing.place]}/quality", table)
-            files |= _files(f"{home}/{folder[standing.place]}/cost", bill)
+        folder = names(leaderboard.key for leaderboard, _, _ in section.datasets)
+        for leaderboard, table, bill in section.datasets:
+            files |= _files(f"{home}/{folder[leaderboard.key]}/quality", table)
+            files |= _files(f"{home}/{folder[leaderboard.key]}/cost", bill)
     paths = []
     for name, content in sorted(files.items()):
         path = out / name
@@ -56,14 +56,14 @@ def write_board(rows_folder: str | Path, out_folder: str | Path) -> list[Path]:
     return paths
 
 
-def build(tables: Mapping[Place, Sequence[Entry]]) -> list[Section]:
+def build(tables: Mapping[TableKey, Sequence[Entry]]) -> list[Section]:
     """Boards with their tables, in a fixed order."""
-    standings = [stand(place, entries) for place, entries in tables.items()]
+    leaderboards = [rank_entries(place, entries) for place, entries in tables.items()]
     sections = []
-    for name, group in groupby(standings, key=lambda standing: standing.place.board):
+    for name, group in groupby(leaderboards, key=lambda leaderboard: leaderboard.key.board):
         board = list(group)
-        column = names(standing.place for standing in board)
-        waiting = [(column[s.place], line) for s in board for line in s.lines if line.mean is None]
+        column = names(leaderboard.key for leaderboard in board)
+        waiting = [(column[s.key], line) for s in board for line in s.lines if line.mean is None]
         total = overall_table(overall(board), sorted(column.values()), waiting)
         tables_here = tuple((s, quality(s), cost(s)) for s in board)
         sections.append(Section(name, total, tables_here))
@@ -79,11 +79,13 @@ def _index(sections: Sequence[Section]) -> str:
     for section in sections:
         home = f"tables/{section.name}"
         parts.append(f"## {escape_markdown(section.name)}\n")
-        folder = names(standing.place for standing, _, _ in section.datasets)
-        for standing, _, _ in section.datasets:
-            place = f"{home}/{folder[standing.place]}"
-            numbers = f"{len(standing.scored)} of {len(standing.lines)} configurations have numbers"
-            name = escape_markdown(folder[standing.place])
+        folder = names(leaderboard.key for leaderboard, _, _ in section.datasets)
+        for leaderboard, _, _ in section.datasets:
+            place = f"{home}/{folder[leaderboard.key]}"
+            numbers = (
+                f"{len(leaderboard.scored)} of {len(leaderboard.lines)} configurations have numbers"
+            )
+            name = escape_markdown(folder[leaderboard.key])
             parts.append(
                 f"- **{name}**: [quality]({place}/quality.md), [cost]({place}/cost.md); {numbers}"
             )

@@ -28,8 +28,8 @@ from bench.claims.paper import (
     standard_error,
     table5,
 )
-from bench.place import Place, names
-from bench.stats import kendall
+from bench.results.table_key import TableKey, names
+from bench.significance.bootstrap import kendall
 
 Word = Literal["reproduced", "within noise", "lower", "higher", "not run"]
 TUNED_LR = "msl_tuned_lr"  # no loss of its own: MSL at another learning rate
@@ -191,22 +191,22 @@ def agreement(verdicts: Sequence[Verdict]) -> list[Agreement]:
     Where several of our configurations stand for one published row (losses of a traditional method, tuned
     ones), the best on validation is compared: one number against one number.
     """
-    boards: dict[tuple[Place, str], dict[tuple[str, str], Ours]] = {}
+    boards: dict[tuple[TableKey, str], dict[tuple[str, str], Ours]] = {}
     for verdict in verdicts:
         claim, ours = verdict.claim, verdict.ours
         if claim.table != "table5" or claim.metric != HEADLINE or ours is None:
             continue
-        found = boards.setdefault((Place.of(ours.cell), _llm(ours.cell)), {})
+        found = boards.setdefault((TableKey.of(ours.cell), _llm(ours.cell)), {})
         rival = found.setdefault((claim.method, claim.loss), ours)
         if ours.valid > rival.valid or math.isnan(rival.valid):
             found[claim.method, claim.loss] = ours
-    for (place, llm), ours_by in list(boards.items()):
+    for (table, llm), ours_by in list(boards.items()):
         if llm:  # models without a backbone are compared with those of every backbone
-            boards[place, llm] = {**boards.get((place, ""), {}), **ours_by}
-    name = names(place for place, _ in boards)
+            boards[table, llm] = {**boards.get((table, ""), {}), **ours_by}
+    name = names(table for table, _ in boards)
     agreements = [
-        Agreement(name[place], f"{place.board}{llm}", len(found), *_against(place.dataset, found))
-        for (place, llm), found in boards.items()
+        Agreement(name[table], f"{table.board}{llm}", len(found), *_against(table.dataset, found))
+        for (table, llm), found in boards.items()
     ]
     return sorted(agreements, key=lambda one: (one.dataset, one.board))
 

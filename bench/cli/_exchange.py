@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from bench.data.amazon import RebuildSwitches
+    from bench.data.amazon.rebuild import RebuildSwitches
     from bench.data.splits import Protocol
     from bench.types import Dataset
 
@@ -35,7 +35,7 @@ def {name}(root=None):
 
 
 def _read_table(options: argparse.Namespace, cut: Protocol) -> Dataset:
-    from bench.data.table_files import read_table
+    from bench.data.formats.delimited import read_table
 
     return read_table(
         options.source,
@@ -48,13 +48,13 @@ def _read_table(options: argparse.Namespace, cut: Protocol) -> Dataset:
 
 
 def _read_atomic(options: argparse.Namespace, cut: Protocol) -> Dataset:
-    from bench.data.atomic import read_atomic
+    from bench.data.formats.atomic import read_atomic
 
     return read_atomic(options.source, split=cut)
 
 
 def _read_amazon(options: argparse.Namespace, cut: Protocol) -> Dataset:
-    from bench.data.amazon import RawSource, RebuildSwitches, rebuild
+    from bench.data.amazon.rebuild import RawSource, RebuildSwitches, rebuild
 
     if not options.category:
         raise ConfigError("--as amazon needs --category, as in the file names: Office_Products ...")
@@ -93,19 +93,19 @@ READERS: dict[str, Callable[[argparse.Namespace, Protocol], Dataset]] = {
 
 
 def _export_atomic(data: Dataset, folder: Path) -> list[Path]:
-    from bench.data.atomic import write_atomic
+    from bench.data.formats.atomic import write_atomic
 
     return write_atomic(data, folder)
 
 
 def _export_published(data: Dataset, folder: Path) -> list[Path]:
-    from bench.data.table_files import write_published
+    from bench.data.formats.delimited import write_published
 
     return write_published(data, folder)
 
 
 def _export_qrels(data: Dataset, folder: Path) -> list[Path]:
-    from bench.data.trec import write_qrels
+    from bench.data.formats.trec import write_qrels
 
     folder.mkdir(parents=True, exist_ok=True)
     exams = {"valid": data.split.valid, "test": data.split.test}

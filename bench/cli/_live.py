@@ -13,10 +13,10 @@ from rich.table import Table
 
 from bench.cell import Row
 from bench.cli._options import clock
-from bench.plan import spent
-from bench.schedule import Progress
-from bench.status import read_status, remaining
-from bench.store import Store
+from bench.execution.schedule import Progress
+from bench.execution.status import read_status, remaining
+from bench.experiment.plan import spent
+from bench.results.store import Store
 
 LINE_EVERY_SECONDS = 30.0
 

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from bench.api import Order, default_data_root
-from bench.grid import Choice
+from bench.experiment.grid import Choice
 
 
 def add_suite_options(parser: argparse.ArgumentParser) -> None:

@@ -92,8 +92,8 @@ def _effects(effect: Mapping[str, tuple[float, float]]) -> str:
 
 
 def _ours(rows: Path) -> Iterable[tuple[Cell, Mapping[str, Ours]]]:
+    from bench.board.leaderboard import as_published
     from bench.board.rows import read_folder, tables_of
-    from bench.board.standing import as_published
     from bench.claims import TEST_ROWS
 
     if not rows.is_dir():

@@ -12,7 +12,7 @@ from bench.errors import DataError, UnknownName
 
 if TYPE_CHECKING:
     from bench.board.rows import Entry
-    from bench.stats import Difference
+    from bench.significance.bootstrap import Difference
     from bench.types import BoolArray, FloatArray
 
 ABOUT = """\
@@ -56,8 +56,8 @@ def run(options: argparse.Namespace) -> int:
     """Print the comparison."""
     import numpy as np
 
-    from bench.power import detectable_gap
-    from bench.stats import resample
+    from bench.significance.bootstrap import resample
+    from bench.significance.power import detectable_gap
 
     entries = _entries(options)
     a, b = (_find(word, entries, options.profile) for word in (options.a, options.b))
@@ -96,7 +96,7 @@ def _p(p: float) -> str:
 
 
 def _rows_for(found: Difference, n: int) -> str:
-    from bench.power import rows_needed
+    from bench.significance.power import rows_needed
 
     if not found.gap:
         return ""
@@ -137,8 +137,8 @@ def _keys(entry: Entry) -> list[str]:
 
 
 def _gains(entry: Entry, metric: str) -> FloatArray:
-    from bench.metrics import gains
-    from bench.stats import by_seed
+    from bench.evaluation.metrics import gains
+    from bench.significance.bootstrap import by_seed
 
     per_seed = [gains(packed.title) for packed in entry.packed]
     if metric not in per_seed[0]:
@@ -149,7 +149,7 @@ def _gains(entry: Entry, metric: str) -> FloatArray:
 def _luck(entry: Entry, metric: str, keep: BoolArray) -> float:
     import numpy as np
 
-    from bench.metrics import luck
+    from bench.evaluation.metrics import luck
 
     return float(np.mean([luck(packed.title.take(keep))[metric] for packed in entry.packed]))
 

@@ -219,8 +219,8 @@ def _cut(options: argparse.Namespace, name: str) -> Protocol:
 
 def _import(options: argparse.Namespace) -> int:
     from bench.data.files import data_root
+    from bench.data.formats.delimited import write_published
     from bench.data.published import read_published
-    from bench.data.table_files import write_published
 
     name = options.name
     if not name.isidentifier() or not name.isascii() or not options.domain.isidentifier():

@@ -42,7 +42,7 @@ def main(options: argparse.Namespace) -> int:
 def _machine() -> Iterator[Line]:
     import psutil
 
-    from bench.suite import choose_scale, gpu_memory_gib
+    from bench.experiment.suite import choose_scale, gpu_memory_gib
 
     gib = psutil.virtual_memory().total / 2**30
     free = shutil.disk_usage(Path.cwd()).free / 2**30
@@ -55,7 +55,7 @@ def _machine() -> Iterator[Line]:
 
 
 def _libraries() -> Iterator[Line]:
-    from bench.provenance import PACKAGES, _versions
+    from bench.results.provenance import PACKAGES, _versions
 
     found = _versions()
     for package in PACKAGES:
@@ -108,9 +108,9 @@ def _backbone() -> Iterator[Line]:
             "in bfloat16, faster than float32" if half else "in float32, as the CPU has no bfloat16"
         )
         yield (True if half else None), f"language models on this CPU: {means}"
-    for name, module in (("language model", "_embedded"), ("text encoder", "_minilm")):
+    for name, module in (("language model", "smollm2"), ("text encoder", "minilm")):
         try:
-            here = importlib.import_module(f"llmrec.{module}").is_here()
+            here = importlib.import_module(f"llmrec.lm.{module}").is_here()
         except Exception as fault:
             yield None, f"embedded {name}: {fault}"
         else:

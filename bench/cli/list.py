@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.registry import HOUSE, Registry, datasets, decoders, load_plugin, losses, methods
-from bench.sources import tree
+from bench.results.source_files import tree
 
 KINDS: dict[str, Registry] = {
     "methods": methods,
@@ -36,7 +36,7 @@ def main(options: argparse.Namespace) -> int:
         if options.kind in (None, kind):
             _print(kind, {name: _about(registry.path(name), name) for name in registry.names()})
     if options.kind in (None, "suites"):
-        folder = Path(__file__).parent.parent / "suites"
+        folder = HOUSE / "bench/experiment/suites"
         paths = [p for p in sorted(folder.glob("*.yaml")) if not p.stem.startswith("_")]
         _print("suites", {p.stem: _title(p) for p in paths})
     return 0

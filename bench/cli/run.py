@@ -15,10 +15,10 @@ from bench.cli._live import Watch
 from bench.cli._options import _gpus, add_store_options, add_suite_options, clock, order_of
 from bench.cli._options import shown_path as shown
 from bench.errors import ConfigError
-from bench.executors.local import describe
-from bench.executors.slurm import Queue, read_words
-from bench.schedule import Executor, Progress, summary
-from bench.store import Store
+from bench.execution.local import describe
+from bench.execution.schedule import Executor, Progress, summary
+from bench.execution.slurm import Queue, read_words
+from bench.results.store import Store
 
 ABOUT = """\
 Run a suite and make its tables. Rows appear as they are finished; stop and start it at will: finished

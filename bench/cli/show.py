@@ -6,7 +6,7 @@ import argparse
 import json
 
 from bench.errors import UnknownName
-from bench.store import rows_under
+from bench.results.store import rows_under
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

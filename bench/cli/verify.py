@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.cell import Row
-    from bench.packed import Packed
+    from bench.results.packed import Packed
 
 TOLERANCE = 1e-9
 ABOUT = """\
@@ -57,7 +57,7 @@ def check(path: Path, row: Row) -> list[str]:
     import json
 
     from bench.errors import ArtefactError
-    from bench.packed import Packed
+    from bench.results.packed import Packed
 
     stored = json.loads(path.read_text(encoding="utf-8")).get("key", row.cell.key)
     faults = (
@@ -80,8 +80,8 @@ def check(path: Path, row: Row) -> list[str]:
 
 
 def _numbers(row: Row, packed: Packed) -> list[str]:
-    from bench.metrics import means
-    from bench.strata import by_stratum
+    from bench.evaluation.metrics import means
+    from bench.evaluation.strata import by_stratum
 
     pairs: dict[str, tuple[Any, Any]] = {
         "metrics": (row.metrics, means(packed.title)),

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.data.parts import rows_of
+from bench.data.exams import rows_of
 from bench.types import BoolArray, Dataset, IntArray, Windows
 
 Fact = int | float | str | None

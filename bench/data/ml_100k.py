@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.files import read_bytes, read_text, row_error, short
+from bench.data.formats.titles import clean_titles
 from bench.data.splits import Interactions, make_dataset
-from bench.data.titles import clean_titles
 from bench.errors import Unavailable
 from bench.registry import datasets
 from bench.types import Catalogue, Dataset

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from bench.cell import digest
+from bench.data.exams import carve_valid, exam
 from bench.data.files import data_root
-from bench.data.parts import carve_valid, exam
-from bench.data.titles import read_titles
-from bench.data.windows import OnMissingTitle, read_windows
+from bench.data.formats.titles import read_titles
+from bench.data.formats.windows import OnMissingTitle, read_windows
 from bench.errors import Unavailable
 from bench.registry import datasets
 from bench.types import Dataset, Exam, Split, Windows

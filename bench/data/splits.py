@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.cell import digest
-from bench.data.parts import exam
+from bench.data.exams import exam
 from bench.errors import ConfigError, DataError
 from bench.types import (
     Catalogue,

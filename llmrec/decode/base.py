@@ -19,7 +19,7 @@ from bench.errors import ConfigError
 from bench.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from llmrec.backbone import Backbone
+    from llmrec.lm.backbone import Backbone
     from llmrec.prompt import Prompt
     from llmrec.trie import Trie
 

@@ -29,7 +29,6 @@ from llmrec.decode.base import (
     evaluating,
     need,
 )
-from llmrec.decode.best import best
 from llmrec.decode.regret import audit
 from llmrec.decode.scoring import (
     OF_TRAINING,
@@ -41,11 +40,12 @@ from llmrec.decode.scoring import (
     slack,
     step,
 )
+from llmrec.decode.top_k import best
 from llmrec.decode.tree import Tree
 from llmrec.options import LATER
 
 if TYPE_CHECKING:
-    from llmrec.backbone import Backbone
+    from llmrec.lm.backbone import Backbone
     from llmrec.prompt import Prompt
     from llmrec.trie import Trie
 
@@ -184,12 +184,12 @@ class _Search:
 
     def _advance(self) -> None:
         """Extend every running beam by one token and keep the best."""
-        trie, shape, width = self.tree.trie, self.tree.shape, 2 * self.beams
+        trie, index, width = self.tree.trie, self.tree.index, 2 * self.beams
         user_R, beam_R = np.nonzero(self.open_B[:, None] & (self.node_BW >= 0))
         row_C, child_C, logp_C = step(self.tree, self.rule, user_R, self.node_BW[user_R, beam_R])
         user_C = user_R[row_C]
         score_C = self.score_BW[user_R, beam_R][row_C] + logp_C
-        kept_BX = best(user_C, score_C, shape.first_leaf_M[child_C], len(self.open_B), width)
+        kept_BX = best(user_C, score_C, index.first_leaf_M[child_C], len(self.open_B), width)
         self.length += 1
         ended_BX = (kept_BX >= 0) & (trie.leaf_M[child_C[kept_BX]] >= 0)
         finish_BX = ended_BX & (np.arange(width) < self.beams)
@@ -197,7 +197,7 @@ class _Search:
         run_BX &= np.cumsum(run_BX, 1) <= self.beams
         dropped_C = np.ones(len(child_C), bool)
         dropped_C[kept_BX[finish_BX | run_BX]] = False
-        bound_C = self.rule.bound(score_C, child_C, shape)
+        bound_C = self.rule.bound(score_C, child_C, index)
         np.maximum.at(self.lost_B, user_C[dropped_C], bound_C[dropped_C])
         self._finish(np.where(finish_BX, kept_BX, -1), child_C, score_C)
         self._keep(run_BX, kept_BX, child_C, score_C)
@@ -236,7 +236,7 @@ class _Search:
         stopped_B = running_B & ~improvable_B
         user, beam = np.nonzero(stopped_B[:, None] & (self.node_BW >= 0))
         bound = self.rule.bound(
-            self.score_BW[user, beam], self.node_BW[user, beam], self.tree.shape
+            self.score_BW[user, beam], self.node_BW[user, beam], self.tree.index
         )
         np.maximum.at(self.lost_B, user, bound)
         self.open_B = running_B & improvable_B

@@ -20,7 +20,7 @@ from llmrec.decode.generate import own_generation
 from llmrec.decode.scoring import Rule, score_all, slack
 
 if TYPE_CHECKING:
-    from llmrec.backbone import Backbone
+    from llmrec.lm.backbone import Backbone
     from llmrec.prompt import Prompt
     from llmrec.trie import Trie
 

@@ -27,12 +27,12 @@ from llmrec.decode.base import (
     evaluating,
     need,
 )
-from llmrec.decode.best import best
 from llmrec.decode.scoring import OF_TRAINING, Rule, Scores, Tau, check_tau, slack, step
+from llmrec.decode.top_k import best
 from llmrec.decode.tree import Tree
 
 if TYPE_CHECKING:
-    from llmrec.backbone import Backbone
+    from llmrec.lm.backbone import Backbone
     from llmrec.prompt import Prompt
     from llmrec.trie import Trie
 
@@ -150,7 +150,7 @@ class _Search:
         left_B = self.config.budget - self.expanded_B
         able = np.flatnonzero(left_B[self.user_O] > 0)
         able = able[np.argsort(self.user_O[able], kind="stable")]
-        tie = self.tree.shape.first_leaf_M[self.node_O[able]]
+        tie = self.tree.index.first_leaf_M[self.node_O[able]]
         picked_BX = best(
             self.user_O[able], self.bound_O[able], tie, self.tree.n_users, self.config.width
         )
@@ -169,16 +169,16 @@ class _Search:
 
     def _sort_in(self, user_C: IntArray, child_C: IntArray, score_C: Scores) -> None:
         """Complete answers go to the lists, the rest becomes open."""
-        trie, shape = self.tree.trie, self.tree.shape
+        trie, index = self.tree.trie, self.tree.index
         sole_C = trie.sole_leaf_M[child_C]
         found = sole_C >= 0
         self._merge(user_C[found], sole_C[found], score_C[found])
         open_ = ~found
-        node = shape.branch_M[child_C[open_]]
+        node = index.branch_M[child_C[open_]]
         self.user_O = np.concatenate([self.user_O, user_C[open_]])
         self.node_O = np.concatenate([self.node_O, node])
         self.score_O = np.concatenate([self.score_O, score_C[open_]])
-        self.bound_O = np.concatenate([self.bound_O, self.rule.bound(score_C[open_], node, shape)])
+        self.bound_O = np.concatenate([self.bound_O, self.rule.bound(score_C[open_], node, index)])
 
     def _merge(self, user_F: IntArray, leaf_F: IntArray, score_F: Scores) -> None:
         """Put found answers, grouped by user, among the best."""

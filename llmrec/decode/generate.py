@@ -33,7 +33,7 @@ from llmrec.decode.base import (
 from llmrec.decode.beam import require_beams
 
 if TYPE_CHECKING:
-    from llmrec.backbone import Backbone
+    from llmrec.lm.backbone import Backbone
     from llmrec.prompt import Prompt
     from llmrec.trie import Trie
 

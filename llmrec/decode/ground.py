@@ -22,10 +22,17 @@ from bench.registry import decoders
 from bench.types import FloatArray, IntArray
 from llmrec.decode.base import Decoded, Decoder, DecoderConfig, Progress, batches, blank, need
 from llmrec.decode.generate import NO_SAMPLING, own_generation, run
-from llmrec.decode.points import choose_gamma, distances, embed_texts, nearest, popularity, scaled
+from llmrec.decode.title_embeddings import (
+    choose_gamma,
+    distances,
+    embed_texts,
+    nearest,
+    popularity,
+    scaled,
+)
 
 if TYPE_CHECKING:
-    from llmrec.backbone import Backbone
+    from llmrec.lm.backbone import Backbone
     from llmrec.prompt import Prompt
     from llmrec.trie import Trie
 

@@ -15,8 +15,8 @@ from llmrec.decode.exact import Exact
 from llmrec.decode.scoring import Rule, Scores
 
 if TYPE_CHECKING:
-    from llmrec.backbone import Backbone
     from llmrec.decode.beam import Beam
+    from llmrec.lm.backbone import Backbone
     from llmrec.prompt import Prompt
     from llmrec.trie import Trie
 

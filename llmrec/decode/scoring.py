@@ -21,11 +21,11 @@ from torch import Tensor
 from bench.errors import ConfigError
 from bench.types import BoolArray, IntArray
 from llmrec.decode.base import evaluating
-from llmrec.decode.shape import Shape
 from llmrec.decode.tree import Tree
+from llmrec.decode.trie_index import TrieIndex
 
 if TYPE_CHECKING:
-    from llmrec.backbone import Backbone
+    from llmrec.lm.backbone import Backbone
     from llmrec.prompt import Prompt
     from llmrec.trie import Trie
 
@@ -80,10 +80,10 @@ class Rule:
             return score
         return score / np.maximum(length, 1).astype(np.float64) ** self.length_penalty
 
-    def bound(self, score: Scores, node: IntArray, shape: Shape) -> Scores:
+    def bound(self, score: Scores, node: IntArray, index: TrieIndex) -> Scores:
         """Best final score of any answer below these nodes: log-probabilities never rise."""
         longer_is_better = self.length_penalty > 0
-        length = shape.longest_M[node] if longer_is_better else shape.shortest_M[node]
+        length = index.longest_M[node] if longer_is_better else index.shortest_M[node]
         return self.final(score, length)
 
     def free(self, trie: Trie, node: IntArray) -> BoolArray:
@@ -211,18 +211,18 @@ def score_all(
             _, child_C, logp_C = step(tree, rule, user_R, node_R)
         logp_M = np.zeros(trie.n_nodes)
         logp_M[child_C] = logp_C
-        score_QL[query] = _along_paths(trie, logp_M, tree.shape)
+        score_QL[query] = _along_paths(trie, logp_M, tree.index)
     return np.stack([rule.final(score_L, trie.answer.lengths) for score_L in score_QL])
 
 
-def _along_paths(trie: Trie, logp_M: Scores, shape: Shape) -> Scores:
+def _along_paths(trie: Trie, logp_M: Scores, index: TrieIndex) -> Scores:
     """Sum of the node values from the root to each leaf, [leaves]."""
     total_M = logp_M.copy()
-    order = np.argsort(shape.depth_M, kind="stable")
-    starts = np.searchsorted(shape.depth_M[order], np.arange(shape.depth_M.max() + 2))
+    order = np.argsort(index.depth_M, kind="stable")
+    starts = np.searchsorted(index.depth_M[order], np.arange(index.depth_M.max() + 2))
     for low, high in pairwise(starts[1:]):
         level = order[low:high]
-        total_M[level] += total_M[shape.parent_M[level]]
+        total_M[level] += total_M[index.parent_M[level]]
     ends = np.flatnonzero(trie.leaf_M >= 0)
     score_L = np.empty(trie.n_leaves)
     score_L[trie.leaf_M[ends]] = total_M[ends]

@@ -21,11 +21,11 @@ from transformers.cache_utils import Cache
 from bench.errors import ConfigError
 from bench.types import IntArray
 from llmrec.decode.base import shared_length
-from llmrec.decode.shape import shape_of
-from llmrec.decode.shelf import Shelf, similar
+from llmrec.decode.kv_cache import TreeCache, similar
+from llmrec.decode.trie_index import index_of
 
 if TYPE_CHECKING:
-    from llmrec.backbone import Backbone
+    from llmrec.lm.backbone import Backbone
     from llmrec.prompt import Prompt
     from llmrec.trie import Trie
 
@@ -51,7 +51,7 @@ class Tree:
 
     def __init__(self, lm: Backbone, prompts: Sequence[Prompt], trie: Trie, room: int = 64) -> None:
         check_attention(lm)
-        self.lm, self.trie, self.shape = lm, trie, shape_of(trie)
+        self.lm, self.trie, self.index = lm, trie, index_of(trie)
         self.n_users = len(prompts)
         self.length_B = np.array([len(prompt) for prompt in prompts])
         self.width = int(self.length_B.max())
@@ -69,15 +69,15 @@ class Tree:
         for row, prompt in enumerate(prompts):
             ids_BP[row, : len(prompt)], slots_BP[row, : len(prompt)] = prompt.ids, prompt.slots
         shared = shared_length(prompts) if self.n_users > 1 else 0
-        head = Cache(layer_class_to_replicate=Shelf)
+        head = Cache(layer_class_to_replicate=TreeCache)
         if shared:
             self._prompt_part(ids_BP[:1], slots_BP[:1], np.arange(shared), head)
         parts, last_BD = [], []
         for users in similar(self.length_B - shared):
-            cache = Cache(layer_class_to_replicate=Shelf)
+            cache = Cache(layer_class_to_replicate=TreeCache)
             if shared:
                 copies = [[layer.filled] * len(users) for layer in head.layers]
-                cache = Cache([Shelf.of(copy, shared, 0) for copy in copies])
+                cache = Cache([TreeCache.of(copy, shared, 0) for copy in copies])
             column = np.arange(shared, int(self.length_B[users].max()))
             hidden_BPD = self._prompt_part(ids_BP[users], slots_BP[users], column, cache)
             last = torch.as_tensor(self.length_B[users] - 1 - shared, device=hidden_BPD.device)
@@ -85,7 +85,7 @@ class Tree:
             parts.append(cache)
         layers = zip(*(part.layers for part in parts), strict=True)
         self.cache = Cache(
-            [Shelf.of([part.filled for part in layer], self.width, room) for layer in layers]
+            [TreeCache.of([part.filled for part in layer], self.width, room) for layer in layers]
         )
         return torch.cat(last_BD)
 
@@ -127,22 +127,22 @@ class Tree:
             open_ = (node != 0) & (self.slot_BM[user, node] < 0)
             key, user, node = key[open_], user[open_], node[open_]
             found.append(key)
-            key = np.unique(user * m + self.shape.parent_M[node])
+            key = np.unique(user * m + self.index.parent_M[node])
         user, node = np.divmod(np.unique(np.concatenate(found)), m)
         return user, node
 
     def _extend(self, user_X: IntArray, node_X: IntArray, rank_X: IntArray) -> None:
         """Compute these nodes, whose parents are computed or among them."""
         n_new, before = int(rank_X.max()) + 1, self.slots
-        slot_X, parent_X = before + rank_X, self.shape.parent_M[node_X]
+        slot_X, parent_X = before + rank_X, self.index.parent_M[node_X]
         self.slot_BM[user_X, node_X] = slot_X
         fresh = np.zeros((self.n_users, n_new), np.int32)
         self.parent_BS = np.concatenate([self.parent_BS, fresh - 1], 1)
         self.depth_BS = np.concatenate([self.depth_BS, fresh + 1], 1)
         self.parent_BS[user_X, slot_X] = np.where(parent_X == 0, -1, self.slot_BM[user_X, parent_X])
-        self.depth_BS[user_X, slot_X] = self.shape.depth_M[node_X]
+        self.depth_BS[user_X, slot_X] = self.index.depth_M[node_X]
         ids_BT = fresh.astype(np.int64)
-        ids_BT[user_X, rank_X] = self.shape.token_M[node_X]
+        ids_BT[user_X, rank_X] = self.index.token_M[node_X]
         self.slots += n_new
         self.tokens += len(user_X)
         see = self._visible(user_X, rank_X, slot_X, n_new)

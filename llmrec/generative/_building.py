@@ -9,10 +9,10 @@ import torch
 
 from bench.errors import ConfigError, Unavailable
 from bench.types import Catalogue, IntArray
-from llmrec import backbone as backbones
-from llmrec._small import CompactTokenizer, Shape
-from llmrec.backbone import SCRATCH, TINY_NAME, Backbone, Lora
 from llmrec.generative._config import GenerativeConfig
+from llmrec.lm import backbone as backbones
+from llmrec.lm.backbone import SCRATCH, TINY_NAME, Backbone, Lora
+from llmrec.lm.scratch import CompactTokenizer, ScratchShape
 from llmrec.prompt import all_texts
 
 
@@ -53,7 +53,9 @@ def build(config: GenerativeConfig, order: Order, kept_V: IntArray | None) -> Ba
     """
     c, name = config, order.name
     if name == SCRATCH:
-        shape = Shape(hidden=c.hidden, layers=c.layers, heads=c.heads, feed_forward=c.feed_forward)
+        shape = ScratchShape(
+            hidden=c.hidden, layers=c.layers, heads=c.heads, feed_forward=c.feed_forward
+        )
         tokenizer = backbones.embedded_tokenizer(kept_V)
         return backbones.small(name, tokenizer, shape=shape, seed=order.seed, device=order.device)
     lora = None

@@ -10,7 +10,7 @@ from typing import Any
 from bench.errors import ConfigError
 from bench.registry import Registry, decoders, losses
 from llmrec.options import written
-from llmrec.tuning import Recipe
+from llmrec.training.loop import Recipe
 
 ZERO_SHOT = "zero_shot"
 

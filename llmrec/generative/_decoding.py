@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import metrics
 from bench.cell import Run
 from bench.errors import ConfigError
+from bench.evaluation import metrics
 from bench.method import Method
 from bench.registry import decoders
 from bench.types import Exam, FloatArray, IntArray, Queries, Ranking, Windows
-from llmrec.backbone import Backbone
 from llmrec.decode import checks
 from llmrec.decode.scoring import OF_TRAINING
 from llmrec.generative._config import GenerativeConfig
 from llmrec.generative._ranking import as_ranking, prompts_for
+from llmrec.lm.backbone import Backbone
 from llmrec.losses.base import Loss
 from llmrec.prompt import Prompter
+from llmrec.training.loop import Training, Validate
 from llmrec.trie import Trie
-from llmrec.tuning import Lesson, Validate
 
 FAITHFUL = "paper_faithful"
 WEIGHTS = "leaf_weight.npy"
@@ -90,10 +90,10 @@ class Decoding(Method):
                 )
         self._decoder()(self.lm, [], self.trie, self._width(metrics.CUTOFFS[-1]))
 
-    def _taught(self, lesson: Lesson, run: Run, validate: Validate | None) -> None:
+    def _train(self, training: Training, run: Run, validate: Validate | None) -> None:
         """Train; meanwhile and afterwards a decoder may ask for the temperature."""
-        self._loss = getattr(lesson.objective, "loss", None)
-        lesson.teach(self.lm, run, validate)
+        self._loss = getattr(training.batch_loss, "loss", None)
+        training.run(self.lm, run, validate)
         if self._loss is not None:
             self._tau = run.facts.get("tau_of_best_epoch", self._loss.temperature)
         self._loss = None

@@ -18,18 +18,18 @@ from bench.cell import Need, Run, Size
 from bench.errors import ArtefactError
 from bench.registry import losses
 from bench.types import Catalogue, Exam, IntArray, Queries, Ranking, Windows
-from llmrec._small import CompactTokenizer
-from llmrec.backbone import EMBEDDED, SCRATCH, Backbone
 from llmrec.generative._building import Order, build, kept_tokens
 from llmrec.generative._config import ZERO_SHOT, GenerativeConfig, completed, recipe_of
 from llmrec.generative._decoding import FAITHFUL, Decoding
 from llmrec.generative._ranking import examples_of
 from llmrec.generative._search import search_space
-from llmrec.objective import TokenObjective
-from llmrec.packing import Example
+from llmrec.lm.backbone import EMBEDDED, SCRATCH, Backbone
+from llmrec.lm.scratch import CompactTokenizer
 from llmrec.prompt import Prompter, Style
+from llmrec.training.batch_loss import TokenBatchLoss
+from llmrec.training.loop import Recipe, Training
+from llmrec.training.packing import Example
 from llmrec.trie import for_titles
-from llmrec.tuning import Lesson, Recipe
 
 START = "start"  # the need of a preference loss
 OPTIONS = ("loss_options", "decoder_options")  # belong to one loss and one decoder
@@ -118,7 +118,7 @@ class Generative(Decoding):
             Unavailable: weights or packages are missing.
             DataError: a training row that cannot be a prompt.
         """
-        from llmrec._trainer import load_weights
+        from llmrec.training.trainer import load_weights
 
         self._profile, self._progress = run.profile, run.progress
         self._seed = run.seed_for("weights")
@@ -136,7 +136,7 @@ class Generative(Decoding):
             self.lm.requires_grad_(False).eval()
         else:
             validate = self._validator(exam, train) if len(exam) else None
-            self._taught(self._lesson(train, run), run, validate)
+            self._train(self._training(train, run), run, validate)
         run.facts.update(self._settle(exam))
         self._doctor(valid.queries)
 
@@ -151,7 +151,7 @@ class Generative(Decoding):
 
     def save(self, folder: Path) -> None:
         """Write adapters (or all weights if all were trained) and how to find the rest."""
-        from llmrec._trainer import save_weights
+        from llmrec.training.trainer import save_weights
 
         save_weights(self.lm, folder)
         if isinstance(self.lm.tokenizer, CompactTokenizer):
@@ -172,7 +172,7 @@ class Generative(Decoding):
         Raises:
             ArtefactError: the folder holds something else.
         """
-        from llmrec._trainer import load_weights
+        from llmrec.training.trainer import load_weights
 
         if not (folder / MANIFEST).is_file():
             raise ArtefactError(f"no {MANIFEST} in {folder}; run the cell again with --reuse never")
@@ -228,10 +228,10 @@ class Generative(Decoding):
         faithful = self._profile == FAITHFUL
         return examples_of(self.prompter, self.trie, train, self.config, faithful=faithful)
 
-    def _lesson(self, train: Windows, run: Run) -> Lesson:
+    def _training(self, train: Windows, run: Run) -> Training:
         kind = losses.get(self.loss or "lml")
         if kind.kind == "preference":
-            return kind.lesson(self, train, run)
+            return kind.training(self, train, run)
         rows = self.examples(train)
         run.facts["history_dropped"] = sum(row.prompt.dropped for row in rows)
         run.facts["prompt_tokens"] = float(np.mean([len(row.prompt) for row in rows]))
@@ -242,7 +242,7 @@ class Generative(Decoding):
         vocabulary = min(self.lm.vocabulary, len(self.lm.tokenizer))
         loss = kind(options, self.trie, vocabulary=vocabulary, avt=avt)
         shared = self.prompter.shared if self.config.share_opening else 0
-        return Lesson(rows, TokenObjective(loss, self.trie, shared=shared), self.recipe())
+        return Training(rows, TokenBatchLoss(loss, self.trie, shared=shared), self.recipe())
 
     def recipe(self) -> Recipe:
         """The optimizer's side of the config."""

@@ -12,8 +12,8 @@ from bench.errors import DataError
 from bench.types import BoolArray, Queries, Ranking, Windows
 from llmrec.decode.base import Decoded
 from llmrec.generative._config import GenerativeConfig
-from llmrec.packing import Example
 from llmrec.prompt import Prompt, Prompter, TooLong
+from llmrec.training.packing import Example
 from llmrec.trie import Trie
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.registry import losses
-from llmrec.backbone import SCRATCH, TINY_NAME
 from llmrec.generative._config import ZERO_SHOT
+from llmrec.lm.backbone import SCRATCH, TINY_NAME
 
 FACTORS = (0.5, 1, 2, 5, 10)  # of the default learning rate
 

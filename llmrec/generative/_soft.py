@@ -21,12 +21,12 @@ from bench.errors import ArtefactError, ConfigError
 from bench.method import configure
 from bench.registry import methods
 from bench.types import Windows
-from llmrec.backbone import Backbone
 from llmrec.generative._config import GenerativeConfig
 from llmrec.generative._generative import Generative
-from llmrec.soft_tokens import Curriculum, ItemVectors, SoftBackbone, SoftTokens
-from llmrec.soft_users import Users
-from llmrec.tuning import Recipe
+from llmrec.lm.backbone import Backbone
+from llmrec.lm.soft_tokens import Curriculum, ItemVectors, SoftBackbone, SoftTokens
+from llmrec.lm.soft_users import Users
+from llmrec.training.loop import Recipe
 
 TABLES = "collaborative.safetensors"
 FLOOR, WARMUP = 0.01, 0.05  # of the cosine schedule: shares of the peak and of all steps

@@ -29,8 +29,8 @@ from llmrec.generative._soft import (
     SoftGenerative,
     allow,
 )
+from llmrec.lm.soft_tokens import ItemVectors, check_trained_on
 from llmrec.prompt import Style
-from llmrec.soft_tokens import ItemVectors, check_trained_on
 
 CURRICULA = ("linear", "linear_reset", "hybrid", "text")
 

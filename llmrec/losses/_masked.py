@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from llmrec.head import Head
+from llmrec.lm.head import Head
 from llmrec.losses._valid import Block, fan_out, plan, require_valid
 from llmrec.losses.base import Answers
 from llmrec.trie import Trie

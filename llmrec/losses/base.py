@@ -17,7 +17,7 @@ from torch import Tensor
 from bench.errors import ConfigError, ContractError
 from bench.method import NoConfig, configure
 from bench.types import IntArray
-from llmrec.head import Head
+from llmrec.lm.head import Head
 from llmrec.losses._valid import fan_out
 from llmrec.options import LATER
 from llmrec.trie import Trie

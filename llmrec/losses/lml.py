@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from bench.registry import losses
-from llmrec.head import Head
+from llmrec.lm.head import Head
 from llmrec.losses.base import GRID, Answers, Loss, TokenConfig, positive
 
 CHUNK_ELEMENTS = 1 << 24  # logits alive at a time: 64 MiB in fp32, and their softmax in place

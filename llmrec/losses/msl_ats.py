@@ -24,7 +24,7 @@ from torch import Tensor, distributed
 
 from bench.errors import ConfigError
 from bench.registry import losses
-from llmrec.head import Head
+from llmrec.lm.head import Head
 from llmrec.losses._masked import Softmax, masked_nll
 from llmrec.losses._valid import fan_out
 from llmrec.losses.base import Answers, positive

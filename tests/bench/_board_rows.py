@@ -7,9 +7,9 @@ import json
 import numpy as np
 
 from bench.cell import Cell, Row
-from bench.metrics import MISSING, Positions, means
-from bench.packed import Packed
-from bench.strata import by_stratum
+from bench.evaluation.metrics import MISSING, Positions, means
+from bench.evaluation.strata import by_stratum
+from bench.results.packed import Packed
 
 USER = np.array([1, 1, 2, 3, 4, 4])
 COLD = np.array([0, 0, 0, 1, 1, 1], bool)

@@ -18,9 +18,9 @@ import pytest
 from _board_rows import NASTY, M, cell, done, tiny_board, write
 
 from bench.board import as_frame, load_rows, write_board
+from bench.board.leaderboard import overall, rank_entries
 from bench.board.render import escape_latex, escape_markdown
 from bench.board.rows import read_folder, tables_of
-from bench.board.standing import overall, stand
 from bench.cell import Row
 from bench.errors import ArtefactError, DataError
 
@@ -262,7 +262,7 @@ def test_overall_ranks_and_missing_datasets(tmp_path):
     many(tmp_path, "toy", {"sasrec": 0.5, "bigrec": 0.2, "popularity": 0.05})
     many(tmp_path, "book", {"sasrec": 0.5, "bigrec": 0.5})
     tables = tables_of(read_folder(tmp_path))
-    lines = overall([stand(place, entries) for place, entries in tables.items()])
+    lines = overall([rank_entries(place, entries) for place, entries in tables.items()])
     assert [(line.entry.cell.method, line.rank, line.missing) for line in lines] == [
         ("sasrec", "1", ()),
         ("bigrec", "2", ()),
@@ -288,9 +288,10 @@ def test_overall_keeps_two_versions_of_a_dataset_apart(tmp_path):
 
 def test_the_scoring_room_loads_no_deep_learning():
     code = (
-        "import sys, bench.board, bench.stats, bench.claims, bench.metrics, bench.strata, bench.packed\n"
+        "import sys, bench.board, bench.significance.bootstrap, bench.claims, bench.results.packed\n"
+        "import bench.evaluation.metrics, bench.evaluation.strata\n"
         "import bench.cli.board, bench.cli.claims, bench.cli.compare, bench.cli.verify\n"
-        "import bench.board.write, bench.board.standing\n"
+        "import bench.board.write, bench.board.leaderboard\n"
         "print(sorted({'torch', 'transformers', 'recbole'} & set(sys.modules)))"
     )
     root = Path(__file__).parents[2]

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from bench.candidates import KNOWN, recommend_known
 from bench.errors import Unavailable
-from bench.grid import Choice, expand
+from bench.evaluation.candidates import KNOWN, recommend_known
+from bench.experiment.grid import Choice, expand
+from bench.experiment.suite import read
 from bench.method import Method
-from bench.suite import read
 from bench.types import Catalogue, Queries, Ragged, RandomTail, Ranking
 
 

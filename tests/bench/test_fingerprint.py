@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from bench.executors.local import HEAVY
-from bench.fingerprint import code_of, libraries, model_content, normal_form
+from bench.execution.local import HEAVY
 from bench.method import Method
 from bench.registry import methods
+from bench.results.source_hash import code_of, libraries, model_content, normal_form
 
 SOURCE = """
 import numpy as np
@@ -76,7 +76,7 @@ def test_floors_need_no_heavy_library(name):
 
 def test_libraries_are_read_and_not_imported():
     code = (
-        "import sys; from bench.fingerprint import libraries;"
+        "import sys; from bench.results.source_hash import libraries;"
         "assert {'torch', 'recbole'} <= libraries('sasrec', loss='ce');"
         "assert not {'torch', 'recbole', 'baselines'} & set(sys.modules)"
     )

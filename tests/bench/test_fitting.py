@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench.cell import Cell
-from bench.fitting import Fitting
-from bench.meter import Meter
-from bench.store import Store
+from bench.execution.fitting import Fitting
+from bench.execution.meter import Meter
+from bench.results.store import Store
 
 CELL = Cell(dataset="d", data_version="v1", method="popularity")
 
@@ -45,7 +45,7 @@ def test_a_kill_while_a_fit_is_forgotten_leaves_nothing_that_passes_for_one(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", until_killed(Path.unlink))
-        patch.setattr("bench.fitting.shutil.rmtree", until_killed(shutil.rmtree))
+        patch.setattr("bench.execution.fitting.shutil.rmtree", until_killed(shutil.rmtree))
         try:
             fitting.forget()
         except KeyboardInterrupt:

@@ -5,14 +5,14 @@ from multiprocessing import forkserver
 
 import pytest
 
-from bench import fresh
 from bench.api import Order, default_store, execute, prepare
 from bench.cell import Cell
 from bench.data import load
-from bench.grid import Choice
-from bench.provenance import provenance
+from bench.execution import refresh
+from bench.execution.runner import Surroundings, run_cell
+from bench.experiment.grid import Choice
 from bench.registry import datasets
-from bench.runner import Surroundings, run_cell
+from bench.results.provenance import provenance
 
 PLUGIN = '''
 """A floor that is being worked on."""
@@ -82,33 +82,33 @@ def test_a_row_names_the_commit_at_which_its_cell_began(tmp_path, monkeypatch):
         asked.append(words)
         return subprocess.CompletedProcess(words, 0, stdout="at the start\n")
 
-    monkeypatch.setattr("bench.provenance.subprocess.run", run)
-    monkeypatch.setattr("bench.provenance._machine", lambda: "")
-    fresh.look_again()
+    monkeypatch.setattr("bench.results.provenance.subprocess.run", run)
+    monkeypatch.setattr("bench.results.provenance._machine", lambda: "")
+    refresh.look_again()
 
     def fit(attempt):
         assert asked, "the commit is asked for before the fit"
-        monkeypatch.setattr("bench.provenance._code", lambda: {"commit": "at the end"})
+        monkeypatch.setattr("bench.results.provenance._code", lambda: {"commit": "at the end"})
         raise ValueError("a planted fault")
 
-    monkeypatch.setattr("bench.runner._fit_and_examine", fit)
+    monkeypatch.setattr("bench.execution.runner._fit_and_examine", fit)
     store = default_store(tmp_path / "out", tmp_path / "run")
     cell = Cell(dataset="ml_100k", data_version="v", method="markov")
     assert run_cell(cell, Surroundings(store=store)).provenance["commit"] == "at the start"
     monkeypatch.undo()
-    fresh.look_again()
+    refresh.look_again()
     assert provenance(threads=1, device="cpu")["commit"] != "at the start"
 
 
 def test_the_process_that_cells_are_forked_from_ends_when_the_house_changed(monkeypatch):
-    monkeypatch.setattr("bench.fresh.multiprocessing.active_children", list)
-    fresh.look_again()
+    monkeypatch.setattr("bench.execution.refresh.multiprocessing.active_children", list)
+    refresh.look_again()
     forkserver.ensure_running()
     first = forkserver._forkserver._forkserver_pid
-    fresh.look_again()
+    refresh.look_again()
     assert forkserver._forkserver._forkserver_pid == first
-    fresh._seen.popitem()
-    fresh.look_again()
+    refresh._seen.popitem()
+    refresh.look_again()
     assert forkserver._forkserver._forkserver_pid is None
     forkserver.ensure_running()
     assert forkserver._forkserver._forkserver_pid not in (None, first)

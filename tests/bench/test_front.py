@@ -4,7 +4,7 @@ import pytest
 from _board_rows import tiny_board
 
 from bench.board import write_board
-from bench.board.front import BEGIN, END
+from bench.board.readme import BEGIN, END
 
 
 @pytest.fixture

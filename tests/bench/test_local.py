@@ -8,10 +8,10 @@ import pytest
 
 from bench.api import Order, default_store, execute, prepare
 from bench.errors import ConfigError
-from bench.executors import local
-from bench.executors.local import LocalExecutor, describe, slots
-from bench.grid import Choice
-from bench.suite import choose_scale
+from bench.execution import local
+from bench.execution.local import LocalExecutor, describe, slots
+from bench.experiment.grid import Choice
+from bench.experiment.suite import choose_scale
 
 PLUGIN = '''
 """A floor that looks around."""
@@ -44,7 +44,7 @@ def gpus(monkeypatch):
     """Pretend that there are GPUs of so many GiB, and that so many of them are visible."""
 
     def pretend(*gib, visible=None):
-        monkeypatch.setattr("bench.suite.gpu_memory_gib", lambda: gib)
+        monkeypatch.setattr("bench.experiment.suite.gpu_memory_gib", lambda: gib)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         if visible is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bench import meter
-from bench.meter import Energy, Meter
+from bench.execution import meter
+from bench.execution.meter import Energy, Meter
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import ContractError
-from bench.metrics import (
+from bench.evaluation.metrics import (
     MISSING,
     Positions,
     check_ranking,

@@ -5,15 +5,15 @@ import time
 
 import pytest
 
-from bench.fingerprint import code_of
-from bench.model_files import model_content
+from bench.results.model_files import model_content
+from bench.results.source_hash import code_of
 
 
 @pytest.fixture
 def model(tmp_path, monkeypatch):
     """A folder with a large checkpoint, and a cache folder of its own."""
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("bench.model_files.LARGE", 1000)
+    monkeypatch.setattr("bench.results.model_files.LARGE", 1000)
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")

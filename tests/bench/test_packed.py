@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bench.errors import ArtefactError
-from bench.metrics import MISSING, Positions, means
-from bench.packed import Packed
+from bench.evaluation.metrics import MISSING, Positions, means
+from bench.results.packed import Packed
 
 
 def test_packed_positions_come_back_and_are_small(tmp_path):

@@ -10,7 +10,7 @@ from bench.cli import main
 from bench.cli._options import _gpus, _limit, _names
 from bench.cli.run import _Board
 from bench.errors import ConfigError
-from bench.grid import Choice
+from bench.experiment.grid import Choice
 
 
 @pytest.fixture
@@ -138,6 +138,6 @@ def test_the_doctor_looks_at_every_part_and_fails_for_what_every_run_needs(capsy
     said = capsys.readouterr().out
     for part in ("GPUs", "torch", "RecBole", "dataset ml_100k: 1681 items", "models on this CPU"):
         assert part in said
-    monkeypatch.setattr("bench.provenance._versions", dict)
+    monkeypatch.setattr("bench.results.provenance._versions", dict)
     assert main(["doctor"]) == 1
     assert "FAIL torch is not installed" in capsys.readouterr().out

@@ -14,13 +14,13 @@ import pytest
 
 from bench.api import Order, default_store, execute, prepare
 from bench.cell import Row
-from bench.executors.local import BUSY
-from bench.grid import Choice
-from bench.plan import Plan
-from bench.runner import Surroundings, run_cell
-from bench.schedule import Progress, Schedule
-from bench.status import Status, read_status, remaining
-from bench.store import read_row
+from bench.execution.local import BUSY
+from bench.execution.runner import Surroundings, run_cell
+from bench.execution.schedule import Progress, Schedule
+from bench.execution.status import Status, read_status, remaining
+from bench.experiment.grid import Choice
+from bench.experiment.plan import Plan
+from bench.results.store import read_row
 
 PLUGIN = '''
 """Methods that misbehave."""
@@ -307,7 +307,7 @@ def test_a_lost_job_says_why(bench_order, store):
 def test_a_busy_cell_is_asked_for_again_later_and_never_noted_over_its_holder(
     bench_order, store, monkeypatch
 ):
-    monkeypatch.setattr("bench.schedule.BUSY_SECONDS", 0.5)
+    monkeypatch.setattr("bench.execution.schedule.BUSY_SECONDS", 0.5)
     prepared = prepare(bench_order("good"), store)
     (job,) = prepared.plan.todo
     begun = []
@@ -387,7 +387,7 @@ def test_a_fit_that_reports_progress_is_timed_by_its_own_pace():
 
 def test_a_fit_that_goes_on_from_a_checkpoint_is_timed_by_what_it_did_itself(tmp_path, monkeypatch):
     clock = [1000.0]
-    monkeypatch.setattr("bench.status.time.time", lambda: clock[0])
+    monkeypatch.setattr("bench.execution.status.time.time", lambda: clock[0])
     status = Status(tmp_path / "status.json")
     status.enter("fit")
     for epoch in (17, 18):  # of 20; sixteen were done before, each takes 50 s

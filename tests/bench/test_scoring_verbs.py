@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 from _board_rows import M, cell, done, tiny_board, write
 
+from bench.board.leaderboard import as_published
 from bench.board.rows import read_folder, tables_of
-from bench.board.standing import as_published
 from bench.errors import DataError, UnknownName
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from bench.api import Order, default_store, execute, prepare
 from bench.errors import ConfigError, Unavailable
-from bench.executors.slurm import LOST, SlurmExecutor, SlurmHandle, read_words
-from bench.grid import Choice
+from bench.execution.slurm import LOST, SlurmExecutor, SlurmHandle, read_words
+from bench.experiment.grid import Choice
 
 
 def test_a_suite_runs_as_queued_jobs(tmp_path):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from bench import fingerprint
-from bench.fingerprint import code_of, libraries
 from bench.registry import HOUSE, load_plugin
-from bench.sources import closure
+from bench.results import source_hash
+from bench.results.source_files import closure
+from bench.results.source_hash import code_of, libraries
 
 METHOD = '''
 """A stranger's method."""
@@ -95,5 +95,5 @@ def test_the_key_moves_with_a_helper(tmp_path, moved, monkeypatch):
     before = code_of("stranger")
     assert libraries("stranger") >= {"numpy", "torch_too"}
     (tmp_path / moved).write_text("SHIFT = 2")
-    fingerprint.forget()
+    source_hash.forget()
     assert code_of("stranger") != before

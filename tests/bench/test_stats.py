@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from bench.metrics import Positions, gains, luck
-from bench.power import detectable_gap, rows_needed
-from bench.ranks import holm, tie_groups
-from bench.stats import Draws, kendall, resample
+from bench.evaluation.metrics import Positions, gains, luck
+from bench.significance.bootstrap import Draws, kendall, resample
+from bench.significance.power import detectable_gap, rows_needed
+from bench.significance.ranks import holm, tie_groups
 
 A = np.array([0.1, 0.4, 0.9, 0.3, 0.7])
 B = np.array([0.2, 0.1, 0.8, 0.0, 0.3])

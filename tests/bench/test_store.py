@@ -7,7 +7,7 @@ import pytest
 
 from bench.cell import Cell, Row
 from bench.errors import DataError
-from bench.store import Store, read_row, rows_under, write_whole
+from bench.results.store import Store, read_row, rows_under, write_whole
 
 CELL = Cell(dataset="d", data_version="v1", method="m", code="c1", config={"a": 1})
 
@@ -111,7 +111,7 @@ def test_a_row_that_goes_between_two_looks_is_missing(store, monkeypatch):
     def gone(path):
         raise FileNotFoundError(path)
 
-    monkeypatch.setattr("bench.store.read_row", gone)
+    monkeypatch.setattr("bench.results.store.read_row", gone)
     assert store.look(CELL) == "missing"
 
 
@@ -121,7 +121,7 @@ def test_a_finished_row_never_stands_without_its_positions(store, monkeypatch):
     def full(path, thing):
         raise OSError("no space left")
 
-    monkeypatch.setattr("bench.store.write_json", full)
+    monkeypatch.setattr("bench.results.store.write_json", full)
     with pytest.raises(OSError, match="no space"):
         store.write(Row(cell=CELL, status="failed"))
     assert read_row(path).status == "done"

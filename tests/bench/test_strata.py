@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.metrics import MISSING, Positions, gains
-from bench.strata import PARTITIONS, by_stratum, strata, stratify
+from bench.evaluation.metrics import MISSING, Positions, gains
+from bench.evaluation.strata import PARTITIONS, by_stratum, strata, stratify
 from bench.types import Catalogue, Exam, Queries, Ragged, Windows
 
 

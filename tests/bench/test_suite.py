@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from bench.errors import SuiteError, UnknownName
-from bench.fingerprint import code_of
-from bench.grid import Choice, expand
+from bench.experiment.grid import Choice, expand
+from bench.experiment.suite import choose_scale, read, scales, suite_names
 from bench.registry import methods
-from bench.suite import choose_scale, read, scales, suite_names
+from bench.results.source_hash import code_of
 
 
 def _suite(tmp_path, text):

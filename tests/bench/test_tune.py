@@ -5,9 +5,9 @@ import pytest
 from bench.api import Order, default_store, execute, prepare
 from bench.cell import SELECT_BY, Run
 from bench.data.load import load_dataset
-from bench.grid import Choice
+from bench.execution.tune import DEFAULTS, _Search
+from bench.experiment.grid import Choice
 from bench.registry import methods
-from bench.tune import DEFAULTS, _Search
 
 SUITE = """
 title: a search

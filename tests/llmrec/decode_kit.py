@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from llmrec.backbone import Backbone, load
 from llmrec.decode.scoring import Rule
+from llmrec.lm.backbone import Backbone, load
 from llmrec.prompt import Prompt
 from llmrec.trie import Trie, for_titles
 

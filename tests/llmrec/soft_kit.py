@@ -10,11 +10,11 @@ from bench.conformance import toy_data
 from bench.method import configure, keep
 from bench.registry import methods
 from bench.types import Catalogue
-from llmrec import backbone
 from llmrec.generative.llara import projector
+from llmrec.lm import backbone
+from llmrec.lm.soft_tokens import ItemVectors, SoftBackbone, SoftTokens
+from llmrec.lm.soft_users import Numbering, Users
 from llmrec.prompt import Style
-from llmrec.soft_tokens import ItemVectors, SoftBackbone, SoftTokens
-from llmrec.soft_users import Numbering, Users
 from llmrec.trie import for_titles
 
 TITLES = ("", *(f"The {a} {b}" for a in ("red", "blue", "green") for b in ("kite", "ball", "doll")))

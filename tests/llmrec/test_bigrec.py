@@ -4,13 +4,13 @@ import json
 import numpy as np
 import pytest
 
-from bench import metrics
 from bench.cell import Run
 from bench.errors import ArtefactError, ConfigError, DataError
+from bench.evaluation import metrics
 from bench.method import configure, keep, restore
 from bench.types import Catalogue, Exam, Queries, Ragged, Windows
-from llmrec import _embedded
 from llmrec.generative.bigrec import BIGRec
+from llmrec.lm import smollm2
 
 COLOURS = ("red", "blue", "green", "small", "old", "tall")
 TITLES = ("", *(f"The {c} {t}" for c in COLOURS for t in ("lorry", "kite", "ball", "doll", "drum")))
@@ -172,7 +172,7 @@ def test_bad_config_is_refused(config, said):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not _embedded.is_here(), reason="the embedded model is not in the cache")
+@pytest.mark.skipif(not smollm2.is_here(), reason="the embedded model is not in the cache")
 def test_the_embedded_model_is_tuned_saved_and_restored(tmp_path):
     config = {"epochs": 1, "batch": 8, "valid_rows": 0, "lr": 1e-3}
     values = BIGRec.complete(configure(BIGRec, config), loss="msl", decoder="beam")

@@ -7,13 +7,13 @@ import torch
 from test_backbone import families, folder_of
 
 from bench.errors import ConfigError, Unavailable
-from llmrec import backbone
-from llmrec._small import tiny_tokenizer
-from llmrec.backbone import Backbone, Lora
+from llmrec.a_llmrec.a_llmrec import ALLMRecConfig
 from llmrec.generative import _building
 from llmrec.generative._building import Order, build
 from llmrec.generative._config import GenerativeConfig
-from llmrec.generative.a_llmrec import ALLMRecConfig
+from llmrec.lm import backbone
+from llmrec.lm.backbone import Backbone, Lora
+from llmrec.lm.scratch import tiny_tokenizer
 
 
 def order(name, *, device="cuda", seed=0, adapters=True, faithful=False):

@@ -11,11 +11,11 @@ from bench.conformance import toy_data
 from bench.errors import ArtefactError, ConfigError, Unavailable
 from bench.method import configure, keep
 from bench.registry import methods
-from llmrec import backbone
-from llmrec.enhanced import _cot, _jsonl
-from llmrec.enhanced._cot_cache import Cache, CoTCacheMissing, weights_of
-from llmrec.enhanced._cot_writer import Writer, Writing
-from llmrec.text_encoder import encode_text
+from llmrec.llm_cf import _cot, _jsonl
+from llmrec.llm_cf._cot_cache import Cache, CoTCacheMissing, weights_of
+from llmrec.llm_cf._cot_writer import Writer, Writing
+from llmrec.lm import backbone
+from llmrec.lm.text_encoder import encode_text
 
 
 def embed(texts):

@@ -11,11 +11,8 @@ from decode_kit import TITLES, model, random_prompts, title_trie
 
 from bench.errors import ConfigError, ContractError
 from bench.types import Catalogue
-from llmrec import _embedded
-from llmrec._small import Shape, tiny_tokenizer
-from llmrec.backbone import Lora, adapted, embedded_tokenizer, small
 from llmrec.decode.ground import Ground
-from llmrec.decode.points import (
+from llmrec.decode.title_embeddings import (
     _read,
     choose_gamma,
     distances,
@@ -25,6 +22,9 @@ from llmrec.decode.points import (
     scaled,
 )
 from llmrec.generative._building import kept_tokens
+from llmrec.lm import smollm2
+from llmrec.lm.backbone import Lora, adapted, embedded_tokenizer, small
+from llmrec.lm.scratch import ScratchShape, tiny_tokenizer
 from llmrec.trie import for_titles
 
 
@@ -210,10 +210,10 @@ AWKWARD = (
 def compact():
     catalogue = Catalogue(AWKWARD, "book")
     tokenizer = embedded_tokenizer(kept_tokens(catalogue))
-    return small("scratch", tokenizer, shape=Shape(), seed=0, device="cpu").eval()
+    return small("scratch", tokenizer, shape=ScratchShape(), seed=0, device="cpu").eval()
 
 
-@pytest.mark.skipif(not _embedded.is_here(), reason="needs the embedded tokenizer")
+@pytest.mark.skipif(not smollm2.is_here(), reason="needs the embedded tokenizer")
 @pytest.mark.parametrize("quote", ["strip", "keep"])
 def test_titles_that_a_compact_vocabulary_has_in_quotes_only(compact, quote, monkeypatch):
     for title in AWKWARD[1:4]:
@@ -234,7 +234,7 @@ def test_titles_that_a_compact_vocabulary_has_in_quotes_only(compact, quote, mon
     assert (found.score_QK[:, 0] == 0).all() and (found.score_QK[:, 1] < 0).all()
 
 
-@pytest.mark.skipif(not _embedded.is_here(), reason="needs the embedded tokenizer")
+@pytest.mark.skipif(not smollm2.is_here(), reason="needs the embedded tokenizer")
 def test_a_bare_title_is_spelt_without_its_quotes_and_only_where_it_has_to_be(compact):
     for title in AWKWARD[1:4]:
         assert compact.tokenizer.decode(_read(compact, title)) == title

@@ -10,16 +10,16 @@ import torch
 from decode_kit import dull_scores, model, random_prompts, random_trie, title_trie, top
 
 from bench.errors import ConfigError
-from llmrec.backbone import Backbone
 from llmrec.decode.beam import Beam
-from llmrec.decode.best import best
 from llmrec.decode.exact import Exact
 from llmrec.decode.generate import Generate
+from llmrec.decode.kv_cache import similar
 from llmrec.decode.regret import beam_regret
 from llmrec.decode.scoring import SLACK, SLACK_HALF, Rule, score_all, slack
-from llmrec.decode.shape import shape_of
-from llmrec.decode.shelf import similar
+from llmrec.decode.top_k import best
 from llmrec.decode.tree import CHUNK, Tree
+from llmrec.decode.trie_index import shape_of
+from llmrec.lm.backbone import Backbone
 from llmrec.prompt import Prompt
 from llmrec.trie import Trie
 

@@ -7,11 +7,11 @@ from test_bigrec import N, exam, fitted, windows
 
 from bench.errors import ConfigError
 from bench.method import keep, restore
-from llmrec import backbone
 from llmrec.decode.exact import Exact
 from llmrec.decode.ground import Ground
 from llmrec.generative import _generative
 from llmrec.generative._decoding import leaf_weights
+from llmrec.lm import backbone
 from llmrec.trie import Trie
 
 SHORT = {"beams": 1, "max_new_tokens": 6}
@@ -34,7 +34,7 @@ def grounded(folder, **options):
 def test_a_decoder_that_cannot_give_the_lists_is_refused_before_training(
     tmp_path, monkeypatch, options
 ):
-    monkeypatch.setattr(_generative.Generative, "_lesson", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(_generative.Generative, "_training", lambda *_: pytest.fail("trained"))
     with pytest.raises(ConfigError, match="beams is not defined; set beams to at least 10"):
         fitted(tmp_path, decoder_options=options)
 

@@ -13,8 +13,8 @@ from bench.conformance import toy_data
 from bench.errors import ConfigError
 from bench.method import configure, keep, restore
 from bench.registry import methods
-from llmrec.enhanced import _teacher_files as files
-from llmrec.enhanced._distill import (
+from llmrec.dllm2rec import _teacher_files as files
+from llmrec.dllm2rec._distill import (
     Importance,
     confidence_part,
     consistency_part,
@@ -25,7 +25,7 @@ from llmrec.enhanced._distill import (
     row_confidence,
     row_scale,
 )
-from llmrec.enhanced._teacher_files import TeacherArtifactsMissing
+from llmrec.dllm2rec._teacher_files import TeacherArtifactsMissing
 
 SMALL = {"epochs": 3, "hidden_size": 16, "inner_size": 32, "batch_size": 64}
 K = 8  # items that the teacher of these tests lists
@@ -172,12 +172,12 @@ def fitted(name, folder, config=None, *, teacher=None, profile="corrected", trai
     return method, run
 
 
-@pytest.mark.parametrize("objective", ["ce", "bce"])
-def test_without_weights_it_is_sasrec_bit_for_bit(tmp_path, objective):
+@pytest.mark.parametrize("batch_loss", ["ce", "bce"])
+def test_without_weights_it_is_sasrec_bit_for_bit(tmp_path, batch_loss):
     toy = toy_data()
     teacher = teacher_for(toy.train, tmp_path / "teacher")
-    plain, plain_run = fitted("sasrec", tmp_path / "a", loss=objective)
-    config = {"eta": 0.0, "lambda_d": 0.0, "objective": objective}
+    plain, plain_run = fitted("sasrec", tmp_path / "a", loss=batch_loss)
+    config = {"eta": 0.0, "lambda_d": 0.0, "batch_loss": batch_loss}
     mine, run = fitted("dllm2rec", tmp_path / "b", config, teacher=teacher)
     for name, weight in plain.model.state_dict().items():
         assert torch.equal(weight, mine.model.state_dict()[name]), name
@@ -187,11 +187,11 @@ def test_without_weights_it_is_sasrec_bit_for_bit(tmp_path, objective):
     assert plain_run.facts["valid_ndcg@5"] == run.facts["valid_ndcg@5"]
 
 
-@pytest.mark.parametrize("config", [{"eta": 0.0}, {"lambda_d": 0.0}, {"objective": "bce"}])
+@pytest.mark.parametrize("config", [{"eta": 0.0}, {"lambda_d": 0.0}, {"batch_loss": "bce"}])
 def test_each_part_changes_the_student(tmp_path, config):
     toy = toy_data()
     teacher = teacher_for(toy.train, tmp_path / "teacher")
-    plain, _ = fitted("sasrec", tmp_path / "a", loss=config.get("objective", "ce"))
+    plain, _ = fitted("sasrec", tmp_path / "a", loss=config.get("batch_loss", "ce"))
     mine, run = fitted("dllm2rec", tmp_path / "b", config, teacher=teacher)
     assert not np.array_equal(plain.item_vectors(), mine.item_vectors())
     assert run.facts["variant"] == "sane, teacher on 100 of 160 rows"

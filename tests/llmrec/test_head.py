@@ -6,7 +6,7 @@ import transformers as hf
 from peft import LoraConfig, get_peft_model
 
 from bench.errors import ConfigError
-from llmrec.head import Head
+from llmrec.lm.head import Head
 from llmrec.losses.lml import lml
 
 SIZE = {
@@ -78,9 +78,9 @@ def test_half_precision_gives_full_precision_logits():
 
 def test_a_half_precision_head_gives_the_same_logits_with_and_without_gradients(monkeypatch):
     """The kernel that a GPU takes, in the CPU's arithmetic."""
-    monkeypatch.setattr("llmrec.head.mixes", lambda weight: True)
+    monkeypatch.setattr("llmrec.lm.head.mixes", lambda weight: True)
     monkeypatch.setattr(
-        "llmrec.head.mixed", lambda hidden, weight: hidden.float() @ weight.float().T
+        "llmrec.lm.head.mixed", lambda hidden, weight: hidden.float() @ weight.float().T
     )
     torch.manual_seed(0)
     hidden = torch.randn(6, 16, dtype=torch.bfloat16, requires_grad=True)

@@ -8,7 +8,7 @@ from bench.errors import ArtefactError, ConfigError
 from bench.method import configure, restore
 from bench.registry import methods
 from llmrec.generative.llara import Growing, LLaRA
-from llmrec.tuning import arguments
+from llmrec.training.loop import arguments
 
 STEPS = 790
 

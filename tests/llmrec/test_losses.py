@@ -9,7 +9,7 @@ import torch
 
 from bench.errors import ConfigError, ContractError
 from bench.registry import losses
-from llmrec.head import Head
+from llmrec.lm.head import Head
 from llmrec.losses import Answers, Loss
 from llmrec.losses import _valid as valid_sets
 from llmrec.losses.lml import lml

@@ -9,7 +9,7 @@ from torch import distributed, multiprocessing
 
 from bench.errors import ConfigError
 from bench.registry import losses
-from llmrec.head import Head
+from llmrec.lm.head import Head
 from llmrec.losses import Answers
 from llmrec.losses.msl_ats import MSLATS, adaptive_tau
 from llmrec.trie import Trie

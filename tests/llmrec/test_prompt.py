@@ -3,8 +3,8 @@ import pytest
 
 from bench.errors import ConfigError, DataError
 from bench.types import Catalogue
-from llmrec import _embedded
-from llmrec._small import CompactTokenizer, tiny_tokenizer
+from llmrec.lm import smollm2
+from llmrec.lm.scratch import CompactTokenizer, tiny_tokenizer
 from llmrec.prompt import (
     DOMAINS,
     Prompter,
@@ -152,11 +152,11 @@ def test_bad_input_is_named():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not _embedded.is_here(), reason="the embedded model is not in the cache")
+@pytest.mark.skipif(not smollm2.is_here(), reason="the embedded model is not in the cache")
 def test_pieces_equal_the_whole_text_on_published_rows():
     from bench.errors import BenchError
     from bench.registry import datasets
-    from llmrec.backbone import embedded_tokenizer
+    from llmrec.lm.backbone import embedded_tokenizer
 
     try:
         book = datasets.get("book")(None)

@@ -10,11 +10,11 @@ from torch.nn import functional
 from bench.errors import ConfigError, ContractError
 from bench.registry import losses
 from bench.types import Catalogue, Ragged, Windows
-from llmrec import backbone
-from llmrec.choices import negatives
-from llmrec.losses.s_dpo import SDPO, SDPOConfig, s_dpo
-from llmrec.preference import PreferenceObjective
-from llmrec.shared_prefix import LogProbs
+from llmrec.lm import backbone
+from llmrec.preference.rows import negatives
+from llmrec.preference.s_dpo import SDPO, SDPOConfig, s_dpo
+from llmrec.preference.training import PreferenceBatchLoss
+from llmrec.training.shared_prefix import LogProbs
 from llmrec.trie import for_titles
 
 TITLES = ("", "Kite", "Ball", "Kite", "Doll", "Lorry", "Ball", "Drum", "", "Top", "")
@@ -182,26 +182,26 @@ def loss_of(trie, **options):
 
 def test_rewards_and_margins_are_kept_by_epoch(trie):
     loss = loss_of(trie, beta=2.0)
-    objective = PreferenceObjective(loss, LogProbs(loss, trie), steps_per_epoch=2)
+    batch_loss = PreferenceBatchLoss(loss, LogProbs(loss, trie), steps_per_epoch=2)
     reference_BJ = torch.zeros(2, 3)
-    objective.judge(torch.zeros(2, 3), reference_BJ)
-    objective.step()
-    objective.judge(torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, -1.0]]), reference_BJ)
-    objective.step()
-    objective.judge(torch.tensor([[3.0, 0.0, 1.0]]), reference_BJ[:1])
-    facts = objective.facts()
+    batch_loss.judge(torch.zeros(2, 3), reference_BJ)
+    batch_loss.step()
+    batch_loss.judge(torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, -1.0]]), reference_BJ)
+    batch_loss.step()
+    batch_loss.judge(torch.tensor([[3.0, 0.0, 1.0]]), reference_BJ[:1])
+    facts = batch_loss.facts()
     assert facts["first_loss"] == pytest.approx(math.log(3))
     assert facts["reward_chosen_by_epoch"] == pytest.approx([0.5, 6.0])
     assert facts["reward_rejected_by_epoch"] == pytest.approx([0.125, 1.0])
     assert facts["reward_margin_by_epoch"] == pytest.approx([(1.0 - 2.0) / 4, 4.0])
     assert facts["reward_accuracy_by_epoch"] == pytest.approx([0.25, 1.0])
-    twin = PreferenceObjective(loss, LogProbs(loss, trie), steps_per_epoch=2)
-    twin.load_state_dict(objective.state_dict())
+    twin = PreferenceBatchLoss(loss, LogProbs(loss, trie), steps_per_epoch=2)
+    twin.load_state_dict(batch_loss.state_dict())
     assert twin.facts() == facts and twin.epoch == 1
-    before = objective.snapshot()
-    objective.judge(torch.ones(1, 3), reference_BJ[:1])
-    objective.restore(before)
-    assert objective.facts() == facts
+    before = batch_loss.snapshot()
+    batch_loss.judge(torch.ones(1, 3), reference_BJ[:1])
+    batch_loss.restore(before)
+    assert batch_loss.facts() == facts
 
 
 def test_a_loss_that_is_not_finite_names_the_rows(trie):

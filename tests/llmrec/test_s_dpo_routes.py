@@ -8,13 +8,13 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
 
 from bench.errors import ConfigError
-from llmrec import backbone
-from llmrec.backbone import Backbone, Lora, adapted
-from llmrec.choices import Choice
-from llmrec.losses.s_dpo import SDPO
-from llmrec.preference import PreferenceObjective
+from llmrec.lm import backbone
+from llmrec.lm.backbone import Backbone, Lora, adapted
+from llmrec.preference.rows import PreferenceRow
+from llmrec.preference.s_dpo import SDPO
+from llmrec.preference.training import PreferenceBatchLoss
 from llmrec.prompt import Prompt
-from llmrec.shared_prefix import LogProbs, fork
+from llmrec.training.shared_prefix import LogProbs, fork
 from llmrec.trie import for_titles
 
 TITLES = (
@@ -90,7 +90,7 @@ def soft():
 MODELS = [llama, with_adapters, windowed, mixed, soft]
 
 
-def choices(trie, k, n=6, slots=False):
+def preference_rows(trie, k, n=6, slots=False):
     chance = np.random.default_rng(0)
     rows = []
     for length in chance.integers(3, 30, n):
@@ -99,7 +99,7 @@ def choices(trie, k, n=6, slots=False):
         slot[len(OPENING) + 1] = chance.integers(1, 50) if slots else 0
         leaf_J = chance.permutation(trie.n_leaves)[: 1 + k]
         reference_J = -chance.random(1 + k).astype(np.float32)
-        rows.append(Choice(Prompt(ids, slot), leaf_J[None], reference_J[None]))
+        rows.append(PreferenceRow(Prompt(ids, slot), leaf_J[None], reference_J[None]))
     return rows
 
 
@@ -108,14 +108,14 @@ def step(lm, rows, *, together, shared, size=8):
     trie = for_titles(TITLES, lm.tokenizer)
     loss = SDPO({"beta": 0.2}, trie, vocabulary=512, avt=2.0)
     log_probs = LogProbs(loss, trie, shared, together=together)
-    objective = PreferenceObjective(loss, log_probs, steps_per_epoch=1)
+    batch_loss = PreferenceBatchLoss(loss, log_probs, steps_per_epoch=1)
     lm.zero_grad()
     total = 0.0
-    for part in objective.parts(rows, size):
-        summed = objective.sum(lm, part) / objective.count(rows)
+    for part in batch_loss.parts(rows, size):
+        summed = batch_loss.sum(lm, part) / batch_loss.count(rows)
         summed.backward()
         total += float(summed.detach())
-    return total, torch.cat([p.grad.flatten() for p in lm.trainable().values()]), objective.tokens
+    return total, torch.cat([p.grad.flatten() for p in lm.trainable().values()]), batch_loss.tokens
 
 
 def dull_log_prob(lm, prompt, answer):
@@ -133,7 +133,7 @@ def dull_log_prob(lm, prompt, answer):
 def test_log_probabilities_equal_those_of_single_answers(make, together, shared):
     lm = make().eval()
     trie = for_titles(TITLES, lm.tokenizer)
-    rows = choices(trie, 4, slots=make is soft)
+    rows = preference_rows(trie, 4, slots=make is soft)
     loss = SDPO(None, trie, vocabulary=512, avt=2.0)
     leaf_BJ = np.stack([row.leaf_EJ[0] for row in rows])
     prompts = [row.prompt for row in rows]
@@ -152,7 +152,7 @@ def test_log_probabilities_equal_those_of_single_answers(make, together, shared)
 @pytest.mark.parametrize("k", [1, 3])
 def test_loss_and_gradients_equal_the_plain_route(make, k):
     lm = make().train()
-    rows = choices(for_titles(TITLES, lm.tokenizer), k, slots=make is soft)
+    rows = preference_rows(for_titles(TITLES, lm.tokenizer), k, slots=make is soft)
     plain, plain_gradient, plain_tokens = step(lm, rows, together=False, shared=0)
     assert plain_gradient.norm() > 0
     for shared, size in ((0, 8), (len(OPENING), 8), (len(OPENING), 2)):
@@ -165,7 +165,7 @@ def test_loss_and_gradients_equal_the_plain_route(make, k):
 def test_every_token_is_laid_out_once():
     lm = llama()
     trie = for_titles(TITLES, lm.tokenizer)
-    rows = choices(trie, 3, n=3)
+    rows = preference_rows(trie, 3, n=3)
     leaf_BJ = np.stack([row.leaf_EJ[0] for row in rows])
     prompts = [row.prompt for row in rows]
     laid = fork(prompts, leaf_BJ, trie, pad=0, shared=len(OPENING))
@@ -187,7 +187,7 @@ def test_a_kernel_without_masks_is_refused():
     lm.causal.config._attn_implementation = "flash_attention_2"
     trie = for_titles(TITLES, lm.tokenizer)
     loss = SDPO(None, trie, vocabulary=512, avt=2.0)
-    row = choices(trie, 1, n=1)[0]
+    row = preference_rows(trie, 1, n=1)[0]
     with pytest.raises(ConfigError, match="flash_attention_2"):
         LogProbs(loss, trie)(lm, [row.prompt], row.leaf_EJ)
 
@@ -196,7 +196,7 @@ def test_the_first_loss_is_the_log_of_the_number_of_answers():
     lm = with_adapters().eval()
     trie = for_titles(TITLES, lm.tokenizer)
     loss = SDPO(None, trie, vocabulary=512, avt=2.0)
-    rows = choices(trie, 3)
+    rows = preference_rows(trie, 3)
     plain, fast = (LogProbs(loss, trie, together=together) for together in (False, True))
     leaf_BJ = np.stack([row.leaf_EJ[0] for row in rows])
     prompts = [row.prompt for row in rows]

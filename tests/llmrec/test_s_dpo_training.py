@@ -12,12 +12,14 @@ from bench.cell import Run
 from bench.errors import ConfigError, ContractError, Unavailable
 from bench.method import configure, keep
 from bench.types import Catalogue, Exam, Queries, Ragged, Windows
-from llmrec import _trl_private, backbone, preference
-from llmrec.backbone import Backbone, Lora, adapted
 from llmrec.generative.bigrec import BIGRec
-from llmrec.losses.s_dpo import SDPO
+from llmrec.lm import backbone
+from llmrec.lm.backbone import Backbone, Lora, adapted
+from llmrec.preference import training as preference
+from llmrec.preference import trl_trainer
+from llmrec.preference.s_dpo import SDPO
 from llmrec.prompt import Prompt
-from llmrec.tuning import last_checkpoint
+from llmrec.training.loop import last_checkpoint
 
 TITLES = (
     "",
@@ -63,8 +65,8 @@ def run_in(folder, **more):
 
 def train(folder, lm, validate=None, progress=None, rows=TRAIN, **options):
     run = run_in(folder) if progress is None else run_in(folder, progress=progress)
-    lesson = SDPO.lesson(method_for(lm, **options), rows, run)
-    lesson.teach(lm, run, validate)
+    training = SDPO.training(method_for(lm, **options), rows, run)
+    training.run(lm, run, validate)
     return flat(lm), run.facts
 
 
@@ -162,8 +164,8 @@ def test_trl_trains_the_same_adapters(tmp_path):
 def test_a_profile_says_which_options_it_replaced(tmp_path):
     def made(profile, **options):
         run = run_in(tmp_path, profile=profile)
-        lesson = SDPO.lesson(method_for(adapters(), **options), TRAIN, run)
-        return lesson.objective.loss.config.class_aware, run.facts.get("profile_overrides")
+        training = SDPO.training(method_for(adapters(), **options), TRAIN, run)
+        return training.batch_loss.loss.config.class_aware, run.facts.get("profile_overrides")
 
     assert made("paper_faithful") == (False, {"loss_options.class_aware": False})
     assert made("paper_faithful", class_aware=False) == (False, None)
@@ -183,7 +185,7 @@ def test_trl_weighs_every_row_alike_in_a_short_last_step(tmp_path):
     ("whole", "most", "size"), [(128, 32, 32), (48, 32, 24), (7, 5, 1), (8, 0, 1)]
 )
 def test_the_micro_batch_divides_the_batch(whole, most, size):
-    assert _trl_private.divisor(whole, most) == size
+    assert trl_trainer.divisor(whole, most) == size
 
 
 def test_the_first_try_of_trl_counts_sequences(tmp_path):
@@ -192,7 +194,7 @@ def test_the_first_try_of_trl_counts_sequences(tmp_path):
 
 
 def test_trl_still_has_the_names_we_lean_on():
-    assert _trl_private.changes() == []
+    assert trl_trainer.changes() == []
 
 
 def test_a_changed_trl_is_named_with_the_way_out(monkeypatch):
@@ -201,7 +203,7 @@ def test_a_changed_trl_is_named_with_the_way_out(monkeypatch):
     with pytest.raises(
         Unavailable, match=r"_compute_loss is gone; use_adapter takes.*shared_prefix"
     ):
-        _trl_private.check(adapters())
+        trl_trainer.check(adapters())
 
 
 def test_trl_refuses_what_it_cannot_train(tmp_path):
@@ -221,22 +223,22 @@ def test_the_reference_is_computed_once_and_only_for_these_weights(tmp_path, mon
     dull = preference._reference
     monkeypatch.setattr(preference, "_reference", lambda *a: (calls.append(1), dull(*a))[1])
     run = run_in(tmp_path)
-    rows = [SDPO.lesson(method_for(adapters()), TRAIN, run).rows for _ in range(2)]
+    rows = [SDPO.training(method_for(adapters()), TRAIN, run).rows for _ in range(2)]
     assert len(calls) == 1
     for one, two in zip(*rows, strict=True):
         np.testing.assert_array_equal(one.reference_EJ, two.reference_EJ)
     other = adapters()
     with torch.no_grad():
         next(iter(other.trainable().values())).mul_(1.5)
-    SDPO.lesson(method_for(other), TRAIN, run)
+    SDPO.training(method_for(other), TRAIN, run)
     assert len(calls) == 2
-    SDPO.lesson(method_for(adapters(), resample="epoch", epochs=2), TRAIN, run)
+    SDPO.training(method_for(adapters(), resample="epoch", epochs=2), TRAIN, run)
     assert len(calls) == 4
 
 
 def test_references_of_other_prompts_or_vectors_are_others(tmp_path):
     lm, run = adapters(), run_in(tmp_path)
-    first, second, *rest = SDPO.lesson(method_for(lm), TRAIN, run).rows
+    first, second, *rest = SDPO.training(method_for(lm), TRAIN, run).rows
     leaf_EWJ = np.stack([row.leaf_EJ for row in (first, second, *rest)], 1)
 
     def mark(*ids, slots=0, lm=lm):
@@ -262,7 +264,7 @@ def test_a_broken_start_model_is_refused(tmp_path):
     with torch.no_grad():
         next(p for n, p in lm.named_parameters() if "lora_B" in n).fill_(float("nan"))
     with pytest.raises(ContractError, match=r"training row 0 .*not finite.*--reuse never"):
-        SDPO.lesson(method_for(lm), TRAIN, run_in(tmp_path))
+        SDPO.training(method_for(lm), TRAIN, run_in(tmp_path))
 
 
 def test_bigrec_goes_on_from_its_lml_model(tmp_path):

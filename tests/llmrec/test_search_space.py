@@ -4,10 +4,10 @@ from dataclasses import asdict
 
 import pytest
 
-from bench.grid import Choice, expand
+from bench.experiment.grid import Choice, expand
+from bench.experiment.suite import read
 from bench.method import assign, configure
 from bench.registry import losses, methods
-from bench.suite import read
 
 
 def _space(loss, backbone=None):

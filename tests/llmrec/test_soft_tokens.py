@@ -7,17 +7,17 @@ from soft_kit import TITLES, TOY, UNSEEN, Soft
 from bench.errors import ArtefactError, ConfigError
 from bench.registry import decoders
 from llmrec.decode.scoring import Rule
-from llmrec.losses.lml import LML
-from llmrec.objective import TokenObjective
-from llmrec.packing import Example
-from llmrec.prompt import TooLong
-from llmrec.soft_tokens import (
+from llmrec.lm.soft_tokens import (
     PLACEHOLDER,
     ItemVectors,
     check_trained_on,
     fingerprint,
 )
-from llmrec.soft_users import FIRST_USER
+from llmrec.lm.soft_users import FIRST_USER
+from llmrec.losses.lml import LML
+from llmrec.prompt import TooLong
+from llmrec.training.batch_loss import TokenBatchLoss
+from llmrec.training.packing import Example
 
 
 def test_one_slot_for_each_history_item_and_one_for_the_user():
@@ -122,9 +122,9 @@ def test_gradients_do_not_depend_on_micro_batches_or_the_shared_opening():
 
     def gradient(size, shared):
         lm.zero_grad()
-        objective = TokenObjective(loss, trie, shared=shared)
-        for part in objective.parts(rows, size):
-            (objective.sum(lm, part) / objective.count(rows)).backward()
+        batch_loss = TokenBatchLoss(loss, trie, shared=shared)
+        for part in batch_loss.parts(rows, size):
+            (batch_loss.sum(lm, part) / batch_loss.count(rows)).backward()
         return torch.cat([p.grad.flatten() for p in lm.trainable().values()])
 
     lm.zero_grad()

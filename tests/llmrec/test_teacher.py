@@ -11,11 +11,12 @@ from bench.cell import Run, Size
 from bench.conformance import toy_data
 from bench.method import configure, keep, restore
 from bench.registry import methods
-from llmrec import _embedded, backbone
-from llmrec.decode.points import embed_texts
-from llmrec.enhanced import _jsonl, _speaking
-from llmrec.enhanced import _teacher_files as files
-from llmrec.enhanced.teacher import beam_distance
+from llmrec.decode.title_embeddings import embed_texts
+from llmrec.dllm2rec import _speaking
+from llmrec.dllm2rec import _teacher_files as files
+from llmrec.dllm2rec.teacher import beam_distance
+from llmrec.llm_cf import _jsonl
+from llmrec.lm import backbone, smollm2
 from llmrec.trie import for_titles
 
 CONFIG = {"rows": 10, "k": 8, "beams": 1, "max_new_tokens": 6, "chunk": 4}
@@ -84,7 +85,7 @@ def awkward():
     return SimpleNamespace(train=replace(toy.train, catalogue=catalogue), valid=valid)
 
 
-@pytest.mark.skipif(not _embedded.is_here(), reason="needs the embedded tokenizer")
+@pytest.mark.skipif(not smollm2.is_here(), reason="needs the embedded tokenizer")
 def test_a_model_with_a_compact_vocabulary_teaches(tmp_path, monkeypatch):
     """What it writes, and some titles, it cannot read again: their own tokens stand for them."""
     toy, folder = awkward(), tmp_path / "bigrec"

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from bench.errors import Unavailable
-from llmrec import _embedded, _minilm, backbone
-from llmrec.text_encoder import (
+from llmrec.lm import backbone, minilm, smollm2
+from llmrec.lm.text_encoder import (
     BackboneEncoder,
     adapters_off,
     encode_text,
@@ -22,7 +22,7 @@ def cosine(vectors):
     return vectors @ vectors.T
 
 
-@pytest.mark.skipif(not _minilm.is_here(), reason="the MiniLM wheel is not in the cache")
+@pytest.mark.skipif(not minilm.is_here(), reason="the MiniLM wheel is not in the cache")
 @pytest.mark.slow
 def test_minilm_knows_meaning_beyond_words():
     texts = ["a film for children about a lion", "The Jungle Book", "quarterly tax return"]
@@ -31,7 +31,7 @@ def test_minilm_knows_meaning_beyond_words():
     assert like[0, 0] == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.skipif(not _embedded.is_here(), reason="the embedded model is not in the cache")
+@pytest.mark.skipif(not smollm2.is_here(), reason="the embedded model is not in the cache")
 @pytest.mark.slow
 def test_backbone_states_of_the_embedded_model():
     lm = backbone.load("smollm2-135m")
@@ -109,7 +109,7 @@ def test_unknown_encoder_names_the_key(wrong):
 
 def test_wrong_wheel_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
-    (tmp_path / _minilm.WHEEL).write_bytes(b"something else")
+    (tmp_path / minilm.WHEEL).write_bytes(b"something else")
     with pytest.raises(Unavailable, match="SHA-256"):
-        _minilm.folder()
-    assert not (tmp_path / _minilm.FOLDER).exists()
+        minilm.folder()
+    assert not (tmp_path / minilm.FOLDER).exists()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.errors import DataError, Unavailable
-from llmrec import llama3_tokens
+from llmrec.lm import llama3_tokens
 from llmrec.trie import Trie, fingerprint, for_titles
 
 END = 9

@@ -8,17 +8,17 @@ import torch
 from bench.cell import Run
 from bench.errors import ConfigError, Unavailable
 from bench.types import Catalogue
-from llmrec import backbone
-from llmrec._trainer import Tuner
+from llmrec.lm import backbone
 from llmrec.losses.base import NotFinite
 from llmrec.losses.lml import LML
 from llmrec.losses.msl import MSL
 from llmrec.losses.msl_ats import MSLATS
-from llmrec.objective import TokenObjective
-from llmrec.packing import Example, lay_out, states
 from llmrec.prompt import Prompter
+from llmrec.training.batch_loss import TokenBatchLoss
+from llmrec.training.loop import Recipe, last_checkpoint, tune
+from llmrec.training.packing import Example, lay_out, states
+from llmrec.training.trainer import Tuner
 from llmrec.trie import for_titles
-from llmrec.tuning import Recipe, last_checkpoint, tune
 
 WORDS = ("red", "blue", "green", "small", "old")
 THINGS = ("lorry", "kite", "train set", "ball", "doll")
@@ -42,15 +42,15 @@ class Setting:
         leaf = int(self.trie.leaf_of_item_N[history[-1]])
         return Example(self.prompter.prompt(history, training=True), leaf)
 
-    def objective(self, shared=True):
-        return TokenObjective(self.loss, self.trie, shared=self.prompter.shared if shared else 0)
+    def batch_loss(self, shared=True):
+        return TokenBatchLoss(self.loss, self.trie, shared=self.prompter.shared if shared else 0)
 
 
 def gradient(setting, rows, size, *, shared=True):
     setting.lm.zero_grad()
-    objective = setting.objective(shared)
-    for part in objective.parts(rows, size):
-        (objective.sum(setting.lm, part) / objective.count(rows)).backward()
+    batch_loss = setting.batch_loss(shared)
+    for part in batch_loss.parts(rows, size):
+        (batch_loss.sum(setting.lm, part) / batch_loss.count(rows)).backward()
     return torch.cat([p.grad.flatten() for p in setting.lm.trainable().values()])
 
 
@@ -100,9 +100,9 @@ def test_gradient_does_not_depend_on_micro_batches_or_the_shared_opening(loss):
 def test_the_mean_over_answers_is_the_sum_over_their_tokens(loss):
     setting = Setting(loss)
     rows = setting.rows[:8]
-    by_token = gradient(setting, rows, 4) * setting.objective().count(rows)
+    by_token = gradient(setting, rows, 4) * setting.batch_loss().count(rows)
     setting.loss.config = dataclasses.replace(setting.loss.config, loss_norm="seq_sum_mean")
-    assert setting.objective().count(rows) == 8
+    assert setting.batch_loss().count(rows) == 8
     torch.testing.assert_close(gradient(setting, rows, 4), by_token / 8)
     with pytest.raises(ConfigError, match="one of token_mean, seq_sum_mean"):
         loss({"loss_norm": "sum"}, setting.trie, vocabulary=512, avt=9.0)
@@ -114,10 +114,10 @@ def test_a_loss_that_is_not_finite_names_the_training_rows(loss):
     rows = [dataclasses.replace(row, number=40 + i) for i, row in enumerate(setting.rows[:3])]
     with torch.no_grad():
         setting.lm.causal.model.norm.weight.fill_(torch.nan)
-    objective = setting.objective()
-    (part,) = objective.parts(rows, 3)
+    batch_loss = setting.batch_loss()
+    (part,) = batch_loss.parts(rows, 3)
     with pytest.raises(NotFinite, match=rf"not finite at training rows \[{part[0].number}") as said:
-        objective.sum(setting.lm, part)
+        batch_loss.sum(setting.lm, part)
     assert str(pickle.loads(pickle.dumps(said.value))) == str(said.value)
 
 
@@ -134,14 +134,14 @@ def test_forced_tails_are_not_computed():
 def test_rows_come_in_the_same_order_for_every_loss(tmp_path):
     def order(loss):
         setting, seen = Setting(loss), []
-        objective = setting.objective()
+        batch_loss = setting.batch_loss()
         number = {id(row): i for i, row in enumerate(setting.rows)}
-        parts = objective.parts
-        objective.parts = lambda rows, size: (
+        parts = batch_loss.parts
+        batch_loss.parts = lambda rows, size: (
             seen.append([number[id(row)] for row in rows]),
             parts(rows, size),
         )[1]
-        tune(setting.lm, setting.rows, objective, RECIPE, run_in(tmp_path / loss.__name__))
+        tune(setting.lm, setting.rows, batch_loss, RECIPE, run_in(tmp_path / loss.__name__))
         return seen
 
     by_lml, by_ats = order(LML), order(MSLATS)
@@ -176,7 +176,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, loss):
 
         validate.asked = False
         run = run_in(folder, progress)
-        tune(setting.lm, setting.rows, setting.objective(), RECIPE, run, validate)
+        tune(setting.lm, setting.rows, setting.batch_loss(), RECIPE, run, validate)
         return setting, run
 
     whole, run = fit(tmp_path / "whole")
@@ -207,7 +207,7 @@ def test_the_loss_falls_and_training_stops_when_nothing_improves(tmp_path):
     tune(
         setting.lm,
         setting.rows,
-        setting.objective(),
+        setting.batch_loss(),
         recipe,
         run,
         lambda: {"ndcg@5": next(scores)},
@@ -227,7 +227,7 @@ def test_an_early_end_is_remembered(tmp_path, monkeypatch):
         tune(
             setting.lm,
             setting.rows,
-            setting.objective(),
+            setting.batch_loss(),
             recipe,
             run,
             lambda: {"ndcg@5": next(left)},
@@ -265,8 +265,8 @@ def with_dropout(setting):
 
 def test_micro_batches_shrink_when_memory_runs_out(tmp_path):
     setting = with_dropout(Setting(MSLATS))  # what was drawn in vain must be drawn again
-    objective = setting.objective()
-    whole = objective.sum
+    batch_loss = setting.batch_loss()
+    whole = batch_loss.sum
 
     def starved(lm, rows):
         summed = whole(lm, rows)  # so that the loss has seen rows it must forget again
@@ -274,13 +274,13 @@ def test_micro_batches_shrink_when_memory_runs_out(tmp_path):
             raise torch.cuda.OutOfMemoryError
         return summed
 
-    objective.sum = starved
+    batch_loss.sum = starved
     run = run_in(tmp_path / "a")
-    tune(setting.lm, setting.rows, objective, dataclasses.replace(RECIPE, epochs=1), run)
+    tune(setting.lm, setting.rows, batch_loss, dataclasses.replace(RECIPE, epochs=1), run)
     assert run.facts["micro_batch"] == 2
     roomy, other = with_dropout(Setting(MSLATS)), run_in(tmp_path / "b")
     recipe = dataclasses.replace(RECIPE, epochs=1, micro_batch=2)
-    tune(roomy.lm, roomy.rows, roomy.objective(), recipe, other)
+    tune(roomy.lm, roomy.rows, roomy.batch_loss(), recipe, other)
     assert run.facts["train_tokens"] == other.facts["train_tokens"]
     for name, value in roomy.lm.trainable().items():
         assert torch.equal(setting.lm.trainable()[name], value), name
@@ -289,14 +289,14 @@ def test_micro_batches_shrink_when_memory_runs_out(tmp_path):
 
 def test_a_row_that_never_fits_is_reported(tmp_path):
     setting = Setting()
-    objective = setting.objective()
+    batch_loss = setting.batch_loss()
 
     def starved(lm, rows):
         raise torch.cuda.OutOfMemoryError
 
-    objective.sum = starved
+    batch_loss.sum = starved
     with pytest.raises(Unavailable, match="single training row"):
-        tune(setting.lm, setting.rows, objective, RECIPE, run_in(tmp_path))
+        tune(setting.lm, setting.rows, batch_loss, RECIPE, run_in(tmp_path))
 
 
 def test_a_batch_the_ranks_cannot_share_is_refused(tmp_path, monkeypatch):
@@ -312,4 +312,4 @@ def test_a_batch_the_ranks_cannot_share_is_refused(tmp_path, monkeypatch):
     setting = Setting()
     recipe = dataclasses.replace(RECIPE, batch=7)
     with pytest.raises(ConfigError, match="multiple of 2"):
-        tune(setting.lm, setting.rows, setting.objective(), recipe, run_in(tmp_path))
+        tune(setting.lm, setting.rows, setting.batch_loss(), recipe, run_in(tmp_path))

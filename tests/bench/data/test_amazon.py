@@ -10,12 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data._amazon_events import Events, k_core, repeated
-from bench.data.amazon import TABLE_4, RawSource, RebuildSwitches, Statistics, build, rebuild
-from bench.data.parts import rows_of
-from bench.data.table_files import write_published
-from bench.data.titles import read_titles
-from bench.data.windows import read_windows
+from bench.data.amazon.events import Events, k_core, repeated
+from bench.data.amazon.rebuild import (
+    TABLE_4,
+    RawSource,
+    RebuildSwitches,
+    Statistics,
+    build,
+    rebuild,
+)
+from bench.data.exams import rows_of
+from bench.data.formats.delimited import write_published
+from bench.data.formats.titles import read_titles
+from bench.data.formats.windows import read_windows
 from bench.errors import ConfigError, DataError
 
 PARTS = ("train", "valid", "test")

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.cli._exchange import _switches
-from bench.data.amazon import RebuildSwitches
+from bench.data.amazon.rebuild import RebuildSwitches
 from bench.errors import ConfigError
 
 

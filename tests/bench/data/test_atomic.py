@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.data.atomic import read_atomic, write_atomic
-from bench.data.parts import exam, rows_of
+from bench.data.exams import exam, rows_of
+from bench.data.formats.atomic import read_atomic, write_atomic
 from bench.errors import DataError
 from bench.types import Catalogue, Dataset, Ragged, Split, Windows
 
@@ -167,8 +167,8 @@ def test_recbole_reads_the_same_rows(tmp_path):
 @pytest.mark.skipif(NO_RECBOLE, reason="recbole is not installed")
 def test_recbole_counts_a_published_dataset_the_same(tmp_path, published):
     recbole = pytest.importorskip("baselines._recbole")
-    from bench.data.titles import read_titles
-    from bench.data.windows import read_windows
+    from bench.data.formats.titles import read_titles
+    from bench.data.formats.windows import read_windows
 
     folder = published("office")
     titles = read_titles(folder / "id2name4Rec.json", "office")

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.data._amazon_open import Repairs
-from bench.data._amazon_tables import tables
-from bench.data.atomic import read_atomic
+from bench.data.amazon.streams import Repairs
+from bench.data.amazon.tables import tables
+from bench.data.formats.atomic import read_atomic
 from bench.errors import DataError
 
 HEADER = "user_id:token\titem_id_list:token_seq\titem_id:token\ttimestamp:float\n"

@@ -8,7 +8,7 @@ import pytest
 
 from bench.data.audit import audit
 from bench.data.audit_view import svg, table
-from bench.data.parts import exam
+from bench.data.exams import exam
 from bench.registry import datasets
 from bench.types import Catalogue, Dataset, Ragged, Split, Windows
 

@@ -7,8 +7,8 @@ import pytest
 from test_published import write_dataset
 
 from bench.cli import main
+from bench.data.exams import rows_of
 from bench.data.load import load_dataset
-from bench.data.parts import rows_of
 
 SUITE = """
 title: Floors

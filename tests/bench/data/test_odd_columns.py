@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from bench.data._amazon_columns import as_times
-from bench.data._amazon_events import EventLog
-from bench.data._amazon_json import json_tables
-from bench.data._amazon_open import Repairs
+from bench.data.amazon.columns import as_times
+from bench.data.amazon.events import EventLog
+from bench.data.amazon.json_records import json_tables
+from bench.data.amazon.streams import Repairs
 from bench.data.audit import audit
-from bench.data.table_files import read_table
-from bench.data.titles import read_titles
+from bench.data.formats.delimited import read_table
+from bench.data.formats.titles import read_titles
 from bench.errors import DataError
 from bench.types import Catalogue
 
@@ -135,7 +135,7 @@ def test_json_lines_with_iso_dates_are_read_as_csv_is(tmp_path):
 
 
 def test_a_block_with_a_date_comes_as_text_and_the_next_as_numbers(tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.data._amazon_json.line_blocks", lambda path: iter(blocks))
+    monkeypatch.setattr("bench.data.amazon.json_records.line_blocks", lambda path: iter(blocks))
     blocks = [(1, b'{"t": 5}\n{"t": "1970-01-01"}\n{"t": null}\n'), (4, b'{"t": 7}\n')]
     found = list(json_tables(tmp_path, {"t": pa.int64()}, Repairs()))
     assert [table["t"].to_pylist() for table in found] == [["5", "1970-01-01", None], [7]]

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.data.exams import rows_of
+from bench.data.formats.titles import write_titles
+from bench.data.formats.windows import write_windows
 from bench.data.ml_100k import natural_title
-from bench.data.parts import rows_of
 from bench.data.published import read_published
-from bench.data.titles import write_titles
-from bench.data.windows import write_windows
 from bench.errors import DataError, Unavailable
 from bench.registry import datasets
 from bench.types import Catalogue, Ragged, Windows

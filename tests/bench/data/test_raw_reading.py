@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.data import _amazon_open as opening
-from bench.data._amazon_events import EventLog
-from bench.data._amazon_json import json_tables
-from bench.data._amazon_open import Repairs, line_blocks, open_raw
-from bench.data._amazon_tables import _Utf8, tables
-from bench.data._amazon_titles import join_titles, usable_title
+from bench.data.amazon import streams as opening
+from bench.data.amazon.events import EventLog
+from bench.data.amazon.json_records import json_tables
+from bench.data.amazon.streams import Repairs, line_blocks, open_raw
+from bench.data.amazon.tables import _Utf8, tables
+from bench.data.amazon.titles import join_titles, usable_title
 from bench.errors import DataError
 
 FIELDS = {"user": pa.string(), "item": pa.string(), "time": pa.int64()}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data.parts import NEVER, carve_valid, exam, first_seen, known_at, rows_of
+from bench.data.exams import NEVER, carve_valid, exam, first_seen, known_at, rows_of
 from bench.data.splits import PROTOCOLS, Interactions, Protocol, make_dataset, split, windows_of
 from bench.errors import ConfigError, DataError
 from bench.types import Catalogue, Ragged, Windows

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from bench.data.parts import rows_of
+from bench.data.exams import rows_of
+from bench.data.formats.delimited import read_table, write_published
+from bench.data.formats.titles import read_titles
+from bench.data.formats.windows import read_windows
 from bench.data.splits import Protocol
-from bench.data.table_files import read_table, write_published
-from bench.data.titles import read_titles
-from bench.data.windows import read_windows
 from bench.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.data.trec import read_qrels, read_run, write_qrels, write_run
+from bench.data.formats.trec import read_qrels, read_run, write_qrels, write_run
 from bench.errors import ConfigError, DataError
-from bench.metrics import means, positions
+from bench.evaluation.metrics import means, positions
 from bench.types import Catalogue, Exam, Queries, Ragged, RandomTail, Ranking
 
 TITLES = ("", "a", "b", "a", "c", "d", "e", "f", "g", "h", "i", "j", "k")  # items 1 and 3 share one

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.data.titles import HUGE, SEPARATOR, read_titles, write_titles
-from bench.data.windows import read_windows, write_windows
+from bench.data.formats.titles import HUGE, SEPARATOR, read_titles, write_titles
+from bench.data.formats.windows import read_windows, write_windows
 from bench.errors import DataError
 from bench.types import Catalogue, Ragged, Windows
 

@@ -1,0 +1,1 @@
+"""Amazon reviews from the files as published to windows."""

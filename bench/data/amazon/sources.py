@@ -1,0 +1,212 @@
+"""Which files a category consists of, and what their columns are called in each release."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from bench.data.amazon.columns import is_readable
+from bench.data.amazon.events import Unit
+from bench.data.amazon.json_records import json_tables
+from bench.data.amazon.streams import Repairs, open_raw
+from bench.data.amazon.tables import is_parquet, tables
+from bench.errors import DataError
+
+DOMAINS = {
+    "Books": "book",
+    "Toys_and_Games": "toy",
+    "Clothing_Shoes_and_Jewelry": "clothing",
+    "Office_Products": "office",
+    "Movies_and_TV": "movie",
+}
+
+
+@dataclass(frozen=True)
+class Release:
+    """How one release of the reviews is laid out.
+
+    Attributes:
+        reviews: file names of the reviews, the 5-core first; its core is that of the full file, so it
+            gives the same rebuild unless items are sampled.
+        metadata: file names of the titles.
+        fields: user, item and time in the JSON lines of the reviews.
+        ratings: columns of the ratings-only CSV.
+        header: whether that CSV has a header line.
+        item: name of the item in the metadata.
+        unit: of the times.
+    """
+
+    reviews: tuple[str, ...]
+    metadata: tuple[str, ...]
+    fields: tuple[str, str, str]
+    ratings: tuple[str, ...]
+    header: bool
+    item: str
+    unit: Unit
+
+
+_FIELDS = ("reviewerID", "asin", "unixReviewTime")
+RELEASES = {
+    "2014": Release(
+        ("reviews_{}_5.json.gz", "reviews_{}.json.gz", "ratings_{}.csv"),
+        ("meta_{}.json.gz",),
+        _FIELDS,
+        ("user", "item", "rating", "timestamp"),
+        header=False,
+        item="asin",
+        unit="s",
+    ),
+    "2018": Release(
+        ("{}_5.json.gz", "{}.json.gz", "{}.csv"),
+        ("meta_{}.json.gz",),
+        _FIELDS,
+        ("item", "user", "rating", "timestamp"),
+        header=False,
+        item="asin",
+        unit="s",
+    ),
+    "2023": Release(
+        ("{}.jsonl.gz", "{}.jsonl", "{}.csv.gz", "{}.csv"),
+        ("meta_{}.jsonl.gz", "meta_{}.jsonl"),
+        ("user_id", "parent_asin", "timestamp"),
+        ("user_id", "parent_asin", "rating", "timestamp"),
+        header=True,
+        item="parent_asin",
+        unit="ms",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawSource:
+    """Raw reviews and titles, and how to read them.
+
+    Attributes:
+        name: of the dataset that comes out.
+        reviews: JSON lines, CSV, TSV or Parquet; plain, gzip, bzip2 or zip.
+        metadata: item titles in any of these forms, None if there are none.
+        review_columns: ``user``, ``item`` and ``time`` by what the file calls them.
+        title_columns: ``item`` and ``title`` by what the file calls them.
+        names: all columns of a reviews CSV that has no header line.
+        unit: of the times.
+        domain: decides the words of the prompt, and the row of Table 4 to compare with.
+    """
+
+    name: str
+    reviews: Path
+    metadata: Path | None = None
+    review_columns: dict[str, str] = field(
+        default_factory=lambda: {"user_id": "user", "asin": "item", "timestamp": "time"}
+    )
+    title_columns: dict[str, str] = field(
+        default_factory=lambda: {"asin": "item", "title": "title"}
+    )
+    names: tuple[str, ...] = ()
+    unit: Unit = "auto"
+    domain: str = "item"
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that decide the result."""
+        return (self.reviews,) if self.metadata is None else (self.reviews, self.metadata)
+
+    @classmethod
+    def find(
+        cls, folder: str | Path, category: str, release: str, reviews: str | None = None
+    ) -> RawSource:
+        """The files of a category in a folder, under the names they were published with.
+
+        Args:
+            folder: where they lie.
+            category: as in the files' names, such as ``Office_Products``.
+            release: 2014, 2018 or 2023.
+            reviews: name of the reviews file where the first one found is not the one meant.
+
+        Raises:
+            DataError: no such release, or a file is missing.
+        """
+        if release not in RELEASES:
+            raise DataError(f"no release is called {release!r}; known: {', '.join(RELEASES)}")
+        layout, folder = RELEASES[release], Path(folder)
+        names = (reviews,) if reviews else tuple(name.format(category) for name in layout.reviews)
+        path = _first(folder, names)
+        json_lines = is_json_lines(path)
+        fields = layout.fields if json_lines or layout.header else ("user", "item", "timestamp")
+        return cls(
+            name=f"{category.lower()}-{release}",
+            reviews=path,
+            metadata=_first(folder, tuple(name.format(category) for name in layout.metadata)),
+            review_columns=dict(zip(fields, ("user", "item", "time"), strict=True)),
+            title_columns={layout.item: "item", "title": "title"},
+            names=() if json_lines or layout.header else layout.ratings,
+            unit=layout.unit,
+            domain=DOMAINS.get(category, "item"),
+        )
+
+    def read_reviews(self, repairs: Repairs) -> Iterator[pa.Table]:
+        """Tables with the columns ``user``, ``item`` and ``time``.
+
+        Raises:
+            DataError: the file is missing, damaged or of another format, or a column of another type.
+        """
+        columns = self.review_columns
+        if is_json_lines(self.reviews):
+            kinds = {"time": pa.int64()}
+            fields = {theirs: kinds.get(ours, pa.string()) for theirs, ours in columns.items()}
+            found = json_tables(self.reviews, fields, repairs)
+        else:
+            found = tables(self.reviews, list(columns), repairs, self.names)
+        return (_renamed(self.reviews, table, columns) for table in found)
+
+    def read_metadata(self, wanted: frozenset[str], repairs: Repairs) -> Iterator[pa.Table]:
+        """Tables with the columns ``item`` and ``title``; items not ``wanted`` may be left out.
+
+        Raises:
+            DataError: the file is missing, damaged or of another format, or a column of another type.
+        """
+        assert self.metadata is not None, "there is metadata to read"
+        columns = self.title_columns
+        if is_json_lines(self.metadata):
+            name_of_item = next(theirs for theirs, ours in columns.items() if ours == "item")
+            fields = dict.fromkeys(columns, pa.string())
+            found = json_tables(self.metadata, fields, repairs, (name_of_item, wanted))
+        else:
+            found = tables(self.metadata, list(columns), repairs)
+        return (_renamed(self.metadata, table, columns) for table in found)
+
+
+def _renamed(path: Path, table: pa.Table, columns: dict[str, str]) -> pa.Table:
+    for theirs, ours in columns.items():
+        kind = table.schema.field(theirs).type
+        if not is_readable(kind, as_time=ours == "time"):
+            raise DataError(
+                f"{path}: column {theirs!r} is of type {kind}, which cannot be read as {ours}; "
+                "allowed: numbers, dates and text"
+            )
+    return table.select(list(columns)).rename_columns(list(columns.values()))
+
+
+def _first(folder: Path, names: tuple[str, ...]) -> Path:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise DataError(
+        f"{folder}: none of {', '.join(names)} is there; download the category from the "
+        "publisher, or check its spelling"
+    )
+
+
+def is_json_lines(path: str | Path) -> bool:
+    """Whether the content starts as a JSON object does.
+
+    Raises:
+        DataError: no such file, or it is damaged.
+    """
+    if is_parquet(path):
+        return False
+    with open_raw(path) as stream:
+        start = stream.read(1 << 10)
+    return start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")

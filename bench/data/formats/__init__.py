@@ -1,0 +1,1 @@
+"""Files that datasets are read from and written to, one format a file."""

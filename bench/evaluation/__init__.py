@@ -1,0 +1,1 @@
+"""What a list is worth: positions, metrics, strata, candidates."""

@@ -1,0 +1,1 @@
+"""Running cells: the order of steps, executors, schedule, search, meter."""

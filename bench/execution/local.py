@@ -1,0 +1,224 @@
+"""Cells as child processes of this machine: one process a cell, one slot a GPU or a share of the cores.
+
+A crash, a leak or a memory kill stays inside its own process. Cells that need heavy libraries are forked
+from a server process that has them loaded, so they start in well under a second; the others start from
+nothing, so they wait for no library and their memory is their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import types
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
+
+import psutil
+
+from bench.cell import Cell
+from bench.errors import ConfigError
+from bench.execution.runner import Surroundings, run_cell
+from bench.experiment.suite import usable_gpus
+from bench.results.source_hash import libraries
+
+CELL_GIB = 6.0  # what the largest cells of scale embedded need
+BUSY = 75  # exit code: another runner holds the cell
+PRELOAD, WANTED = "bench.execution.preload", "BENCH_PRELOAD"
+# by library, the modules that take long to import; whatever else a cell needs it imports itself
+HEAVY = {
+    "torch": ("torch",),
+    "recbole": ("baselines._recbole",),
+    "transformers": ("transformers", "transformers.models.llama.modeling_llama"),
+    "peft": ("peft",),
+}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one cell at a time.
+
+    Attributes:
+        gpu: the GPU that the cell alone may see, as CUDA_VISIBLE_DEVICES names it; None for a CPU slot.
+        threads: CPU threads of the cell.
+    """
+
+    gpu: str | None
+    threads: int
+
+
+@dataclass
+class Handle:
+    """A running cell."""
+
+    cell: Cell
+    slot: Slot
+    process: BaseProcess
+    started: float
+    why: str = ""
+
+    def exit_code(self) -> int | None:
+        """None while it runs; negative for a signal."""
+        return self.process.exitcode
+
+    def kill(self) -> None:
+        """End the cell and everything it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError, TypeError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # type: ignore[arg-type]
+        self.process.kill()
+        self.process.join(10)
+
+
+def slots(jobs: int | None, gpus: Sequence[int] | None = None) -> list[Slot]:
+    """One slot a GPU if there are any, else ``jobs`` shares of the cores.
+
+    On a CPU the default packs cells rather than threads, as these models are too small for many threads to
+    help one of them: two threads a cell, one on a machine of three cores or fewer, and memory for each.
+
+    Args:
+        jobs: most cells at a time, None for the default.
+        gpus: which GPUs, counted among those this process may see; None for all, empty for the CPU.
+
+    Raises:
+        ConfigError: fewer than one job, or a GPU that does not exist.
+    """
+    if jobs is not None and jobs < 1:
+        raise ConfigError(
+            f"--jobs {jobs}: it must be 1 or more; leave it out for one a GPU, or as many as the cores carry"
+        )
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    if found := [name for name, _ in usable_gpus(gpus)]:
+        n = min(jobs or len(found), len(found))
+        return [Slot(name, max(cores // n, 1)) for name in found[:n]]
+    n = min(jobs or _carried(cores), cores)
+    return [Slot(None, max(cores // n, 1)) for _ in range(n)]
+
+
+def _carried(cores: int) -> int:
+    """Cells that this machine's cores and memory carry at a time."""
+    by_memory = int(psutil.virtual_memory().available / 2**30 / CELL_GIB)
+    return max(1, min(cores if cores < 4 else cores // 2, by_memory))
+
+
+def heavy(cell: Cell) -> set[str]:
+    """The heavy libraries that a cell may import."""
+    found = libraries(cell.method, loss=cell.loss, decoder=cell.decoder, config=cell.config)
+    return HEAVY.keys() & found
+
+
+class LocalExecutor:
+    """Starts cells on this machine.
+
+    Args:
+        places: the slots; see ``slots``.
+        cells: what will run; their libraries begin to load at once, beside the first cells.
+    """
+
+    def __init__(self, places: Sequence[Slot], cells: Iterable[Cell] = ()) -> None:
+        self.places, self.free = list(places), list(places)
+        self._spawn = multiprocessing.get_context("spawn")
+        self._forkserver = multiprocessing.get_context("forkserver")
+        self._forkserver.set_forkserver_preload([PRELOAD])
+        if wanted := {library for cell in cells for library in heavy(cell)}:
+            with _environment(WANTED, ",".join(name for name in HEAVY if name in wanted)):
+                forkserver.ensure_running()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another cell can start now."""
+        return bool(self.free)
+
+    def start(self, cell: Cell, where: Surroundings) -> Handle:
+        """Start a cell in a free slot."""
+        slot = self.free.pop(0)
+        device = "cpu" if slot.gpu is None else "cuda"
+        where = replace(where, threads=slot.threads, device=device)
+        arguments = (cell, where, slot.gpu, os.getpid())
+        process: BaseProcess
+        if heavy(cell):
+            process = self._forkserver.Process(target=_child, args=arguments)
+        else:
+            process = self._spawn.Process(target=_child, args=arguments)
+        with _nameless_script():
+            process.start()
+        return Handle(cell, slot, process, time.monotonic())
+
+    def finish(self, handle: Handle) -> None:
+        """Give a cell's slot back."""
+        handle.process.join(10)
+        self.free.append(handle.slot)
+        self.free.sort(key=self.places.index)
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable for the processes started in the body."""
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+@contextlib.contextmanager
+def _nameless_script() -> Iterator[None]:
+    """Hide the running script, which a child would otherwise run again unless it has a main guard."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
+def _child(cell: Cell, where: Surroundings, gpu: str | None, parent: int) -> None:
+    """Body of a cell's process."""
+    os.setsid()
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu or ""
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the order in which slots count
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    folder = where.store.folder(cell.key)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = (folder / "log.txt").open("a", encoding="utf-8", buffering=1)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    with where.store.claim(cell.key) as held:
+        code = _run(cell, where) if held else BUSY
+    log.flush()
+    os._exit(code)  # libraries leave threads behind that would hold the process open
+
+
+def _run(cell: Cell, where: Surroundings) -> int:
+    try:
+        run_cell(cell, where)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _die_with(parent: int) -> None:
+    """End this process when the runner is gone, however it went."""
+    while True:
+        time.sleep(1.0)
+        try:
+            os.kill(parent, 0)
+        except ProcessLookupError:
+            os.killpg(0, signal.SIGKILL)
+
+
+def describe(places: Sequence[Slot]) -> str:
+    """One line about the slots, e.g. ``1 cell at a time, 2 threads each, no GPU``."""
+    gpus = [slot.gpu for slot in places if slot.gpu is not None]
+    kind = f"GPU {', '.join(gpus)}" if gpus else "no GPU"
+    return f"{len(places)} cell(s) at a time, {places[0].threads} thread(s) each, {kind}"

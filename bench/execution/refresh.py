@@ -1,0 +1,41 @@
+"""Makes a long-lived process, a notebook say, see code and data as they lie on disk now.
+
+Each cell runs in a process of its own that imports the code anew. This process keeps what it has imported of
+the house: after a change to a method's default values or needs, start it again for the plan to show them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from multiprocessing import forkserver
+
+from bench.data import load
+from bench.registry import HOUSE, REGISTRIES
+from bench.results import provenance, source_hash
+from bench.results.source_files import ROOMS
+
+_seen: dict[str, tuple[int, int]] = {}  # of every file of the house: size, time of change (ns)
+
+
+def look_again() -> None:
+    """Forget every hash, dataset, commit and list of names that was read before."""
+    for part in (source_hash, load, provenance):
+        part.forget()
+    for registry in REGISTRIES:
+        registry.look_again()
+    marks = _marks()
+    if _seen and marks != _seen:
+        _end_server()
+    _seen.clear()
+    _seen.update(marks)
+
+
+def _marks() -> dict[str, tuple[int, int]]:
+    paths = (path for room in ("bench", *ROOMS) for path in (HOUSE / room).rglob("*.py"))
+    return {str(p): (facts.st_size, facts.st_mtime_ns) for p in paths for facts in [p.stat()]}
+
+
+def _end_server() -> None:
+    """End the process that heavy cells are forked from: it has loaded the house as it was."""
+    if not multiprocessing.active_children():  # theirs would lose their exit code
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]

@@ -1,0 +1,299 @@
+"""Runs one cell: the only file that knows the order of things.
+
+Data -> fit under the meter -> recommend under its own -> checks -> positions, metrics, strata -> row. The
+fitted method is kept before the exam begins, so a cell killed in between does not train again.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import traceback
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from bench.cell import Cell, K, Row, Run
+from bench.data.exams import first_seen
+from bench.data.load import load_dataset
+from bench.errors import BenchError, DataError, Unavailable
+from bench.evaluation import metrics
+from bench.evaluation.candidates import KNOWN, recommend_known
+from bench.evaluation.strata import by_stratum, strata
+from bench.execution.fitting import Fitting
+from bench.execution.meter import Meter
+from bench.execution.status import Status
+from bench.method import Method, assign, configure
+from bench.registry import load_plugins, methods
+from bench.results.packed import Packed
+from bench.results.provenance import now, provenance
+from bench.results.source_hash import code_of, libraries
+from bench.results.store import Store
+from bench.types import Dataset, Exam, Queries, Ranking
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """Where a cell runs; picklable, so that it can be handed to another process.
+
+    Attributes:
+        store: where rows and artefacts go.
+        data_root: where datasets are, None for the default.
+        plugins: files to import first.
+        device: ``cpu`` or ``cuda``.
+        threads: CPU threads this cell may use.
+        needs: by name, the folders of the artefacts the cell consumes.
+        fresh: forget what an earlier attempt left and fit again.
+        seen: the store's mark of the answer that the plan saw; an answer with another mark is taken for
+            this cell's, as another runner gave it meanwhile. None to run whatever there is.
+    """
+
+    store: Store
+    data_root: Path | None = None
+    plugins: tuple[str, ...] = ()
+    device: str = "cpu"
+    threads: int = 1
+    needs: dict[str, Path] = field(default_factory=dict)
+    fresh: bool = False
+    seen: str | None = None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at one cell: what its steps share."""
+
+    cell: Cell
+    where: Surroundings
+    meter: Meter = field(default_factory=Meter)
+
+    @cached_property
+    def status(self) -> Status:
+        """The one writer of the cell's status file."""
+        return Status(self.folder / "status.json")
+
+    @cached_property
+    def fitting(self) -> Fitting:
+        """The fit of the cell."""
+        return Fitting(self.folder, self.meter)
+
+    def progress(self, done: float, total: float, **numbers: float) -> None:
+        """What the method reports, for whoever watches and for the bill."""
+        self.status.report(done, total, **numbers)
+        self.fitting.note()
+
+    @property
+    def folder(self) -> Path:
+        """The cell's folder in the run store."""
+        return self.where.store.folder(self.cell.key)
+
+
+def run_cell(cell: Cell, where: Surroundings) -> Row:
+    """Run one cell to its row, which is written whatever happens short of a kill.
+
+    The caller holds the claim on the cell.
+
+    Raises:
+        KeyboardInterrupt: passed on; nothing is written.
+    """
+    if where.seen is not None and (answer := where.store.answered_since(cell, where.seen)):
+        return answer
+    load_plugins(where.plugins)
+    # now, as the tree may be at another commit by the end of a long fit
+    place = provenance(threads=where.threads, device=where.device)
+    attempt = Attempt(cell, where)
+    if where.fresh:
+        attempt.fitting.forget()
+    try:
+        row, packed = _fit_and_examine(attempt)
+    except Unavailable as reason:
+        row, packed = Row(cell=cell, status="left out", reason=str(reason)), None
+    except Exception as fault:
+        _log_trace(where.store.folder(cell.key))
+        row = Row(cell=cell, status="failed", reason=_sentence(fault), cost=attempt.meter.cost)
+        packed = None
+    facts = {"family": _family(cell), **row.facts}
+    row = replace(row, facts=facts, provenance={**place, "date": now()})
+    stage = facts["family"] == "stage"
+    where.store.write(row, stage=stage, pack=packed.save if packed else None)
+    if row.status == "done":
+        where.store.forget_scratch(cell.key)
+    return row
+
+
+def _fit_and_examine(attempt: Attempt) -> tuple[Row, Packed | None]:
+    cell, where = attempt.cell, attempt.where
+    attempt.status.enter("data")
+    dataset = load_dataset(cell.dataset, where.data_root, cell.profile)
+    _check_unchanged(cell, dataset)
+    _seed_everything(cell, where.threads)
+    method, run = _build(attempt)
+    chooser = _chooser(cell, method)
+    if chooser == "test":
+        run.facts["selected_on"] = chooser
+    exam = {
+        "valid": dataset.split.valid.sample(cell.valid_rows),
+        "test": dataset.split.test.sample(cell.test_rows),
+    }[chooser]
+    fit = partial(method.fit, dataset.split.train.sample(cell.train_rows), exam, run)
+    if earlier := attempt.fitting.restored(where.device):
+        method = earlier
+    else:
+        attempt.status.enter("fit")
+        attempt.fitting.run(method, fit, run.facts)
+    bill = json.loads(attempt.fitting.bill.read_text(encoding="utf-8"))
+    if method.family == "stage":
+        return Row(cell=cell, status="done", cost=attempt.meter.cost, facts=bill["facts"]), None
+    return _examine(attempt, method, dataset, bill["facts"])
+
+
+def _check_unchanged(cell: Cell, dataset: Dataset) -> None:
+    """Raise DataError if the cell's key no longer says what would run."""
+    axes = {"loss": cell.loss, "decoder": cell.decoder, "backbone": cell.backbone}
+    same = {
+        cell.dataset: dataset.version == cell.data_version,
+        f"the code of {cell.method}": code_of(cell.method, **axes, config=cell.config) == cell.code,
+    }
+    for what, unchanged in same.items():
+        if not unchanged:
+            raise DataError(f"{what} changed on disk since the plan was made; plan again")
+
+
+def _chooser(cell: Cell, method: Method) -> Literal["valid", "test"]:
+    """Which exam picks the epoch: the released code compares its checkpoints on the test rows."""
+    released = cell.profile == "paper_faithful" and method.family != "stage"
+    return "test" if released else "valid"
+
+
+def _build(attempt: Attempt) -> tuple[Method, Run]:
+    cell, where = attempt.cell, attempt.where
+    kind: type[Method] = methods.get(cell.method)
+    config = dict(cell.config)
+    upstream = _upstream(where)
+    facts: dict[str, Any] = {"upstream": upstream, "upstream_seconds": sum(upstream.values())}
+    inputs = dict(where.needs)
+    if tuning := inputs.pop("tuning", None):
+        best = json.loads((tuning / "best.json").read_text(encoding="utf-8"))
+        config = assign(config, best["config"])
+        facts["tuned"] = best["config"]
+    method = kind(
+        configure(kind, config), loss=cell.loss, decoder=cell.decoder, backbone=cell.backbone
+    )
+    scratch = attempt.folder / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    run = Run(
+        seed=cell.seed,
+        device=where.device,
+        folder=scratch,
+        inputs=inputs,
+        progress=attempt.progress,
+        facts=facts,
+        profile=cell.profile,
+    )
+    return method, run
+
+
+def _examine(
+    attempt: Attempt, method: Method, dataset: Dataset, facts: dict[str, Any]
+) -> tuple[Row, Packed]:
+    cell, cost, train = attempt.cell, attempt.meter.cost, dataset.split.train
+    exams = {"recommend": dataset.split.test.sample(cell.test_rows)}
+    if dataset.split.held_out:
+        exams = {"validate": dataset.split.valid.sample(cell.valid_rows), **exams}
+    rankings: dict[str, Ranking] = {}
+    for phase, exam in exams.items():
+        attempt.status.enter(phase)
+        with attempt.meter.phase(phase):
+            rankings[phase] = _recommend(method, exam.queries, cell, dataset)
+    test, ranking = exams["recommend"], rankings["recommend"]
+    seconds = cost["recommend"]["seconds"] or 0.0
+    cost["recommend"]["users_per_second"] = len(test) / max(seconds, 1e-9)
+    score = partial(metrics.positions, train_count=train.target_count, names=method.identity)
+    titles = {p: score(rankings[p], exam, identity="title") for p, exam in exams.items()}
+    title, item = titles["recommend"], score(ranking, test, identity="item")
+    masks = strata(test, train)
+    _keep_lists(attempt.where.store, cell, ranking, test)
+    row = Row(
+        cell=cell,
+        status="done",
+        n=len(test),
+        metrics=metrics.means(title),
+        metrics_by_item=metrics.means(item),
+        valid=metrics.means(titles["validate"]) if "validate" in titles else {},
+        strata=by_stratum(title, masks),
+        cost=cost,
+        facts={**facts, **ranking.facts, **_proof(ranking)},
+    )
+    return row, Packed(title, item, test.queries.user_Q, masks)
+
+
+def _recommend(method: Method, queries: Queries, cell: Cell, dataset: Dataset) -> Ranking:
+    n_items = queries.catalogue.n_items
+    # an item list may lose entries to shared titles, so it starts out longer than the K that count
+    k = min(2 * K if method.identity == "item" else K, n_items)
+    if cell.protocol == KNOWN:
+        ranking = recommend_known(method, queries, k, first_seen(dataset.split))
+    else:
+        ranking = method.recommend(queries, k)
+    metrics.check_ranking(ranking, queries, k, n_items)
+    return ranking
+
+
+def _proof(ranking: Ranking) -> dict[str, float]:
+    proof = {}
+    if ranking.certified_Q is not None:
+        proof["certified_share"] = float(np.mean(ranking.certified_Q))
+    if ranking.failed_Q is not None:
+        proof["failed_queries"] = float(np.sum(ranking.failed_Q))
+    return proof
+
+
+def _keep_lists(store: Store, cell: Cell, ranking: Ranking, exam: Exam) -> None:
+    lists: dict[str, Any] = {"item_QK": ranking.item_QK.astype(np.int32), "target_Q": exam.target_Q}
+    if ranking.score_QK is not None:
+        lists["score_QK"] = ranking.score_QK.astype(np.float32)
+    store.write_lists(cell.key, lists)
+
+
+def _upstream(where: Surroundings) -> dict[str, float]:
+    """Seconds of fit of every cell this one rests on, near or far, each counted once; by key."""
+    found: dict[str, float] = {}
+    for model in where.needs.values():
+        saved = json.loads((model.parent / "fit.json").read_text(encoding="utf-8"))
+        found |= saved["facts"].get("upstream", {})
+        found[model.parent.name] = saved["cost"]["seconds"]
+    return found
+
+
+def _seed_everything(cell: Cell, threads: int) -> None:
+    """Fix the global generators too: a library may use them though no method of ours should."""
+    random.seed(cell.seed)
+    np.random.seed(cell.seed)
+    # a floor must not be charged the time and memory of a library that it does not use
+    used = libraries(cell.method, config=cell.config)
+    if _family(cell) != "floor" or "torch" in used or "torch" in sys.modules:
+        import torch
+
+        torch.manual_seed(cell.seed)
+        torch.set_num_threads(threads)
+
+
+def _family(cell: Cell) -> str:
+    return str(methods.get(cell.method).family) if cell.method in methods else "unknown"
+
+
+def _sentence(fault: Exception) -> str:
+    text = " ".join(str(fault).split())
+    name = "" if isinstance(fault, BenchError) else f"{type(fault).__name__}: "
+    if "out of memory" in text.lower() or isinstance(fault, MemoryError):
+        return f"out of memory: {text[:200]}"
+    return (name + text)[:400] or type(fault).__name__
+
+
+def _log_trace(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        traceback.print_exc(file=log)

@@ -1,0 +1,257 @@
+"""Runs a plan: starts what is ready, watches limits, retries what the machine broke, never loses a cell."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench.cell import Cell, Row
+from bench.execution.local import BUSY
+from bench.execution.runner import Surroundings
+from bench.experiment.plan import Job, Plan
+from bench.registry import methods
+from bench.results.provenance import provenance
+from bench.results.store import Store
+
+POLL_SECONDS = 0.1
+LEAST_LIMIT, LIMIT_FACTOR = 3600.0, 10.0  # seconds; times the predicted duration of a cell
+RETRIES = 1  # of infrastructure failures: a kill from outside, a lost node
+KILL_SECONDS = 45.0  # until a queue has ended the job it was asked to end
+BUSY_SECONDS = 5.0  # before a cell that another runner holds is asked for again
+
+
+class Handle(Protocol):
+    """A running cell, wherever it runs."""
+
+    cell: Cell
+    started: float
+
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+
+    def kill(self) -> None:
+        """End it."""
+
+
+class Executor(Protocol):
+    """A way to start cells."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another cell can start now."""
+
+    def start(self, cell: Cell, where: Surroundings) -> Any:
+        """Start a cell and return its handle."""
+
+    def finish(self, handle: Any) -> None:
+        """Take back what the handle held."""
+
+
+@dataclass
+class Progress:
+    """State of a run for whoever shows it.
+
+    Attributes:
+        waiting, running, rows: jobs not started, handles, and the rows written so far in this run.
+    """
+
+    waiting: list[Job]
+    running: list[Any] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    predicted: dict[str, float] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class Schedule:
+    """One run of a plan.
+
+    Args:
+        plan: what to run.
+        where: store, data and plugins; needs are filled in per cell.
+        executor: how cells are started.
+        limit_seconds: longest life of one cell; None for ten times what was measured or what the method
+            itself expects, whichever is longer, and an hour at least.
+        any_code: whether artefacts of older code may be consumed.
+        notify: called after every change and at least a few times a second.
+    """
+
+    plan: Plan
+    where: Surroundings
+    executor: Executor
+    limit_seconds: float | None = None
+    any_code: bool = False
+    notify: Callable[[Progress], None] = lambda progress: None
+    attempts: Counter[str] = field(default_factory=Counter)
+    _jobs: dict[str, Job] = field(default_factory=dict, repr=False)
+    _not_before: dict[str, float] = field(default_factory=dict, repr=False)
+
+    @property
+    def store(self) -> Store:
+        """Where rows go."""
+        return self.where.store
+
+    def run(self) -> list[Row]:
+        """Run everything; returns the rows in the order they were finished.
+
+        An interrupt ends the running cells and is passed on; the store stays whole.
+        """
+        progress = Progress(list(self.plan.todo))
+        self._jobs = {job.cell.key: job for job in self.plan.jobs}
+        progress.predicted = {key: job.seconds for key, job in self._jobs.items()}
+        try:
+            for cell, reason in self.plan.left_out:
+                self._note(progress, cell, "left out", reason)
+            while progress.waiting or progress.running:
+                self._start_ready(progress)
+                self._collect(progress)
+                self.notify(progress)
+                time.sleep(POLL_SECONDS)
+        finally:
+            for handle in progress.running:
+                handle.kill()
+        return progress.rows
+
+    def _start_ready(self, progress: Progress) -> None:
+        busy = {self._jobs[handle.cell.key].cell.key for handle in progress.running}
+        open_keys = busy | {job.cell.key for job in progress.waiting}
+        for job in list(progress.waiting):
+            if not self.executor.has_room:
+                return
+            early = time.monotonic() < self._not_before.get(job.cell.key, 0.0)
+            if early or open_keys & set(job.cell.needs.values()):
+                continue
+            progress.waiting.remove(job)
+            if not self._start(progress, job) and job not in progress.waiting:
+                open_keys.discard(job.cell.key)
+
+    def _start(self, progress: Progress, job: Job) -> bool:
+        needs = self._inputs(progress, job)
+        if needs is None:
+            return False
+        # an artefact of older code has another key, and the row must say which one it rests on
+        cell = replace(job.cell, needs={name: path.parent.name for name, path in needs.items()})
+        if cell.key not in self._jobs:
+            self._jobs[cell.key] = replace(job, seen=self.store.stamp(cell.key))
+            progress.predicted[cell.key] = job.seconds
+        if row := self._answer(cell):
+            progress.rows.append(row)
+            return False
+        with self.store.claim(cell.key) as free:
+            pass  # a process, or a queued job, only to learn that another runner holds it is too much
+        if not free:
+            self._requeue(progress, cell)
+            return False
+        self.attempts[cell.key] += 1
+        where = replace(
+            self.where,
+            needs=needs,
+            seen=self._jobs[cell.key].seen,
+            fresh=self.where.fresh and self.attempts[cell.key] == 1,
+        )
+        progress.running.append(self.executor.start(cell, where))
+        return True
+
+    def _inputs(self, progress: Progress, job: Job) -> dict[str, Path] | None:
+        """Folders of what a job consumes; None, and a note on the board, if one is missing."""
+        found = {}
+        for name, key in job.cell.needs.items():
+            need = self._jobs[key].cell
+            artefact = self.store.artefact(need, any_code=self.any_code)
+            if artefact is None:
+                row = self.store.read(need)
+                why = row.reason if row else "it left nothing behind"
+                status = "left out" if row and row.status == "left out" else "failed"
+                self._note(progress, job.cell, status, f"needs {need.label}: {why}")
+                return None
+            found[name] = artefact
+        return found
+
+    def _answer(self, cell: Cell) -> Row | None:
+        """The row, if somebody answered the cell since the plan was made; older rows do not count."""
+        job = self._jobs.get(cell.key)
+        return self.store.answered_since(cell, job.seen) if job else None
+
+    def _collect(self, progress: Progress) -> None:
+        for handle in list(progress.running):
+            code = handle.exit_code()
+            age = time.monotonic() - handle.started
+            limit = self._limit(handle.cell)
+            if code is None and age < limit:
+                continue
+            progress.running.remove(handle)
+            if code is None:
+                handle.kill()
+                reason = f"ran past the limit of {limit:.0f} s and was ended"
+                self._note(progress, handle.cell, "failed", reason, patience=KILL_SECONDS)
+            else:
+                self._settle(progress, handle, code)
+            self.executor.finish(handle)
+
+    def _limit(self, cell: Cell) -> float:
+        if self.limit_seconds is not None:
+            return self.limit_seconds
+        job = self._jobs[cell.key]
+        # a row of the same kind may have been quick for a reason; a limit must not rest on it alone
+        return max(LEAST_LIMIT, LIMIT_FACTOR * max(job.seconds, job.guess))
+
+    def _settle(self, progress: Progress, handle: Any, code: int) -> None:
+        """Read what an ended process left, or decide what its silence means."""
+        cell = handle.cell
+        if row := self._answer(cell):
+            progress.rows.append(row)
+        elif code == BUSY:
+            self.attempts[cell.key] -= 1
+            self._requeue(progress, cell)
+        elif self.attempts[cell.key] <= RETRIES:
+            self._requeue(progress, cell, seconds=0.0)
+        else:
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            hint = "; probably out of memory" if code == -9 else ""
+            # a handle may know more than an exit code says
+            how = getattr(handle, "why", "") or f"its process ended with {how}"
+            self._note(progress, cell, "failed", f"{how} {self.attempts[cell.key]} times{hint}")
+
+    def _requeue(self, progress: Progress, cell: Cell, seconds: float = BUSY_SECONDS) -> None:
+        """Put a cell back at the end, to be started again no earlier than in so many seconds."""
+        key = self._jobs[cell.key].cell.key
+        progress.waiting.append(self._jobs[key])
+        self._not_before[key] = time.monotonic() + seconds
+
+    def _note(
+        self, progress: Progress, cell: Cell, status: Any, reason: str, patience: float = 1.0
+    ) -> None:
+        """Put a cell on the board that left no row of its own, unless another runner is at work on it."""
+        with self.store.claim(cell.key, wait=patience) as held:
+            if row := self._answer(cell):
+                progress.rows.append(row)
+            elif held:
+                self._write_note(progress, cell, status, reason)
+            elif cell.key in self._jobs:
+                self._requeue(progress, cell)
+
+    def _write_note(self, progress: Progress, cell: Cell, status: Any, reason: str) -> None:
+        family = str(methods.get(cell.method).family) if cell.method in methods else "not built"
+        old = self.store.read(cell)
+        if old is not None and old.cell.key == cell.key and old.reason == reason:
+            progress.rows.append(old)
+            return
+        place = provenance(threads=self.where.threads, device=self.where.device)
+        row = Row(
+            cell=cell, status=status, reason=reason, facts={"family": family}, provenance=place
+        )
+        progress.rows.append(row)
+        # where another machine has answered it, what is missing here is said and takes nothing away
+        answered = any(other.cell.data_version for other in self.store.namesakes(cell))
+        if cell.data_version or not answered:
+            self.store.write(row, stage=family == "stage")
+
+
+def summary(rows: list[Row]) -> Iterator[str]:
+    """One line per outcome, e.g. ``done 12``."""
+    for status, count in sorted(Counter(row.status for row in rows).items()):
+        yield f"{status} {count}"

@@ -1,0 +1,64 @@
+"""What a running cell says of itself: phase and progress, in one small file that anyone may read."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.results.store import write_json
+
+EVERY_SECONDS = 0.5
+
+
+@dataclass
+class Status:
+    """Writer of a cell's status file; rate-limited, so a method may report as often as it likes."""
+
+    path: Path
+    phase: str = "start"
+    _last: float = field(default=0.0, repr=False)
+    _first: dict[str, float] = field(default_factory=dict, repr=False)
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase."""
+        self.phase, self._last, self._first = phase, 0.0, {}
+        self._write(0.0, 1.0, {})
+
+    def report(self, done: float, total: float, **numbers: float) -> None:
+        """Say how far the phase is; numbers (loss, ndcg5 ...) are shown beside it."""
+        # a fit that goes on from a checkpoint begins anywhere: its pace is counted from its first word
+        self._first = self._first or {"done": done, "at": time.time()}
+        if done < total and time.monotonic() - self._last < EVERY_SECONDS:
+            return
+        self._last = time.monotonic()
+        self._write(done, total, {k: float(v) for k, v in numbers.items()})
+
+    def _write(self, done: float, total: float, numbers: dict[str, float]) -> None:
+        state = {"phase": self.phase, "done": done, "total": total, "first": self._first}
+        write_json(self.path, {**state, "at": time.time(), "numbers": numbers})
+
+
+def read_status(path: Path) -> dict[str, Any]:
+    """The last state a cell reported; empty before its first word."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def remaining(state: dict[str, Any], predicted: float, elapsed: float) -> float:
+    """Seconds a running cell still needs.
+
+    The fit's own pace once a tenth of what this attempt has to do is done, the prediction until then;
+    never below zero.
+    """
+    first = state.get("first") or {}
+    if state.get("phase") == "fit" and first:
+        came, left = state["done"] - first["done"], state["total"] - state["done"]
+        if came > 0 and came >= 0.1 * (came + left):
+            pace = (state["at"] - first["at"]) / came
+            return max(pace * left - (time.time() - state["at"]), 0.0)
+    return max(predicted - elapsed, 0.0)

@@ -1,0 +1,89 @@
+"""The axes of a row: every loss, decoder and backbone that it stands for, and whether its method has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.errors import ConfigError
+from bench.experiment.suite import PAPER_LOSSES, PAPER_METHODS, Scale, SuiteRow
+from bench.method import Method
+from bench.registry import decoders, losses, methods
+
+
+@dataclass(frozen=True)
+class Axes:
+    """One value for each axis of a method; None where the method has no such axis."""
+
+    loss: str | None = None
+    decoder: str | None = None
+    backbone: str | None = None
+
+
+def default_axes(method: type[Method], scale: Scale) -> Axes:
+    """What a row that names no values gets."""
+    return Axes(
+        loss=method.losses[0] if method.losses else ("lml" if method.takes else None),
+        decoder="beam" if method.decodes else None,
+        backbone=scale.backbone if "pretrained" in method.tags else None,
+    )
+
+
+def axes_of(
+    row: SuiteRow,
+    scale: Scale,
+    *,
+    backbone: str | None = None,
+    losses: Sequence[str] | None = None,
+) -> Iterator[Axes]:
+    """Every combination of the values a row gives its axes.
+
+    Args:
+        row: the row.
+        scale: names the usual backbone.
+        backbone: takes the place of the row's own where its method has one.
+        losses: of the losses only these; None for all.
+    """
+    base = default_axes(methods.get(row.method), scale) if row.method in methods else Axes()
+    asked = [backbone] if backbone and base.backbone else row.backbones
+    for loss in _values(row.losses, base.loss):
+        if losses is None or loss is None or loss in losses:
+            for decoder in _values(row.decoders, base.decoder):
+                for model in _values(asked, base.backbone):
+                    yield Axes(loss, decoder, model)
+
+
+def _values(given: Sequence[str] | None, default: str | None) -> list[str | None]:
+    return list(given) if given else [default]
+
+
+def not_built(row: SuiteRow, axes: Axes) -> str | None:
+    """Why a row of the paper has no code yet; None if it has, or if it is nobody's plan."""
+    if row.method not in methods and row.method in PAPER_METHODS:
+        return f"not built yet: no method {row.method} is registered"
+    if axes.loss in PAPER_LOSSES and axes.loss not in losses:
+        return f"not built yet: no loss {axes.loss} is registered"
+    return None
+
+
+def check_fit(row: SuiteRow, axes: Axes) -> None:
+    """Check that a row's method has its axes.
+
+    Raises:
+        UnknownName: nothing is called so.
+        ConfigError: the method has no such axis, or does not take that loss.
+    """
+    method: type[Method] = methods.get(row.method)
+    if axes.decoder is not None:
+        decoders.get(axes.decoder)
+        if not method.decodes:
+            raise ConfigError(f"it has no decoder, but {axes.decoder!r} is asked for")
+    if axes.loss is None or axes.loss in method.losses:
+        return
+    if not method.takes or losses.get(axes.loss).kind not in method.takes:
+        raise ConfigError(f"it does not take the loss {axes.loss!r}; it takes {_takes(method)}")
+
+
+def _takes(method: type[Method]) -> str:
+    registered = [n for n in losses if method.takes and losses.get(n).kind in method.takes]
+    return ", ".join([*method.losses, *registered]) or "none"

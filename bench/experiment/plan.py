@@ -1,0 +1,201 @@
+"""Cells -> a DAG of work: what the store already has, what runs in which order, how long it may take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from bench.cell import AXES, Cell, Row, Size
+from bench.data.load import load_dataset
+from bench.experiment.grid import Choice, Grid
+from bench.method import Method, configure
+from bench.registry import methods
+from bench.results.store import Hit, Store, rows_under
+
+Reuse = Literal["auto", "rows", "any", "never"]
+START_SECONDS = 1.0  # what a cell costs before it does anything, from a warm process
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell of a plan.
+
+    Attributes:
+        cell: the cell.
+        hit: what the store holds for it.
+        todo: whether it runs.
+        seconds: predicted wall time of the whole cell.
+        measured: True if the prediction rests on an earlier row, False if on the method's estimate.
+        asked: True if the suite asks for it, False if another cell needs it.
+        seen: the store's mark of its answer when the plan was made.
+        guess: the method's own estimate of the same seconds, measured or not.
+    """
+
+    cell: Cell
+    hit: Hit
+    todo: bool
+    seconds: float
+    measured: bool
+    asked: bool
+    seen: str = ""
+    guess: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Jobs in the order they run, cheap ones first as far as needs allow."""
+
+    jobs: list[Job]
+    left_out: list[tuple[Cell, str]]
+
+    @cached_property
+    def todo(self) -> list[Job]:
+        """The jobs that run."""
+        return [job for job in self.jobs if job.todo]
+
+    @property
+    def seconds(self) -> float:
+        """Predicted seconds of all that runs, one cell after the other."""
+        return sum(job.seconds for job in self.todo)
+
+
+def make_plan(
+    grid: Grid,
+    store: Store,
+    choice: Choice,
+    *,
+    reuse: Reuse = "auto",
+    retry: bool = False,
+    device: str = "cpu",
+) -> Plan:
+    """Decide what runs and in which order.
+
+    Args:
+        grid: the expanded suite.
+        store: where earlier answers are.
+        choice: what was asked; names the data root.
+        reuse: ``auto`` takes a row made here by the same code, ``rows`` also one that came with the rows,
+            ``any`` one made by any code from the same data, ``never`` runs everything again.
+        retry: run failed and left-out cells again.
+        device: ``cpu`` or ``cuda``, where the cells will run; durations of the other kind do not count.
+    """
+    cells = grid.by_key
+    asked = {cell.key for cell in grid.cells}
+    wide = {"any_code": reuse == "any", "foreign": reuse in {"rows", "any"}}
+    seen = {key: store.stamp(key) for key in cells}  # first: what comes after is an answer since
+    hits = {key: store.look(cell, **wide) for key, cell in cells.items()}
+    settled = {"done"} if retry else {"done", "failed", "left out"}
+    todo = {key for key in asked if reuse == "never" or hits[key] not in settled}
+    for key in _downstream_first(cells):
+        if key in todo:
+            todo |= {
+                need
+                for need in cells[key].needs.values()
+                if reuse == "never"
+                or hits[need] != "done"
+                or store.artefact(cells[need], any_code=reuse == "any") is None
+            }
+    history = _history(store, device)
+    jobs = {}
+    for key, cell in cells.items():
+        guess = _guess(cell, choice.data_root)
+        found = _measured(cell, history)
+        jobs[key] = Job(
+            cell,
+            hits[key],
+            todo=key in todo,
+            seconds=guess if found is None else found,
+            measured=found is not None,
+            asked=key in asked,
+            seen=seen[key],
+            guess=guess,
+        )
+    return Plan([jobs[key] for key in _cheap_first(jobs)], grid.left_out)
+
+
+def _downstream_first(cells: Mapping[str, Cell]) -> list[str]:
+    order: list[str] = []
+
+    def visit(key: str) -> None:
+        if key not in order:
+            for need in cells[key].needs.values():
+                visit(need)
+            order.append(key)
+
+    for key in cells:
+        visit(key)
+    return order[::-1]
+
+
+def _cheap_first(jobs: Mapping[str, Job]) -> Iterator[str]:
+    """Keys by the cost of a job together with what it still waits for; needs before what needs them."""
+    done: set[str] = set()
+
+    def chain(key: str) -> list[str]:
+        needs = (n for need in jobs[key].cell.needs.values() for n in chain(need))
+        return [*dict.fromkeys(n for n in needs if n not in done), key]
+
+    def price(key: str) -> float:
+        return sum(jobs[k].seconds for k in chain(key) if jobs[k].todo)
+
+    waiting = {key for key, job in jobs.items() if job.asked}
+    while waiting:
+        best = min(waiting, key=lambda k: (price(k), jobs[k].cell.label, k))
+        for key in chain(best):
+            if key not in done:
+                done.add(key)
+                yield key
+        waiting -= done
+
+
+def _history(store: Store, device: str) -> list[Row]:
+    """The finished rows of a store that were made on such a device."""
+    homes = (store.rows, store.root / "stages")
+    rows = [row for home in homes for _, row in rows_under(home)]
+    return [
+        row
+        for row in rows
+        if row.status == "done"
+        and str(row.provenance.get("device", "")).partition(":")[0] == device
+    ]
+
+
+def spent(row: Row) -> float:
+    """Seconds a row took, phases added up."""
+    return sum(phase.get("seconds") or 0.0 for phase in row.cost.values())
+
+
+def _kind(cell: Cell) -> tuple[object, ...]:
+    """What decides how long a cell takes, as far as two cells may be compared by it."""
+    size = (cell.train_rows, cell.test_rows, cell.config.get("epochs"), cell.tune)
+    # of a search: what it tries, how often, and how long each time
+    inner = [str(cell.config.get(name)) for name in ("method", *AXES, "trials")]
+    inner.append(str(dict(cell.config.get("values") or {}).get("epochs")))
+    axes = tuple(getattr(cell, axis) for axis in AXES)
+    return (cell.dataset, cell.method, *axes, cell.scale, *size, *inner)
+
+
+def _measured(cell: Cell, history: list[Row]) -> float | None:
+    """Seconds that the latest cell of the same kind took; None if there was none."""
+    alike = [row for row in history if _kind(row.cell) == _kind(cell)]
+    if not alike:
+        return None
+    latest = max(alike, key=lambda row: str(row.provenance.get("date", "")))
+    return START_SECONDS + spent(latest)
+
+
+def _guess(cell: Cell, root: Path | None) -> float:
+    """The method's own estimate of a cell's seconds."""
+    method: type[Method] = methods.get(cell.method)
+    split = load_dataset(cell.dataset, root, cell.profile).split
+    size = Size(
+        train_rows=min(cell.train_rows or len(split.train), len(split.train)),
+        test_rows=min(cell.test_rows or len(split.test), len(split.test)),
+        n_items=split.train.n_items,
+        loss=cell.loss,
+        backbone=cell.backbone,
+    )
+    return START_SECONDS + method.estimate_seconds(configure(method, cell.config), size)

@@ -1,0 +1,1 @@
+"""Rows and artefacts on disk, and what identifies them."""

@@ -1,0 +1,157 @@
+"""Hash of the source a method runs: its file and every file that it rests on, see ``source_files``.
+
+Comments, docstrings and layout do not count, so explaining code better makes no row stale. ``bench``
+itself is left out: what of it decides a result is versioned as the protocol.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench.registry import HOUSE, decoders, losses, methods
+from bench.results import source_files
+from bench.results.model_files import model_content, models_in
+from bench.results.source_files import ROOMS, closure, imported_names
+
+TUNE = "tune"  # the one method whose configuration names another
+
+
+def code_of(
+    method: str,
+    *,
+    loss: str | None = None,
+    decoder: str | None = None,
+    backbone: str | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> str:
+    """Fingerprint of a method with its loss and decoder, 16 hex digits; the same under every Python.
+
+    Args:
+        method: its registered name.
+        loss: a registered loss, or one that only this method knows.
+        decoder: its registered name.
+        backbone: its name; where that is a model on this machine, its content counts.
+        config: the method's configuration; a tuning names there what it tunes, whose source counts too.
+            Wherever it names a model on this machine, that model's content counts.
+    """
+    parts = sorted(
+        (_shown(path), _normal_form(path)) for path in _files_of(method, loss, decoder, config)
+    )
+    given = dict(config or {})
+    model = backbone
+    if method == TUNE:
+        model = backbone or given.pop("backbone", None)
+    if model is not None and (content := model_content(model)):
+        parts.append(("backbone", content))
+    parts += sorted((f"config.{name}", content) for name, content in models_in(given))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def libraries(
+    method: str,
+    *,
+    loss: str | None = None,
+    decoder: str | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> frozenset[str]:
+    """Packages of others that the source behind a cell imports anywhere, e.g. ``{"torch", "recbole"}``.
+
+    The arguments are those of ``code_of``; nothing is imported.
+    """
+    names = {
+        name.partition(".")[0]
+        for path in _files_of(method, loss, decoder, config)
+        for name in imported_names(path)
+    }
+    return frozenset(names - sys.stdlib_module_names - {"bench", *ROOMS})
+
+
+def _files_of(
+    method: str, loss: str | None, decoder: str | None, config: Mapping[str, Any] | None
+) -> set[Path]:
+    starts = [methods.path(method)]
+    if loss is not None and loss in losses:
+        starts.append(losses.path(loss))
+    if decoder is not None and decoder in decoders:
+        starts.append(decoders.path(decoder))
+    files = {path for start in starts for path in closure(start)}
+    if method == TUNE and config:
+        files |= _files_of(config["method"], config.get("loss"), config.get("decoder"), None)
+    return files
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(HOUSE)) if path.is_relative_to(HOUSE) else path.name
+
+
+def forget() -> None:
+    """Read every source and every model anew when it is next asked about."""
+    source_files.forget()
+    for kept in (_normal_form, model_content):
+        kept.cache_clear()
+
+
+@cache
+def _normal_form(path: Path) -> str:
+    return normal_form(path.read_text(encoding="utf-8"))
+
+
+def normal_form(source: str) -> str:
+    """The syntax tree of a source as text, without docstrings; the same under every Python.
+
+    ``ast.dump`` would not do: a later Python adds fields that are empty for the code of an earlier one,
+    leaves out what is empty, and cuts f-strings differently.
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_text(body[0]):
+            del body[0]
+    return _dump(tree)
+
+
+def _dump(thing: object) -> str:
+    if isinstance(thing, list):
+        return f"[{','.join(map(_dump, thing))}]"
+    if not isinstance(thing, ast.AST):
+        return ascii(thing)
+    fields = dict(ast.iter_fields(thing))
+    if isinstance(thing, ast.JoinedStr):
+        fields["values"] = _joined(thing.values)
+    kept = {
+        name: value
+        for name, value in fields.items()
+        if value != [] and (value is not None or isinstance(thing, ast.Constant))
+    }
+    if isinstance(thing, ast.Constant) and thing.kind is None:
+        del kept["kind"]
+    inside = ",".join(f"{name}={_dump(value)}" for name, value in kept.items())
+    return f"{type(thing).__name__}({inside})"
+
+
+def _joined(values: list[ast.expr]) -> list[ast.expr]:
+    """The parts of an f-string with neighbouring texts made one and empty ones left out."""
+    whole: list[ast.expr] = []
+    for value in values:
+        last = whole[-1] if whole else None
+        if not isinstance(value, ast.Constant):
+            whole.append(value)
+        elif isinstance(last, ast.Constant):
+            whole[-1] = ast.Constant(str(last.value) + str(value.value))
+        elif value.value != "":
+            whole.append(value)
+    return whole
+
+
+def _is_text(node: object) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

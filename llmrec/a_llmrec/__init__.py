@@ -1,0 +1,1 @@
+"""A-LLMRec: its alignment stage and the method."""

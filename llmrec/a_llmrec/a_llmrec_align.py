@@ -1,0 +1,273 @@
+"""A-LLMRec, stage 1: the items of a recommender and the titles of a catalogue in one space.
+
+Frozen: SASRec. Trained: an autoencoder of its item vectors, one of the title vectors, and, if asked for, the
+text encoder. Rows are all training windows, whatever the language model later trains on. What is left is a
+joint vector for each item: of the item if SASRec saw it, of its title if not. No loss or decoder of stage 2
+plays a part, so every cell of a dataset and seed shares one stage 1.
+
+Source: see ``_align``. Axes: W training rows, N items, D, T and E widths as there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+
+from bench.cell import Need, Run, Size
+from bench.errors import ArtefactError, ConfigError
+from bench.method import Method
+from bench.registry import methods
+from bench.types import BoolArray, Catalogue, Exam, IntArray, Queries, Ranking, Windows
+from llmrec.a_llmrec._align import Weights, agreement
+from llmrec.a_llmrec._align_training import Aligner, Rows, Schedule
+from llmrec.a_llmrec._align_training import train as train_aligner
+from llmrec.generative._soft import TOY_SASREC, allow, by_paper, sasrec_need
+from llmrec.lm import backbone as backbones
+from llmrec.lm.soft_tokens import ItemVectors, Vectors, check_trained_on, fingerprint
+from llmrec.lm.text_encoder import BACKBONE, load_encoder
+
+JOINT, META = "joint.safetensors", "joint.json"
+NOTHING, ITEM, TEXT = 0, 1, 2  # where the joint vector of an item comes from
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignConfig:
+    """Configuration of stage 1; numbers are the authors'.
+
+    Attributes:
+        mode: ``paper`` fine-tunes the text encoder and keeps the rows in their order.
+        a, b: weights of the item and the text reconstruction (paper: b = 0.5 for movies and games).
+        rec_score: ``mean`` (released code) or ``dot`` (paper).
+        latent: width of the joint space.
+        text_encoder: ``minilm``, ``backbone``, ``hash`` or a local folder, see ``llmrec.lm.text_encoder``.
+        text_trainable: fine-tune it; None does so in mode ``paper``.
+        shuffle: new order of the rows each epoch; None does so unless in mode ``paper``.
+        lr, batch, epochs: of Adam (0.9, 0.98).
+        sasrec, sasrec_loss: the recommender.
+    """
+
+    mode: str = "unified"
+    a: float = 0.5
+    b: float = 0.2
+    rec_score: str = "mean"
+    latent: int = 128
+    text_encoder: str = "minilm"
+    text_trainable: bool | None = None
+    shuffle: bool | None = None
+    lr: float = 1e-4
+    batch: int = 32
+    epochs: int = 10
+    sasrec: Mapping[str, Any] = field(default_factory=dict)
+    sasrec_loss: str = "ce"
+
+    def __post_init__(self) -> None:
+        allow(self, "mode", "unified", "paper")
+        allow(self, "rec_score", "mean", "dot")
+        for key in ("latent", "batch", "epochs"):
+            if not getattr(self, key) >= 1:
+                raise ConfigError(f"{key} is {getattr(self, key)}; it must be at least 1")
+        for key in ("a", "b"):
+            if not getattr(self, key) >= 0:
+                raise ConfigError(f"{key} is {getattr(self, key)}; it must be at least 0")
+        if not self.lr > 0:
+            raise ConfigError(f"lr is {self.lr}; it must be positive")
+
+
+@dataclass(frozen=True, eq=False)
+class Joint:
+    """What stage 1 leaves.
+
+    Attributes:
+        item_NE, text_NE: latent vectors of items and of titles, float32 [N + 1, E]; row 0 is zeros.
+        seen_N: items the recommender was trained on.
+        has_text_N: items with a title of their own.
+        mean_D: the recommender's state of an average training row, float32 [D].
+        sasrec: fingerprint of the recommender.
+    """
+
+    item_NE: Vectors
+    text_NE: Vectors
+    seen_N: BoolArray
+    has_text_N: BoolArray
+    mean_D: Vectors
+    sasrec: str
+
+    def source(self, unseen: str) -> IntArray:
+        """Where each item's vector comes from (NOTHING, ITEM, TEXT), int8 [N + 1].
+
+        Args:
+            unseen: what an item gets that the recommender never saw: its ``text``, its ``raw`` item
+                vector, or a ``placeholder`` (NOTHING).
+        """
+        source_N = np.where(self.seen_N, ITEM, NOTHING).astype(np.int8)
+        if unseen == "text":
+            source_N[~self.seen_N & self.has_text_N] = TEXT
+        if unseen == "raw":
+            source_N[:] = ITEM
+        source_N[0] = NOTHING
+        return source_N
+
+    def vectors(self, unseen: str) -> ItemVectors:
+        """The joint vector of each item."""
+        source_N = self.source(unseen)
+        vector_NE = np.where((source_N == TEXT)[:, None], self.text_NE, self.item_NE)
+        return ItemVectors(vector_NE.astype(np.float32), source_N != NOTHING)
+
+
+@methods.register("a_llmrec_align")
+class Align(Method):
+    """Trains the joint space of A-LLMRec."""
+
+    family = "stage"
+    Config = AlignConfig
+    config: AlignConfig
+    tags: ClassVar = frozenset({"text"})
+    toy: ClassVar = {"text_encoder": "hash", "latent": 16, "epochs": 2, "sasrec": TOY_SASREC}
+    paper: ClassVar = {
+        "text_trainable": True,
+        "shuffle": False,
+        "sasrec_loss": "bce",
+        "sasrec": {"hidden_size": 50, "n_heads": 1, "batch_size": 128},
+    }
+    joint: Joint
+
+    def __init__(self, config: Any = None, **axes: Any) -> None:
+        super().__init__(config, **axes)
+        self.config = self.settled(self.config)
+
+    @classmethod
+    def settled(cls, config: Any) -> Any:
+        """``config`` with everything that its mode decides."""
+        config = by_paper(config, cls.paper)
+        by_mode = {"text_trainable": False, "shuffle": True}
+        left = {k: v for k, v in by_mode.items() if getattr(config, k) is None}
+        return dataclasses.replace(config, **left)
+
+    @classmethod
+    def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
+        """The config with its mode written out."""
+        return cls.settled(config)
+
+    @classmethod
+    def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:
+        """The recommender."""
+        return {"sasrec": sasrec_need(cls.settled(config))}
+
+    @classmethod
+    def estimate_seconds(cls, config: Any, size: Size) -> float:
+        """Seconds on two cores: small matrices, and the text encoder once or in every step."""
+        steps = config.epochs * size.train_rows / config.batch
+        return 5 + 0.004 * steps + (0.8 * steps if config.text_trainable else 0.01 * size.n_items)
+
+    def recommend(self, queries: Queries, k: int) -> Ranking:
+        """A stage never ranks."""
+        raise NotImplementedError("stage 1 makes vectors for a_llmrec; it never ranks")
+
+    def fit(self, train: Windows, valid: Exam, run: Run) -> None:
+        """Train both autoencoders; goes on from the last epoch after an interruption.
+
+        Raises:
+            Unavailable: the text encoder is not on this machine.
+            ArtefactError: the recommender was trained on other rows.
+            ContractError: the loss is not finite.
+        """
+        sasrec: Any = run.load("sasrec")
+        check_trained_on(sasrec.seen, train, "sasrec")
+        if not np.array_equal(sasrec.seen, train.seen):
+            raise ArtefactError("sasrec was trained on more rows than these; use --reuse never")
+        aligner = self._aligner(train, sasrec, run)
+        some = np.flatnonzero(train.history.lengths > 0)
+        history = train.history.take(some)
+        user_WD = sasrec.user_vectors(history)
+        rows = Rows(
+            torch.from_numpy(user_WD).to(run.device),
+            train.sequences.take(some),
+            sasrec.seen,
+        )
+        c = self.config
+        schedule = Schedule(lr=c.lr, batch=c.batch, epochs=c.epochs, shuffle=bool(c.shuffle))
+        course = train_aligner(aligner, rows, Weights(c.a, c.b, c.rec_score), schedule, run)
+        item_NE, text_NE = (latent.cpu().numpy() for latent in aligner.joint())
+        self.joint = Joint(
+            item_NE,
+            text_NE,
+            sasrec.seen,
+            has_text(train.catalogue),
+            user_WD.mean(0),
+            fingerprint(sasrec.item_vectors(), sasrec.seen),
+        )
+        self._note(course, aligner, run)
+
+    def _aligner(self, train: Windows, sasrec: Any, run: Run) -> Aligner:
+        c, lm = self.config, None
+        if c.text_encoder == BACKBONE:
+            lm = backbones.load(self.backbone or backbones.EMBEDDED, device=run.device)
+        encoder = load_encoder(c.text_encoder, device=run.device, lm=lm)
+        if c.text_trainable and not encoder.trainable:
+            raise ConfigError(
+                f"text_trainable is True, but the encoder {c.text_encoder!r} has nothing to train; "
+                "set it to False or name a sentence encoder"
+            )
+        self._encoder = encoder.identity
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed_for("weights"))
+            return Aligner(
+                sasrec.item_vectors(),
+                texts(train.catalogue),
+                encoder,
+                latent=c.latent,
+                trains=bool(c.text_trainable),
+                cache=run.folder,
+            ).to(run.device)
+
+    def _note(self, course: list[dict[str, float]], aligner: Aligner, run: Run) -> None:
+        trained = [p for p in aligner.parameters() if p.requires_grad]
+        matched, strange = agreement(self.joint.item_NE, self.joint.text_NE, self.joint.seen_N)
+        run.facts.update(
+            {
+                "text_encoder": self._encoder,
+                "epochs": len(course),
+                "loss_by_epoch": [losses["total"] for losses in course],
+                "loss_parts": course[-1],
+                "cosine_matched": matched,
+                "cosine_random": strange,
+                "parameters_trained": sum(p.numel() for p in trained),
+            }
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the joint space."""
+        joint = vars(self.joint)
+        arrays = {k: np.ascontiguousarray(v) for k, v in joint.items() if k != "sasrec"}
+        save_file(arrays, folder / JOINT)
+        (folder / META).write_text(json.dumps({"sasrec": self.joint.sasrec}))
+
+    def load(self, folder: Path, *, device: str) -> None:
+        """Undo ``save``.
+
+        Raises:
+            ArtefactError: the folder holds something else.
+        """
+        if not (folder / META).is_file():
+            raise ArtefactError(f"no {META} in {folder}; run the cell again with --reuse never")
+        meta = json.loads((folder / META).read_text())
+        self.joint = Joint(**load_file(folder / JOINT), sasrec=meta["sasrec"])
+
+
+def has_text(catalogue: Catalogue) -> BoolArray:
+    """Items with a title of their own, bool [N + 1]."""
+    own = (bool(t.strip()) and t != f"Item {item}" for item, t in enumerate(catalogue.titles))
+    return np.fromiter(own, bool, len(catalogue.titles))
+
+
+def texts(catalogue: Catalogue) -> list[str]:
+    """What the text encoder reads of each item, by item id; the titles are all that the data holds."""
+    return ["", *(t.strip() or f"Item {item}" for item, t in enumerate(catalogue.titles) if item)]

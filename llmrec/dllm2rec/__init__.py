@@ -1,0 +1,1 @@
+"""DLLM2Rec: the teacher stage and the student."""

@@ -1,0 +1,261 @@
+"""DLLM2Rec: a small recommender distilled from a language model (Cui et al., RecSys 2024).
+
+The student is the suite's SASRec; the teacher, any LLM row of the suite, works only while artefacts are made.
+Equations: ``_distill`` (ranking distillation), ``_student`` (embedding distillation). Departures from the
+authors' code: the epoch is chosen on validation instead of test, dropout is off in evaluation, and under
+``sane`` the enriched item table also scores, which is the only way an item never trained on gets a
+meaningful score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from baselines.sequential import Sequential, SequentialConfig
+from bench.cell import Need, Run, Size
+from bench.errors import ConfigError
+from bench.method import configure
+from bench.registry import methods
+from bench.types import Exam, Windows
+from llmrec._modes import settled
+
+PAPER_CODE = {"n_layers": 1, "n_heads": 1, "dropout": 0.1}  # the authors' student
+
+
+@dataclass(frozen=True, kw_only=True)
+class DLLM2RecConfig(SequentialConfig):
+    """SASRec's configuration, the weights of the distillation and how the modes differ.
+
+    ``auto`` follows the mode: ``sane`` / ``paper_code`` in this order below.
+    """
+
+    mode: Literal["auto", "sane", "paper_code"] = "auto"
+    """auto is sane, and paper_code under the paper_faithful profile. In paper_code the student has the
+    authors' size and dropout where the value given is SASRec's default or none is given."""
+    k: int = 10
+    """How many of the teacher's items are distilled."""
+    eta: float = 0.3
+    """Weight of the title vectors in the item table."""
+    lambda_d: float = 0.7
+    """Weight of the ranking distillation."""
+    gamma: tuple[float, float, float] = (0.3, 0.5, 0.1)
+    """Weights of position, confidence and consistency."""
+    beta: float = 1.0
+    """Position weight at rank k is exp(-k / beta)."""
+    dro_alpha: float = 0.0
+    """Weight of the DROS term (the authors' default of 1 makes the student DROS, not SASRec)."""
+    dro_beta: float = 1.0
+    """Temperature of the DROS term."""
+    dro_power: float = 0.05
+    """Exponent of its propensities."""
+    batch_loss: Literal["auto", "ce", "bce"] = "auto"
+    """Recommendation loss: ce / bce at the last position."""
+    confidence: Literal["candidate", "target"] = "candidate"
+    """Distance to each candidate (code) or to the true target (paper)."""
+    conf_norm: Literal["auto", "rowmin", "none"] = "auto"
+    """Distances rescaled by row / raw: rowmin / none."""
+    ed_apply: Literal["auto", "both", "input"] = "auto"
+    """Title vectors in history and scores, or in the history only: both / input."""
+    neg_term: Literal["auto", "correct", "code", "none"] = "auto"
+    """Negative term of the distillation: -log s(-y) / -log s(1 - y)."""
+    exclude_target: bool = False
+    """Leave the true target out of the teacher's list."""
+    teacher: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the teacher (see ``bench list teacher``): loss, rank, rows ..."""
+    folder: str = ""
+    """A folder with teacher artefacts made elsewhere, instead of the suite's own teacher."""
+    folder_hash: str = ""
+    """What is in the folder, filled in: a path alone does not say which artefacts a row rests on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("eta", "lambda_d", "dro_alpha"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected 0 or more")
+        if self.k < 1 or self.beta <= 0 or self.dro_beta <= 0:
+            raise ConfigError(
+                f"k {self.k}, beta {self.beta}, dro_beta {self.dro_beta} must exceed 0"
+            )
+        if len(self.gamma) != 3 or min(self.gamma) < 0 or not sum(self.gamma) > 0:
+            raise ConfigError(
+                f"gamma is {self.gamma}, expected three weights of 0 or more, not all 0"
+            )
+        for name, allowed in _ALLOWED.items():
+            if getattr(self, name) not in allowed:
+                known = ", ".join(allowed)
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; allowed are {known}")
+        if self.confidence == "target" and dict(self.teacher).get("rank") == "beam":
+            raise ConfigError("confidence 'target' needs a teacher with rank 'l2', not 'beam'")
+
+
+_ALLOWED = {
+    "mode": ("auto", "sane", "paper_code"),
+    "batch_loss": ("auto", "ce", "bce"),
+    "confidence": ("candidate", "target"),
+    "conf_norm": ("auto", "rowmin", "none"),
+    "ed_apply": ("auto", "both", "input"),
+    "neg_term": ("auto", "correct", "code", "none"),
+}
+_BY_MODE = {
+    "sane": {"batch_loss": "ce", "conf_norm": "rowmin", "ed_apply": "both", "neg_term": "correct"},
+    "paper_code": {
+        "batch_loss": "bce",
+        "conf_norm": "none",
+        "ed_apply": "input",
+        "neg_term": "code",
+    },
+}
+
+
+@methods.register("dllm2rec")
+class DLLM2Rec(Sequential):
+    """SASRec distilled from a language model's rankings and title vectors."""
+
+    family = "enhanced"
+    Config: ClassVar[type] = DLLM2RecConfig
+    tags = frozenset({"text", "pretrained"})
+    search: ClassVar = {
+        "lambda_d": (0.3, 0.7, 1.0),
+        "eta": (0.1, 0.3),
+        "weight_decay": (1e-4, 1e-5, 1e-6, 1e-7, 0.0),
+        "learning_rate": (1e-3, 5e-4),
+        "dropout": (0.1, 0.2, 0.5),
+    }
+    toy: ClassVar = {
+        "backbone": "tiny",
+        "epochs": 2,
+        "hidden_size": 16,
+        "inner_size": 32,
+        "k": 5,
+    }
+
+    _teacher: Any = None
+
+    @classmethod
+    def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:
+        """The teacher's artefacts, unless a folder is given."""
+        if config.folder:
+            return {}
+        kind = methods.get("teacher")
+        teacher = configure(kind, config.teacher)
+        if config.k > teacher.k:
+            raise ConfigError(
+                f"k is {config.k}, but its teacher lists {teacher.k}; lower k or raise teacher.k"
+            )
+        return {"teacher": Need(method="teacher", backbone=backbone, config=dict(config.teacher))}
+
+    @classmethod
+    def module(cls) -> type:
+        """The torch class."""
+        from llmrec.dllm2rec._student import StudentModel
+
+        return StudentModel
+
+    @classmethod
+    def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
+        """What the mode decides is written out, unless the mode itself is left to the profile."""
+        if config.folder:
+            config = replace(config, folder_hash=_meta_hash(Path(config.folder)))
+        return config if config.mode == "auto" else cls.settled(config, "corrected")
+
+    @classmethod
+    def settled(cls, c: DLLM2RecConfig, profile: str) -> DLLM2RecConfig:
+        """The configuration with every ``auto`` replaced; in paper_code the student is the authors'."""
+        by_profile = "paper_code" if profile == "paper_faithful" else "sane"
+        mode = by_profile if c.mode == "auto" else c.mode
+        return settled(c, mode, _BY_MODE, PAPER_CODE if mode == "paper_code" else {})
+
+    def options(self) -> dict[str, Any]:
+        """The batch_loss, the robust term, and the distillation."""
+        c = self.config
+        position, confidence, consistency = c.gamma
+        keys = ("batch_loss", "eta", "lambda_d", "ed_apply", "neg_term", "exclude_target")
+        return {
+            **{key: getattr(c, key) for key in (*keys, "dro_alpha", "dro_beta", "dro_power")},
+            "teacher_width": 0 if self._teacher is None else self._teacher.point_ND.shape[1],
+            "importance": {
+                "position": position,
+                "confidence": confidence,
+                "consistency": consistency,
+                "beta": c.beta,
+                "per": c.confidence,
+            },
+        }
+
+    def fit(self, train: Windows, valid: Exam, run: Run) -> None:
+        """Train the student on the artefacts in ``run.inputs["teacher"]``.
+
+        Raises:
+            TeacherArtifactsMissing: they are absent or belong to other rows.
+            ConfigError: ``confidence`` is ``target`` but the teacher knows no distance to it, or ``k`` asks
+                for more items than the teacher lists.
+        """
+        from llmrec.dllm2rec import _teacher_files as files
+
+        self.config = self.settled(self.config, run.profile)
+        run.facts["settled"] = asdict(self.config)
+        folder = Path(self.config.folder) if self.config.folder else run.inputs["teacher"]
+        self._teacher = files.read(folder, train)
+        if self.config.folder_hash not in {"", _meta_hash(folder)}:
+            raise files.TeacherArtifactsMissing(
+                f"the teacher in {folder} is another one than when this run was planned; plan it again"
+            )
+        if self.config.confidence == "target" and np.isnan(self._teacher.target_distance_T).all():
+            raise ConfigError("confidence 'target' needs a teacher with rank 'l2', not 'beam'")
+        self._check_length(train.n_items)
+        faithful = self.config.mode == "paper_code"
+        run_as = replace(run, profile="paper_faithful" if faithful else "corrected")
+        super().fit(train, valid, run_as)
+        self.model.fold()
+        run.facts.update(self._facts(train))
+        self._teacher = None
+
+    def _check_length(self, n_items: int) -> None:
+        k, listed = min(self.config.k, n_items), int(self._teacher.meta["k"])
+        if k > listed:
+            raise ConfigError(
+                f"k is {k}, but the teacher lists {listed} items a row (a beam list has as many as beams); "
+                "lower k, or let it list more"
+            )
+
+    def prepare(self, model: Any, train: Windows, run: Run) -> None:
+        """Hand the artefacts to the module."""
+        rescale = self.config.conf_norm == "rowmin"
+        model.attach(
+            self._teacher, len(train), rescale=rescale, k=min(self.config.k, train.n_items)
+        )
+
+    def _facts(self, train: Windows) -> dict[str, Any]:
+        teacher = self._teacher
+        hit_T = teacher.item_TK[:, 0] == train.target_W[teacher.row_T]
+        meta = teacher.meta
+        plain = (meta["method"], meta["loss"]) == ("bigrec", "lml")
+        loss = f"+{meta['loss']}" if meta["loss"] else ""
+        from_teacher = "" if plain else f" {meta['method']}{loss}"
+        coverage = f"teacher{from_teacher} on {len(teacher.row_T):,} of {len(train):,} rows"
+        return {
+            "variant": f"{self.config.mode}, {coverage}",
+            "teacher": f"{meta['method']}{loss} [{meta['backbone']}]",
+            "teacher_rank": meta["rank"],
+            "teacher_rows": len(teacher.row_T),
+            "teacher_rows_share": len(teacher.row_T) / len(train),
+            "teacher_hit@1": float(hit_T.mean()) if len(hit_T) else 0.0,
+        }
+
+    @classmethod
+    def estimate_seconds(cls, config: Any, size: Size) -> float:
+        """SASRec's estimate and half as much again for the enriched table and the distillation."""
+        return 1.5 * super().estimate_seconds(config, size)
+
+
+def _meta_hash(folder: Path) -> str:
+    """Sixteen hex digits of what a teacher's folder says of itself, empty if it says nothing."""
+    from llmrec.dllm2rec._teacher_files import files_hash
+
+    path = folder / "meta.json"
+    return files_hash([path])[:16] if path.is_file() else ""

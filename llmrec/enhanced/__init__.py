@@ -1,1 +1,0 @@
-"""Sequential recommenders that an LLM enhances."""

@@ -1,0 +1,1 @@
+"""LLM-CF: the rationale stage and the method."""

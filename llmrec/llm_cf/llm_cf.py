@@ -1,0 +1,288 @@
+"""LLM-CF: a recommender that reads a language model's reasoning about other users (Sun et al., CIKM 2024).
+
+The backbone is the suite's SASRec; to its user vector comes what a small decoder makes of four retrieved
+examples with rationales. No language model runs when it recommends. Network: ``_in_context``; retrieval and
+its guards: ``_bank``; rationales: ``cot``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from baselines.sequential import Sequential, SequentialConfig
+from bench.cell import Need, Run, Size
+from bench.errors import ConfigError, DataError
+from bench.method import configure
+from bench.registry import methods
+from bench.types import Exam, Queries, Ranking, Windows
+from llmrec._modes import settled
+from llmrec.llm_cf._bank import Asked, Bank
+
+BANK = "bank.safetensors"
+PAPER = {  # the released retrieval configuration
+    "n_layers": 1,
+    "dropout": 0.2,
+    "batch_size": 128,
+    "weight_decay": 1e-5,
+    "patience": 2,
+    "epochs": 50,
+}
+BY_MODE = {
+    "sane": {"batch_loss": "ce", "guard": "order"},
+    "paper": {"batch_loss": "sampled", "guard": "released"},
+}
+INSTRUCT = {"meta-llama/Meta-Llama-3-8B": "meta-llama/Meta-Llama-3-8B-Instruct"}
+SOURCES = {"none": "no CoT", "template": "template"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LLMCFConfig(SequentialConfig):
+    """SASRec's configuration and what is read beside the history."""
+
+    mode: Literal["auto", "sane", "paper"] = "auto"
+    """auto is sane, and paper (the released settings) under the paper_faithful profile. Settings of the
+    backbone and its training are the released ones where the value given is the default or none is given."""
+    cot_source: Literal["local", "cache", "template", "none"] = "local"
+    """Who wrote the rationales; see the stage ``cot``."""
+    sample: float = 0.1
+    """Share of the training rows that is explained."""
+    writer: str | None = None
+    """Backbone that writes the rationales; None for the cell's own, or its instruct model where that is a
+    base model, which would go on writing the prompt instead of answering it."""
+    cot: Mapping[str, Any] = field(default_factory=dict)
+    """Further options of the stage ``cot``."""
+    text_encoder: str = "minilm"
+    """Encoder of titles and rationales: minilm, backbone, hash or a folder (the authors: bge-base)."""
+    n_icl: int = 4
+    """Examples per query, half of them chosen items."""
+    inject: float = 0.1
+    """Weight of what the examples add to the user vector; 0 is SASRec."""
+    rho: float = 0.0
+    """Weight of the reconstruction of rationales (0 in every released retrieval configuration)."""
+    user_emb: bool = True
+    """Whether users have a vector of their own."""
+    guard: Literal["auto", "order", "global", "released"] = "auto"
+    """What a query must not retrieve: own later entries (sane), anybody's, or the authors' rule (paper)."""
+    batch_loss: Literal["auto", "ce", "sampled"] = "auto"
+    """Softmax over all items (sane) or over shared negatives (paper)."""
+    negatives: int = 128
+    """How many negatives ``sampled`` shares."""
+    icl_layers: int = 2
+    """Layers of the decoder."""
+    icl_heads: int = 2
+    """Its heads."""
+    icl_inner: int = 96
+    """Its feed-forward width."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        allowed = {
+            "mode": ("auto", "sane", "paper"),
+            "cot_source": ("local", "cache", "template", "none"),
+            "guard": ("auto", "order", "global", "released"),
+            "batch_loss": ("auto", "ce", "sampled"),
+        }
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                known = ", ".join(values)
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; allowed are {known}")
+        if self.n_icl < 2 or self.n_icl % 2:
+            raise ConfigError(f"n_icl is {self.n_icl}, expected an even number from 2 up")
+        for name in ("negatives", "icl_layers", "icl_heads", "icl_inner"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        if self.hidden_size % (2 * self.icl_heads):
+            raise ConfigError(
+                f"hidden_size {self.hidden_size} is not a multiple of 2 * icl_heads ({self.icl_heads})"
+            )
+        if self.rho and not self.inject:
+            raise ConfigError(
+                "rho needs inject above 0: without examples there is nothing to rebuild"
+            )
+
+
+@methods.register("llm_cf")
+class LLMCF(Sequential):
+    """SASRec with in-context examples and their rationales."""
+
+    family = "enhanced"
+    Config: ClassVar[type] = LLMCFConfig
+    tags = frozenset({"text", "pretrained"})
+    search: ClassVar = {
+        "inject": (0.05, 0.1, 0.3),
+        "rho": (0.0, 1.0),
+        "learning_rate": (1e-3, 5e-4),
+        "dropout": (0.1, 0.2, 0.5),
+    }
+    toy: ClassVar = {
+        "backbone": "tiny",
+        "epochs": 2,
+        "hidden_size": 16,
+        "inner_size": 32,
+        "cot_source": "template",
+        "text_encoder": "hash",
+    }
+
+    bank: Bank | None = None
+    _seed: int = 0
+
+    @classmethod
+    def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:
+        """The rationales; nothing if they are not injected."""
+        if not config.inject:
+            return {}
+        values = {
+            "source": config.cot_source,
+            "sample": config.sample,
+            "text_encoder": config.text_encoder,
+            **config.cot,
+        }
+        configure(methods.get("cot"), values)
+        writer = config.writer or INSTRUCT.get(backbone or "", backbone)
+        return {"cot": Need(method="cot", backbone=writer, config=values)}
+
+    @classmethod
+    def module(cls) -> type:
+        """The torch class."""
+        from llmrec.llm_cf._in_context import InContextModel
+
+        return InContextModel
+
+    @classmethod
+    def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
+        """What the mode decides is written out, unless the mode itself is left to the profile."""
+        return config if config.mode == "auto" else cls.settled(config, "corrected")
+
+    @classmethod
+    def settled(cls, c: LLMCFConfig, profile: str) -> LLMCFConfig:
+        """The configuration with every ``auto`` replaced; in mode paper the defaults are the authors'."""
+        by_profile = "paper" if profile == "paper_faithful" else "sane"
+        mode = by_profile if c.mode == "auto" else c.mode
+        return settled(c, mode, BY_MODE, PAPER if mode == "paper" else {})
+
+    def options(self) -> dict[str, Any]:
+        """The batch_loss and the shape of the decoder."""
+        c, bank = self.config, self.bank
+        users = 0 if bank is None or not c.user_emb else len(bank.users_U)
+        return {
+            "batch_loss": c.batch_loss,
+            "inject": c.inject,
+            "rho": c.rho,
+            "negatives": c.negatives,
+            "context": {
+                "text": 0 if bank is None else bank.item_NT.shape[1],
+                "users": users,
+                "shape": (c.icl_layers, c.icl_heads, c.icl_inner),
+                "rationales": bank is not None and bank.text_MT.shape[1] > 0,
+            },
+        }
+
+    def fit(self, train: Windows, valid: Exam, run: Run) -> None:
+        """Retrieve examples for every row, then train SASRec and the decoder together.
+
+        Raises:
+            ArtefactError: the rationales are missing or belong to other rows.
+            DataError: no row has a history.
+        """
+        self.config = self.settled(self.config, run.profile)
+        run.facts["settled"] = asdict(self.config)
+        paper = self.config.mode == "paper"
+        run_as = replace(run, profile="paper_faithful" if paper else "corrected")
+        run.facts["variant"] = self._variant(None)
+        if not self.config.inject:
+            super().fit(train, valid, run_as)
+            return
+        self.bank, meta = Bank.read(run.inputs["cot"], train, self.config.max_length)
+        self._seed = run.seed_for("examples")
+        run.facts.update({"variant": self._variant(meta), "entries": len(self.bank.row_M)})
+        run.facts.update({"text_encoder": meta["encoder"].partition(":")[0]})
+        if not (train.history.lengths > 0).any():
+            raise DataError(f"{self.name}: none of the {len(train)} training rows has a history")
+        self._train(train, valid, run_as)
+
+    def _train(self, train: Windows, valid: Exam, run: Run) -> None:
+        import torch
+
+        from baselines import training
+        from llmrec.llm_cf._context_ranking import rank
+
+        assert self.bank is not None, "the bank is read first"
+        self.faithful, self.seen = run.profile == "paper_faithful", train.seen
+        columns = training.columns(train.history, train.target_W, self.width)
+        example_WC = self._retrieve(Asked.rows(train))
+        valid_QC = self._retrieve(Asked.queries(valid.queries))
+        user_W, user_Q = map(self.bank.place_of, (train.user_W, valid.queries.user_Q))
+        history, width = valid.queries.history, self.config.max_length
+        with torch.random.fork_rng():
+            torch.manual_seed(run.seed_for("weights"))
+            config, dataset = self.build(columns, train.n_items, run.folder, run.device)
+            self.model.attach(self.bank)
+            self.model.attach_rows(example_WC, user_W)
+            training.seed_everything(run.seed_for("dropout"))
+
+            def ask(k: int) -> Ranking:
+                return rank(self.model, history, user_Q, valid_QC, k, width)
+
+            course = training.Course(
+                valid=valid,
+                train_count=train.target_count,
+                width=width,
+                batch_size=self.config.batch_size,
+                run=run,
+                ask=ask,
+            )
+            training.train(self.model, config, dataset, course)
+        run.facts["rows_without_examples"] = int((example_WC[:, 0] < 0).sum())
+
+    def _retrieve(self, asked: Asked) -> Any:
+        assert self.bank is not None, "the bank is read first"
+        c = self.config
+        return self.bank.retrieve(asked, n=c.n_icl, guard=c.guard, seed=self._seed)
+
+    def _variant(self, meta: Mapping[str, Any] | None) -> str:
+        """What the row is called beside its name: the mode and who wrote the rationales."""
+        mode = "" if self.config.mode == "sane" else f"{self.config.mode}, "
+        if meta is None:
+            return f"{mode}nothing injected"
+        source = SOURCES.get(meta["source"], f"CoT by {meta['model']}")
+        noun = "examples" if meta["source"] == "none" else "rationales"
+        return f"{mode}{source}, {meta['entries']:,} {noun}"
+
+    def recommend(self, queries: Queries, k: int) -> Ranking:
+        """Retrieve examples for the queries and rank the catalogue; the history is not excluded."""
+        if self.bank is None:
+            return super().recommend(queries, k)
+        from llmrec.llm_cf._context_ranking import rank
+
+        example_QC = self._retrieve(Asked.queries(queries))
+        user_Q = self.bank.place_of(queries.user_Q)
+        width = self.config.max_length
+        return rank(self.model, queries.history, user_Q, example_QC, k, width)
+
+    def save(self, folder: Path) -> None:
+        """Write the module and the bank."""
+        super().save(folder)
+        if self.bank is not None:
+            self.bank.save(folder / BANK)
+            (folder / "seed.txt").write_text(str(self._seed))
+
+    def load(self, folder: Path, *, device: str) -> None:
+        """Undo ``save``."""
+        if (folder / BANK).is_file():
+            self.bank = Bank.load(folder / BANK)
+            self._seed = int((folder / "seed.txt").read_text())
+        super().load(folder, device=device)
+        if self.bank is not None:
+            self.model.attach(self.bank)
+
+    @classmethod
+    def estimate_seconds(cls, config: Any, size: Size) -> float:
+        """SASRec's estimate with five histories a row instead of one, and the retrieval."""
+        base = super().estimate_seconds(config, size)
+        if not config.inject:
+            return base
+        entries = 2 * config.sample * size.train_rows
+        return 3 * base + (size.train_rows + size.test_rows) * (2e-4 + entries * 3e-8)

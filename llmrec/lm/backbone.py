@@ -1,0 +1,296 @@
+"""A causal language model and its tokenizer, whatever they come from.
+
+``load`` takes ``smollm2-135m`` (inside a package), ``scratch`` and ``tiny`` (random weights), a local
+folder, a ``.gguf`` file or a hub id. Nothing here computes logits: ``body`` ends after the final norm,
+and the output layer is a ``Head`` that losses and decoders apply to the rows they need.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.errors import ConfigError, Unavailable
+from llmrec.lm import smollm2
+from llmrec.lm.head import Head
+from llmrec.lm.scratch import TINY, CompactTokenizer, ScratchShape, llama, tiny_tokenizer
+
+EMBEDDED, SCRATCH, TINY_NAME = "smollm2-135m", "scratch", "tiny"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank adapters; defaults as in the paper's recipe (3.4 million weights on Llama-3-8B)."""
+
+    r: int = 8
+    alpha: int = 16
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+
+
+class Backbone(torch.nn.Module):
+    """A causal language model seen as embedding, body and head.
+
+    Attributes:
+        model: the Hugging Face model, wrapped by peft if it has adapters.
+        tokenizer: its tokenizer.
+        name: what it was loaded as.
+        pretrained: False for random weights.
+        quant: bits of the frozen weights, None for plain ones.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        pretrained: bool,
+        quant: int | None = None,
+    ) -> None:
+        super().__init__()
+        if tokenizer.eos_token_id is None:
+            raise ConfigError(f"the tokenizer of {name!r} has no end token; answers need one")
+        self.model, self.tokenizer = model, tokenizer
+        self.name, self.pretrained, self.quant = name, pretrained, quant
+        self._merged = False
+
+    @property
+    def causal(self) -> Any:
+        """The Hugging Face model under the adapters."""
+        return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+
+    @property
+    def head(self) -> Head:
+        """The output layer with its scaling and capping."""
+        return Head.of(self.causal)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.causal.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights that are not quantised come in."""
+        return self.causal.get_input_embeddings().weight.dtype
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the output layer (may exceed the tokenizer's length)."""
+        return int(self.causal.get_output_embeddings().weight.shape[0])
+
+    @property
+    def pad_id(self) -> int:
+        """A token to fill ragged rows with; it is always masked."""
+        pad = self.tokenizer.pad_token_id
+        return int(self.tokenizer.eos_token_id if pad is None else pad)
+
+    def embed(self, ids_BL: Tensor, slots_BL: Tensor | None = None) -> Tensor:
+        """Input embeddings [B, L, D]; models with soft tokens override this and fill the slots."""
+        return self.causal.get_input_embeddings()(ids_BL)
+
+    def body(
+        self,
+        *,
+        embeds_BLD: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        use_cache: bool = False,
+    ) -> tuple[Tensor, Any]:
+        """Hidden states after the final norm, and the cache.
+
+        Args:
+            embeds_BLD: from ``embed``.
+            attention_mask: [B, past + L] with 1 for real tokens, or a ready mask [B, 1, L, past + L].
+            position_ids: [B, L]; by default counted along the mask.
+            past_key_values: cache of an earlier call.
+            use_cache: whether to return one.
+        """
+        if position_ids is None and attention_mask.ndim == 2:
+            counted = attention_mask.long().cumsum(-1) - 1
+            position_ids = counted.clamp(min=0)[:, -embeds_BLD.shape[1] :]
+        out = self.causal.base_model(
+            inputs_embeds=embeds_BLD,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+        )
+        return out.last_hidden_state, out.past_key_values if use_cache else None
+
+    def trainable(self) -> dict[str, Tensor]:
+        """The parameters that training changes, by name."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def learnt(self) -> dict[str, Tensor]:
+        """What a checkpoint has to hold; soft tokens add theirs whether or not they need gradients."""
+        return self.trainable()
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups for the optimizer."""
+        return [{"params": list(self.trainable().values())}]
+
+    def begin_step(self, step: int, total: int) -> None:
+        """Called before each optimizer step, on every rank; a curriculum draws here."""
+
+    def merge(self) -> None:
+        """Fold the adapters into the weights for faster decoding; training ends here.
+
+        Weights of fewer than 32 bits stay as they are: what is scored is then what was validated. A change
+        smaller than half the last digit would be lost (a quarter of them in bfloat16 after 60 steps).
+        """
+        exact = self.quant is None and torch.finfo(self.dtype).bits >= 32
+        if exact and hasattr(self.model, "peft_config") and not self._merged:
+            self.model.merge_adapter()
+            self._merged = True
+
+
+def load(
+    name: str,
+    *,
+    dtype: torch.dtype | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    lora: Lora | None = None,
+    quant: int | None = None,
+) -> Backbone:
+    """A backbone by name.
+
+    Args:
+        name: ``smollm2-135m``, ``scratch``, ``tiny``, a folder, a ``.gguf`` file or a hub id.
+        dtype: of the weights; by default float32 on a CPU and bfloat16 elsewhere.
+        device: where to put it.
+        seed: for random weights and adapters.
+        lora: adapters to train instead of the weights.
+        quant: 8 or 4 for quantised frozen weights (needs bitsandbytes).
+
+    Raises:
+        Unavailable: the weights, a package or a device is missing; says how to get it.
+        ConfigError: adapters that do not fit the model, or quantisation of random weights.
+    """
+    dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
+    if name in {SCRATCH, TINY_NAME}:
+        if lora or quant:
+            raise ConfigError(f"{name!r} has random weights: it takes neither lora nor quant")
+        tokenizer = tiny_tokenizer() if name == TINY_NAME else embedded_tokenizer()
+        return small(name, tokenizer, shape=None, seed=seed, device=device).to(dtype)
+    model, tokenizer = _pretrained(name, dtype, device, quant)
+    if lora is not None:
+        model = adapted(model, lora, seed=seed, quantised=quant is not None)
+    return Backbone(model, tokenizer, name=name, pretrained=True, quant=quant)
+
+
+def small(
+    name: str, tokenizer: Any, *, shape: ScratchShape | None, seed: int, device: str = "cpu"
+) -> Backbone:
+    """A small Llama with random weights, all of them trained."""
+    shape = shape or (TINY if name == TINY_NAME else ScratchShape())
+    model = llama(shape, len(tokenizer), tokenizer, seed).to(device)
+    return Backbone(model, tokenizer, name=name, pretrained=False)
+
+
+def scratch(
+    texts: Sequence[str], *, shape: ScratchShape | None = None, seed: int, device: str = "cpu"
+) -> Backbone:
+    """The backbone ``scratch`` with only the tokens that these texts need.
+
+    Raises:
+        Unavailable: the embedded model, whose tokenizer is used, cannot be had.
+    """
+    tokenizer = CompactTokenizer.of(embedded_tokenizer(), texts)
+    return small(SCRATCH, tokenizer, shape=shape, seed=seed, device=device)
+
+
+def embedded_tokenizer(kept_V: np.ndarray | None = None) -> Any:
+    """The tokenizer of the embedded model, or the part of it with the given tokens."""
+    from transformers import AutoTokenizer
+
+    whole = AutoTokenizer.from_pretrained(smollm2.folder())
+    return whole if kept_V is None else CompactTokenizer(whole, kept_V)
+
+
+def adapted(model: Any, lora: Lora, *, seed: int, quantised: bool = False) -> Any:
+    """The model with fresh adapters; everything else is frozen.
+
+    Raises:
+        ConfigError: the model has none of the target modules.
+    """
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    if quantised:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            return get_peft_model(model, config)
+        except ValueError as fault:
+            leaves = sorted(
+                {n.rpartition(".")[2] for n, m in model.named_modules() if hasattr(m, "weight")}
+            )
+            raise ConfigError(
+                f"lora targets {', '.join(lora.targets)} are not in this model; it has "
+                f"{', '.join(leaves)}"
+            ) from fault
+
+
+def _pretrained(name: str, dtype: torch.dtype, device: str, quant: int | None) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    where = _place(name)
+    extra: dict[str, Any] = {"use_safetensors": True}
+    if quant is not None:
+        extra |= {"quantization_config": _quantisation(quant, dtype), "device_map": {"": device}}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            where, dtype=dtype, trust_remote_code=False, **extra
+        )
+    except (OSError, ValueError) as fault:
+        first = str(fault).strip().splitlines()[0]
+        raise Unavailable(
+            f"backbone {name!r} cannot be loaded ({first}); give a local folder with safetensors, "
+            f"a .gguf file, {EMBEDDED!r}, {SCRATCH!r}, or a hub id this machine can download"
+        ) from fault
+    return (model if quant is not None else model.to(device)), tokenizer
+
+
+def _place(name: str) -> str:
+    """What transformers should open for this name."""
+    if name == EMBEDDED:
+        return str(smollm2.folder())
+    return str(smollm2.unpacked(Path(name).resolve())) if name.endswith(".gguf") else name
+
+
+def _quantisation(bits: int, dtype: torch.dtype) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    if bits not in {4, 8}:
+        raise ConfigError(f"quant is {bits}; allowed are 8, 4 and None")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise Unavailable(
+            f"{bits}-bit weights need bitsandbytes: pip install 'msl-bench[quant]', or quant: null"
+        )
+    if bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+    )

@@ -1,0 +1,1 @@
+"""Preference losses, their rows, and TRL's trainer."""

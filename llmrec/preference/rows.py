@@ -1,0 +1,111 @@
+"""Rows of a preference training: a prompt, the answer that was chosen and several that were not.
+
+W rows, E draws of negatives, J = 1 + K answers a row (the positive first), N items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.errors import ConfigError, DataError
+from bench.types import FloatArray, IntArray, Windows
+from llmrec.preference.s_dpo import SDPOConfig
+from llmrec.prompt import Prompt, TooLong
+from llmrec.trie import Trie
+
+if TYPE_CHECKING:
+    from llmrec.generative._generative import Generative
+
+
+@dataclass(frozen=True, eq=False)
+class PreferenceRow:
+    """One training row.
+
+    Attributes:
+        prompt: the prompt.
+        leaf_EJ: its answers for each draw, the positive first.
+        reference_EJ: their log-probabilities under the reference, or None where they are not needed.
+        number: of the training row, for messages.
+    """
+
+    prompt: Prompt
+    leaf_EJ: IntArray
+    reference_EJ: FloatArray | None = None
+    number: int = -1
+
+
+def negatives(
+    train: Windows, trie: Trie, config: SDPOConfig, *, seed: int, epoch: int = 0
+) -> IntArray:
+    """The leaves of K negatives a row, [W, K].
+
+    Drawn without replacement from the titles that are neither the target nor in the history; row ``w``
+    of an epoch depends on (seed, epoch, w) alone. Items with equal titles share a leaf.
+
+    Raises:
+        ConfigError: a row has fewer than K titles left.
+    """
+    leaf_N = trie.leaf_of_item_N.astype(np.int64)
+    name_N = leaf_N if config.class_aware else np.arange(len(leaf_N)) - 1
+    leaf_of_name = np.arange(trie.n_leaves) if config.class_aware else leaf_N[1:]
+    weight = None
+    if config.sampling == "popularity":
+        weight = np.bincount(name_N[train.target_W], minlength=len(leaf_of_name)) + 1.0
+    drawn_WK = np.empty((len(train), config.negatives), np.int64)
+    free = np.ones(len(leaf_of_name), bool)
+    for row, history in enumerate(train.history):
+        taken = name_N[[*history, train.target_W[row]]]
+        free[taken] = False
+        left = np.flatnonzero(free)
+        free[taken] = True
+        if len(left) < config.negatives:
+            raise ConfigError(
+                f"training row {row} has {len(left)} titles left for {config.negatives} negatives; "
+                "lower the loss option negatives"
+            )
+        share = None if weight is None else weight[left] / weight[left].sum()
+        chance = np.random.default_rng([seed, epoch, row])
+        drawn_WK[row] = chance.choice(left, config.negatives, replace=False, p=share)
+    return leaf_of_name[drawn_WK].astype(np.int64)
+
+
+def preference_rows(
+    method: Generative, train: Windows, config: SDPOConfig, *, seed: int
+) -> list[PreferenceRow]:
+    """Training rows with their answers for every draw.
+
+    Raises:
+        ConfigError: too few titles for the negatives.
+        DataError: a row that does not fit the cutoff even with one history item.
+    """
+    draws = config.epochs if config.resample == "epoch" else 1
+    trie = method.trie
+    positive_W1 = trie.leaf_of_item_N[train.target_W].astype(np.int64)[:, None]
+    leaf_EWJ = np.stack(
+        [
+            np.concatenate([positive_W1, negatives(train, trie, config, seed=seed, epoch=e)], 1)
+            for e in range(draws)
+        ]
+    )
+    longest_W = np.asarray(trie.answer.lengths)[leaf_EWJ].max((0, 2))
+    rows = []
+    for row, history in enumerate(train.history):
+        shown = [int(item) for item in history][-(method.config.history or len(history)) :]
+        try:
+            prompt = method.prompter.prompt(shown, training=True, answer=int(longest_W[row]))
+        except TooLong as fault:
+            cutoff = method.config.cutoff
+            raise DataError(f"training row {row}: {fault}; raise cutoff ({cutoff})") from fault
+        rows.append(PreferenceRow(prompt, leaf_EWJ[:, row], number=row))
+    return rows
+
+
+def longest_first(rows: Sequence[PreferenceRow], trie: Trie) -> IntArray:
+    """Row numbers from the longest to the shortest, so that a batch holds like with like."""
+    lengths = np.asarray(trie.answer.lengths)
+    size = [len(row.prompt) + int(lengths[row.leaf_EJ[0]].sum()) for row in rows]
+    return np.argsort(-np.array(size), kind="stable")

@@ -1,0 +1,300 @@
+"""Preference training: every row has a positive answer and several negatives, judged against a reference.
+
+The reference is the model as it stands when training begins (the LML model with its adapters, all its
+weights or its projections, whatever it learns). Its log-probabilities are computed once, before the
+first step and for every epoch's negatives, so no copy of the model is kept and nothing has to be switched.
+W rows, E draws of negatives, J = 1 + K answers a row (the positive first), B rows of a micro-batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.cell import Run
+from bench.errors import ContractError
+from bench.types import FloatArray, IntArray, Windows
+from llmrec.lm.backbone import Backbone
+from llmrec.losses.base import NotFinite
+from llmrec.preference.rows import PreferenceRow, longest_first, preference_rows
+from llmrec.preference.s_dpo import SDPO, SDPOConfig
+from llmrec.prompt import Prompt
+from llmrec.training.loop import Recipe, Training, first_try, tune
+from llmrec.training.shared_prefix import LogProbs
+
+if TYPE_CHECKING:
+    from llmrec.generative._generative import Generative
+
+FAITHFUL = "paper_faithful"
+AS_PUBLISHED = {"class_aware": False}  # options of the authors' code that are not our defaults
+COLUMNS = ("loss", "reward_chosen", "reward_rejected", "reward_margin", "reward_accuracy")
+
+
+class PreferenceBatchLoss:
+    """A registered preference loss over rows with several answers (see ``llmrec.training.batch_loss``).
+
+    Args:
+        loss: the loss.
+        log_probs: how log-probabilities of answers are found.
+        steps_per_epoch: optimizer steps between two draws of negatives.
+    """
+
+    def __init__(self, loss: SDPO, log_probs: LogProbs, *, steps_per_epoch: int) -> None:
+        self.loss, self.log_probs, self.steps_per_epoch = loss, log_probs, steps_per_epoch
+        self.steps, self.tokens = 0, 0
+        self.sums: list[list[float]] = []  # by epoch: rows, then COLUMNS
+        self.first_loss: list[float] = [0.0, 0.0]  # rows and summed loss of the first step
+        self.latest: list[float] = []  # means of COLUMNS over the latest micro-batch
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the coming step belongs to, from 0."""
+        return self.steps // self.steps_per_epoch
+
+    def answers(self, row: PreferenceRow) -> IntArray:
+        """The row's answers in this epoch, [J]."""
+        return row.leaf_EJ[self.epoch % len(row.leaf_EJ)]
+
+    def parts(self, rows: Sequence[PreferenceRow], size: int) -> Iterator[list[PreferenceRow]]:
+        """Micro-batches of similar length; ``size`` counts sequences as the model sees them."""
+        wide = 1 if self.log_probs.together else rows[0].leaf_EJ.shape[1]
+        size = max(1, size // wide)
+        order = longest_first(rows, self.log_probs.trie)
+        for start in range(0, len(order), size):
+            yield [rows[row] for row in order[start : start + size]]
+
+    def count(self, rows: Sequence[PreferenceRow]) -> int:
+        """Rows: the loss is their mean."""
+        return len(rows)
+
+    def sum(self, lm: Backbone, rows: Sequence[PreferenceRow]) -> Tensor:
+        """Summed loss of these rows.
+
+        Raises:
+            NotFinite: it is not finite; names the training rows.
+        """
+        leaf_BJ = np.stack([self.answers(row) for row in rows])
+        draw = self.epoch % len(rows[0].leaf_EJ)
+        assert rows[0].reference_EJ is not None, "rows without reference log-probabilities"
+        reference_BJ = np.stack([row.reference_EJ[draw] for row in rows])
+        log_prob_BJ, tokens = self.log_probs(lm, [row.prompt for row in rows], leaf_BJ)
+        self.tokens += tokens
+        reference = torch.as_tensor(reference_BJ, device=log_prob_BJ.device)
+        try:
+            return self.judge(log_prob_BJ, reference)
+        except NotFinite as fault:
+            raise fault.among([row.number for row in rows]) from None
+
+    def judge(self, log_prob_BJ: Tensor, reference_BJ: Tensor) -> Tensor:
+        """Summed loss from log-probabilities under policy and reference; keeps the rewards in mind.
+
+        Raises:
+            NotFinite: the loss is not finite.
+        """
+        loss_B = self.loss.preference(log_prob_BJ, reference_BJ)
+        with torch.no_grad():
+            reward_BJ = self.loss.config.beta * (log_prob_BJ - reference_BJ).float()
+            chosen_B, rejected_BK = reward_BJ[:, 0], reward_BJ[:, 1:]
+            margin_B = chosen_B - rejected_BK.amax(1)
+            columns = (loss_B, chosen_B, rejected_BK.mean(1), margin_B, (margin_B > 0).float())
+            numbers = torch.stack([column.sum() for column in columns]).tolist()
+        self.latest = [number / len(loss_B) for number in numbers]
+        self._record([float(len(loss_B)), *numbers])
+        return loss_B.sum()
+
+    def _record(self, numbers: list[float]) -> None:
+        while len(self.sums) <= self.epoch:
+            self.sums.append([0.0] * (1 + len(COLUMNS)))
+        self.sums[-1] = [old + new for old, new in zip(self.sums[-1], numbers, strict=True)]
+        if self.steps == 0:
+            self.first_loss = [self.first_loss[0] + numbers[0], self.first_loss[1] + numbers[1]]
+
+    def step(self) -> None:
+        """Counts optimizer steps, which tell the epoch."""
+        self.steps += 1
+
+    def snapshot(self) -> dict[str, Any]:
+        """All state."""
+        return copy.deepcopy(self.state_dict())
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Undo what happened since ``snapshot``."""
+        self.load_state_dict(state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Steps, tokens and rewards so far."""
+        return {k: getattr(self, k) for k in ("steps", "tokens", "sums", "first_loss")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo ``state_dict``."""
+        vars(self).update(copy.deepcopy(dict(state)))
+
+    def facts(self) -> Mapping[str, Any]:
+        """Tokens, the first step's loss and, by epoch, mean rewards (beta included) and margins.
+
+        The margin is that over the best negative; accuracy is the share of rows where it is positive.
+        """
+        facts: dict[str, Any] = {"train_tokens": self.tokens}
+        if self.first_loss[0]:
+            facts["first_loss"] = self.first_loss[1] / self.first_loss[0]
+        for place, name in enumerate(COLUMNS[1:], 2):
+            facts[f"{name}_by_epoch"] = [sums[place] / sums[0] for sums in self.sums]
+        return facts
+
+
+def training(kind: type[SDPO], method: Generative, train: Windows, run: Run) -> Training:
+    """Everything a preference training of ``method.lm`` needs; the model must be the start model.
+
+    Raises:
+        ConfigError: an option out of range, too few titles, or a route the backbone cannot take.
+        DataError: a row that does not fit the cutoff even with one history item.
+        ContractError: a reference log-probability is not finite.
+    """
+    options = profiled(kind, method.config.loss_options, run)
+    vocabulary = min(method.lm.vocabulary, len(method.lm.tokenizer))
+    avt = method.trie.avt(train.target_W)
+    loss = kind(options, method.trie, vocabulary=vocabulary, avt=avt)
+    config: SDPOConfig = loss.config
+    recipe = recipe_of(config, method, len(train))
+    lm = _ready(method.lm, config)
+    shared = method.prompter.shared if method.config.share_opening else 0
+    log_probs = LogProbs(loss, method.trie, shared, together=config.route == "shared_prefix")
+    steps = -(-len(train) // recipe.batch)
+    batch_loss = PreferenceBatchLoss(loss, log_probs, steps_per_epoch=steps)
+    rows = preference_rows(method, train, config, seed=run.seed_for("negatives"))
+    run.facts["history_dropped"] = sum(row.prompt.dropped for row in rows)
+    if config.route == "trl":
+        from llmrec.preference.trl_trainer import check, train_with_trl
+
+        check(lm)
+        return Training(rows, batch_loss, recipe, train_with_trl)
+    wide = 1 if log_probs.together else 1 + config.negatives
+    size = max(1, (recipe.micro_batch or first_try(recipe, run)) // wide)
+    return Training(with_reference(lm, rows, log_probs, size, run), batch_loss, recipe, tune)
+
+
+def profiled(kind: type[SDPO], given: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """The loss options of the run's profile; what it replaced goes to the facts.
+
+    A default that was asked for by name looks like any other: ``paper_faithful`` replaces it too.
+    """
+    plain = vars(kind.complete(None))
+    own = AS_PUBLISHED if run.profile == FAITHFUL else {}
+    changed = {k: v for k, v in own.items() if given.get(k, plain[k]) != v}
+    if changed:
+        told = {f"loss_options.{key}": value for key, value in changed.items()}
+        run.facts["profile_overrides"] = run.facts.get("profile_overrides", {}) | told
+    return {**given, **changed}
+
+
+def recipe_of(config: SDPOConfig, method: Generative, n_rows: int) -> Recipe:
+    """The optimizer's side: the loss's own epochs, rate, schedule and clip, the method's batch."""
+    given = method.config
+    total = -(-n_rows // given.batch) * config.epochs
+    return Recipe(
+        epochs=config.epochs,
+        lr=config.lr if method.lm.pretrained else config.scratch_lr,
+        batch=given.batch,
+        warmup_steps=round(config.warmup * total),
+        schedule=config.schedule,
+        micro_batch=given.micro_batch,
+        clip=config.clip,
+        patience=given.patience,
+        report_to=given.report_to,
+    )
+
+
+def with_reference(
+    lm: Backbone, rows: Sequence[PreferenceRow], log_probs: LogProbs, size: int, run: Run
+) -> list[PreferenceRow]:
+    """The rows with log-probabilities of their answers under ``lm`` as it stands.
+
+    They are kept in ``run.folder``, so that an interrupted run does not compute them again.
+
+    Raises:
+        ContractError: one of them is not finite.
+    """
+    leaf_EWJ = np.stack([row.leaf_EJ for row in rows], 1)
+    path = run.folder / f"reference-{_mark(lm, rows, leaf_EWJ)}.npy"
+    if path.is_file():
+        reference_EWJ = np.load(path, allow_pickle=False)
+    else:
+        lm.eval()
+        prompts = [row.prompt for row in rows]
+        order, total = longest_first(rows, log_probs.trie), leaf_EWJ.shape[0] * len(rows)
+        reference_EWJ = np.empty(leaf_EWJ.shape, np.float32)
+        for e, leaf_WJ in enumerate(leaf_EWJ):
+            done = e * len(rows)
+            for part_B, log_prob_BJ in _reference(lm, prompts, leaf_WJ, log_probs, order, size):
+                reference_EWJ[e, part_B] = log_prob_BJ
+                done += len(part_B)
+                run.progress(0, 1, reference=done / total)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        with part.open("wb") as file:
+            np.save(file, reference_EWJ)
+        part.replace(path)
+    bad = np.flatnonzero(~np.isfinite(reference_EWJ).all((0, 2)))
+    if len(bad):
+        raise ContractError(
+            f"the reference gives training row {bad[0]} a log-probability that is not finite; the "
+            "start model is broken, run its cell again with --reuse never"
+        )
+    return [
+        dataclasses.replace(row, reference_EJ=reference_EWJ[:, w].astype(np.float32))
+        for w, row in enumerate(rows)
+    ]
+
+
+@torch.no_grad()
+def _reference(
+    lm: Backbone,
+    prompts: Sequence[Prompt],
+    leaf_WJ: IntArray,
+    log_probs: LogProbs,
+    order: IntArray,
+    size: int,
+) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Rows [B] and their log-probabilities [B, J]; halves the batch when GPU memory runs out."""
+    start = 0
+    while start < len(order):
+        rows = order[start : start + size]
+        try:
+            log_prob_BJ, _ = log_probs(lm, [prompts[row] for row in rows], leaf_WJ[rows])
+        except torch.cuda.OutOfMemoryError:
+            if size == 1:
+                raise
+            size //= 2
+            torch.cuda.empty_cache()
+            continue
+        start += len(rows)
+        yield rows, log_prob_BJ.float().cpu().numpy()
+
+
+def _mark(lm: Backbone, rows: Sequence[PreferenceRow], leaf_EWJ: IntArray) -> str:
+    """Tells apart references of other weights, vectors, prompts or answers."""
+    made = hashlib.sha256(lm.name.encode() + np.ascontiguousarray(leaf_EWJ).tobytes())
+    for ids, slots in ((row.prompt.ids, row.prompt.slots) for row in rows):
+        made.update(f"{len(ids)} ".encode() + ids.tobytes() + slots.tobytes())
+    for name, value in sorted({**lm.learnt(), **dict(lm.named_buffers())}.items()):
+        whole = value.detach().cpu().contiguous().reshape(-1)
+        made.update(f"{name} {whole.dtype} ".encode() + whole.view(torch.uint8).numpy().tobytes())
+    return made.hexdigest()[:16]
+
+
+def _ready(lm: Backbone, config: SDPOConfig) -> Backbone:
+    """The model as preference training wants it: vectors always shown, dropout as configured."""
+    if hasattr(lm, "curriculum"):
+        lm.curriculum = None
+    if not config.dropout:
+        for module in lm.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    return lm

@@ -1,0 +1,1 @@
+"""Tuning a language model: packed rows, the loop, shared prefixes."""

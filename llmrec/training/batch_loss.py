@@ -1,0 +1,108 @@
+"""What a training loop needs to know of a loss: sums over rows, counts, and state between steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from llmrec.lm.backbone import Backbone
+from llmrec.losses.base import Loss, NotFinite
+from llmrec.training.packing import Example, all_answers, lay_out, micro_batches, states
+from llmrec.trie import Trie
+
+
+class BatchLoss(Protocol):
+    """A loss over training rows of any kind; the loop divides the sums by the counts."""
+
+    def parts(self, rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+        """Rows of an optimizer step as micro-batches of at most ``size`` rows."""
+
+    def count(self, rows: Sequence[Any]) -> int:
+        """What the sum over these rows is divided by."""
+
+    def sum(self, lm: Backbone, rows: Sequence[Any]) -> Tensor:
+        """Summed loss of a micro-batch, a scalar with gradients."""
+
+    def step(self) -> None:
+        """Called once after each optimizer step."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """All state, to undo a step that ran out of memory."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Undo what happened since ``snapshot``."""
+
+    def state_dict(self) -> Mapping[str, float]:
+        """What a resumed run needs, JSON-able."""
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Undo ``state_dict``."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """Numbers for the row."""
+
+
+class TokenBatchLoss:
+    """A registered token loss over answers.
+
+    Args:
+        loss: the loss; its own state carries what it learns.
+        trie: the catalogue's answers.
+        shared: leading tokens that all prompts have in common, computed once per micro-batch; 0 for off.
+    """
+
+    def __init__(self, loss: Loss, trie: Trie, *, shared: int = 0) -> None:
+        self.loss, self.trie, self.shared = loss, trie, shared
+        self.tokens = 0
+
+    def parts(self, rows: Sequence[Example], size: int) -> Iterator[list[Example]]:
+        """Micro-batches of rows of similar length."""
+        return micro_batches(rows, self.trie, size)
+
+    def count(self, rows: Sequence[Example]) -> int:
+        """Answer tokens that the loss takes its mean over, or answers if it is asked for their mean."""
+        return self.loss.divisor(all_answers(rows, self.trie), len(rows))
+
+    def sum(self, lm: Backbone, rows: Sequence[Example]) -> Tensor:
+        """Summed loss of these rows; exactly 0 where every answer token is forced.
+
+        Raises:
+            NotFinite: it is not finite; names the training rows.
+        """
+        layout = lay_out(rows, self.trie, self.loss, pad=lm.pad_id, shared=self.shared)
+        self.tokens += layout.tokens
+        if len(layout.answers) == 0:
+            return sum((p * 0).sum() for p in lm.trainable().values())  # keeps every rank in step
+        layout = layout.to(lm.device)
+        try:
+            return self.loss(states(lm, layout), lm.head, layout.answers)
+        except NotFinite as fault:
+            raise fault.among([row.number for row in rows]) from None
+
+    def step(self) -> None:
+        """Lets the loss move its temperature."""
+        self.loss.step()
+
+    def snapshot(self) -> dict[str, Any]:
+        """All state of the loss, and the tokens counted so far."""
+        return {"tokens": self.tokens, "loss": dict(vars(self.loss))}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Undo what happened since ``snapshot``."""
+        self.tokens = state["tokens"]
+        vars(self.loss).update(state["loss"])
+
+    def state_dict(self) -> Mapping[str, float]:
+        """The loss's state and the tokens counted so far."""
+        return {"tokens": self.tokens, **self.loss.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Undo ``state_dict``."""
+        self.tokens = int(state["tokens"])
+        self.loss.load_state_dict({k: v for k, v in state.items() if k != "tokens"})
+
+    def facts(self) -> Mapping[str, Any]:
+        """The loss's numbers, and the tokens that went through the model in training."""
+        return {"train_tokens": self.tokens, **self.loss.facts()}

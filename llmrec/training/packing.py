@@ -1,0 +1,157 @@
+"""Training rows as tensors, with nothing computed that the loss does not read.
+
+A row is a prompt and its answer. Exact savings: the forward pass stops at the last answer token that the
+loss asks for (a forced tail has zero loss); only the hidden states that predict an answer token are
+returned; and the opening words that all prompts share are computed once per micro-batch and extended by
+each row, with gradients through both. B rows, L tokens, D hidden width, R answer tokens, S shared tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.types import IntArray
+from llmrec.losses.base import Answers, Loss
+
+if TYPE_CHECKING:
+    from llmrec.lm.backbone import Backbone
+    from llmrec.prompt import Prompt
+    from llmrec.trie import Trie
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One training row.
+
+    Attributes:
+        prompt: the prompt.
+        leaf: of its answer in the trie.
+        keep: how many tokens of the answer are trained on; None for all of them.
+        number: of the training row, for messages.
+    """
+
+    prompt: Prompt
+    leaf: int
+    keep: int | None = None
+    number: int = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """A micro-batch, right-padded.
+
+    Attributes:
+        shared_S: ids of the opening that all rows share, int64; empty if it is not split off.
+        ids_BL, slots_BL: what follows it, int64; padding is the pad token and slot 0.
+        length_B: real tokens of each row after the opening, int64.
+        answers: the answer tokens whose loss is wanted.
+        column_R: position in L of the state that predicts each of them, int64.
+    """
+
+    shared_S: Tensor
+    ids_BL: Tensor
+    slots_BL: Tensor
+    length_B: Tensor
+    answers: Answers
+    column_R: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens that go through the model."""
+        return len(self.shared_S) + int(self.length_B.sum())
+
+    def to(self, device: torch.device) -> Layout:
+        """The same on another device."""
+        moved = (t.to(device) for t in (self.shared_S, self.ids_BL, self.slots_BL, self.length_B))
+        return Layout(*moved, self.answers.to(device), self.column_R.to(device))
+
+
+def all_answers(examples: Sequence[Example], trie: Trie) -> Answers:
+    """Every answer token of these rows that is trained on, end tokens included."""
+    answers = Answers.of(trie, np.array([example.leaf for example in examples], np.int64))
+    if all(example.keep is None for example in examples):
+        return answers
+    most = [len(answers) if example.keep is None else example.keep for example in examples]
+    return answers.take(torch.from_numpy(_place(answers) < np.array(most)[answers.row_R]))
+
+
+def _place(answers: Answers) -> IntArray:
+    """Index of each answer token within its answer, [R]."""
+    lengths = np.bincount(answers.row_R.numpy())
+    return np.arange(len(answers)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+
+
+def lay_out(
+    examples: Sequence[Example], trie: Trie, loss: Loss, *, pad: int, shared: int = 0
+) -> Layout:
+    """Arrange rows for ``states``.
+
+    Args:
+        examples: the rows.
+        trie: where their answers are.
+        loss: says which answer tokens the forward pass has to reach.
+        pad: a token to fill up with.
+        shared: how many leading tokens all these prompts have in common; 0 keeps rows whole.
+    """
+    answers = all_answers(examples, trie)
+    wanted_R = loss.matters(answers).numpy()
+    place_R, row_R = _place(answers), answers.row_R.numpy()
+    reach_B = np.zeros(len(examples), np.int64)  # answer tokens to predict, forced tail excluded
+    np.maximum.at(reach_B, row_R[wanted_R], place_R[wanted_R] + 1)
+    prompt_B = np.array([len(example.prompt) for example in examples]) - shared
+    assert prompt_B.min() > 0, f"{shared} shared tokens leave nothing of a prompt"
+    length_B = prompt_B + np.maximum(reach_B - 1, 0)
+    ids_BL = np.full((len(examples), int(length_B.max())), pad, np.int64)
+    slots_BL = np.zeros_like(ids_BL)
+    for b, example in enumerate(examples):
+        ids_BL[b, : prompt_B[b]] = example.prompt.ids[shared:]
+        slots_BL[b, : prompt_B[b]] = example.prompt.slots[shared:]
+        read = length_B[b] - prompt_B[b]  # the answer is fed up to the token before the last wanted
+        ids_BL[b, prompt_B[b] : length_B[b]] = trie.answer[example.leaf][:read]
+    column_R = (prompt_B[row_R] - 1 + place_R)[wanted_R]
+    opening = examples[0].prompt.ids[:shared].astype(np.int64)
+    arrays = (opening, ids_BL, slots_BL, length_B)
+    return Layout(
+        *(torch.from_numpy(array) for array in arrays),
+        answers.take(torch.from_numpy(np.flatnonzero(wanted_R))),
+        torch.from_numpy(column_R.astype(np.int64)),
+    )
+
+
+def states(lm: Backbone, layout: Layout) -> Tensor:
+    """Final hidden states that predict ``layout.answers``, [R, D]; never any logits."""
+    embeds_BLD = lm.embed(layout.ids_BL, layout.slots_BL)
+    size_B, shared = len(embeds_BLD), len(layout.shared_S)
+    # padding stands behind every real token, so causality alone keeps it out of sight
+    mask = torch.ones(size_B, shared + embeds_BLD.shape[1], device=embeds_BLD.device).long()
+    cache = None
+    if shared:
+        opening_1SD = lm.embed(layout.shared_S[None], torch.zeros_like(layout.shared_S)[None])
+        _, cache = lm.body(embeds_BLD=opening_1SD, attention_mask=mask[:1, :shared], use_cache=True)
+        cache.batch_repeat_interleave(size_B)
+    hidden_BLD, _ = lm.body(
+        embeds_BLD=embeds_BLD,
+        attention_mask=mask,
+        past_key_values=cache,
+        use_cache=cache is not None,
+    )
+    return hidden_BLD[layout.answers.row_R, layout.column_R]
+
+
+def by_length(examples: Sequence[Example], trie: Trie) -> IntArray:
+    """Row numbers from the longest to the shortest, so that a micro-batch holds like with like."""
+    size = [len(example.prompt) + int(trie.answer.lengths[example.leaf]) for example in examples]
+    return np.argsort(-np.array(size), kind="stable")
+
+
+def micro_batches(examples: Sequence[Example], trie: Trie, size: int) -> Iterator[list[Example]]:
+    """The rows of an optimizer step, ``size`` at a time, longest first."""
+    order = by_length(examples, trie)
+    for start in range(0, len(order), size):
+        yield [examples[row] for row in order[start : start + size]]

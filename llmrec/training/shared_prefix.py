@@ -1,0 +1,209 @@
+"""Log-probabilities of several answers to one prompt, with the prompt computed once.
+
+A row is the prompt followed by all its answers; a mask lets each answer see the prompt and itself, and
+positions restart behind the prompt, so every state equals that of the answer standing alone behind its
+prompt. The opening words that all prompts share are computed once per batch. ``apart`` is the dull way:
+one sequence per answer. Full softmax over the vocabulary either way, every answer token counted.
+
+B prompts, J answers each, L tokens of a row behind the opening, S tokens of the opening, M = S + L,
+R answer tokens, D hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.types import IntArray
+from llmrec.decode.tree import check_attention
+from llmrec.losses.base import Answers, Loss
+from llmrec.training.packing import Example, lay_out, states
+
+if TYPE_CHECKING:
+    from llmrec.lm.backbone import Backbone
+    from llmrec.prompt import Prompt
+    from llmrec.trie import Trie
+
+PROMPT, PADDING = 0, -1
+
+
+@dataclass(frozen=True, eq=False)
+class Fork:
+    """Prompts with their answers side by side, right-padded; all int64.
+
+    Attributes:
+        shared_S: the opening of all prompts; empty if it is not split off.
+        ids_BL, slots_BL: prompt and answers behind the opening, without the answers' end tokens.
+        place_BL: position of each token in the text it belongs to, opening included.
+        part_BL: 0 in the prompt, j in answer j (from 1), -1 in the padding.
+        token_R: the labels, end tokens included.
+        node_R: trie node where each is chosen.
+        pair_R: b * J + j of the answer (from 0) each label belongs to.
+        row_R, column_R: where in [B, L] the state is that predicts it.
+    """
+
+    shared_S: Tensor
+    ids_BL: Tensor
+    slots_BL: Tensor
+    place_BL: Tensor
+    part_BL: Tensor
+    token_R: Tensor
+    node_R: Tensor
+    pair_R: Tensor
+    row_R: Tensor
+    column_R: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens that go through the model."""
+        return len(self.shared_S) + int((self.part_BL != PADDING).sum())
+
+    def to(self, device: torch.device) -> Fork:
+        """The same on another device."""
+        return Fork(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+
+def fork(
+    prompts: Sequence[Prompt], leaf_BJ: IntArray, trie: Trie, *, pad: int, shared: int = 0
+) -> Fork:
+    """Lay out prompts with their answers.
+
+    Args:
+        prompts: one a row.
+        leaf_BJ: the answers of each.
+        trie: where their tokens are.
+        pad: a token to fill up with.
+        shared: how many leading tokens all these prompts have in common; 0 keeps rows whole.
+    """
+    size_J = leaf_BJ.shape[1]
+    answers = Answers.of(trie, leaf_BJ.reshape(-1))
+    pair_R = answers.row_R.numpy()
+    length_P = np.asarray(trie.answer.lengths)[leaf_BJ.reshape(-1)].astype(np.int64)
+    place_R = np.arange(len(pair_R)) - np.repeat(np.cumsum(length_P) - length_P, length_P)
+    prompt_B = np.array([len(prompt) for prompt in prompts], np.int64) - shared
+    assert prompt_B.min() > 0, f"{shared} shared tokens leave nothing of a prompt"
+    fed_BJ = (length_P - 1).reshape(leaf_BJ.shape)
+    before_BJ = prompt_B[:, None] + np.cumsum(fed_BJ, 1) - fed_BJ  # where each answer begins
+    row_R, begin_R = pair_R // size_J, before_BJ.reshape(-1)[pair_R]
+    column_R = np.where(place_R == 0, prompt_B[row_R] - 1, begin_R + place_R - 1)
+    fed_R = np.flatnonzero(place_R < length_P[pair_R] - 1)
+    shape = (len(prompts), int((prompt_B + fed_BJ.sum(1)).max()))
+    ids_BL, slots_BL = np.full(shape, pad, np.int64), np.zeros(shape, np.int64)
+    place_BL, part_BL = np.zeros(shape, np.int64), np.full(shape, PADDING, np.int64)
+    for b, prompt in enumerate(prompts):
+        ids_BL[b, : prompt_B[b]] = prompt.ids[shared:]
+        slots_BL[b, : prompt_B[b]] = prompt.slots[shared:]
+        place_BL[b, : prompt_B[b]] = np.arange(shared, len(prompt))
+        part_BL[b, : prompt_B[b]] = PROMPT
+    at = row_R[fed_R], begin_R[fed_R] + place_R[fed_R]
+    ids_BL[at] = answers.token_R.numpy()[fed_R]
+    place_BL[at] = shared + prompt_B[row_R[fed_R]] + place_R[fed_R]
+    part_BL[at] = pair_R[fed_R] % size_J + 1
+    opening = prompts[0].ids[:shared].astype(np.int64)
+    arrays = (torch.from_numpy(x) for x in (opening, ids_BL, slots_BL, place_BL, part_BL))
+    where = (torch.from_numpy(x) for x in (row_R, column_R))
+    return Fork(*arrays, answers.token_R, answers.node_R, answers.row_R, *where)
+
+
+def fork_states(lm: Backbone, rows: Fork) -> Tensor:
+    """Final hidden states that predict ``rows.token_R``, [R, D]; never any logits.
+
+    Raises:
+        ConfigError: the model's attention kernel ignores explicit masks.
+    """
+    check_attention(lm)
+    embeds_BLD = lm.embed(rows.ids_BL, rows.slots_BL)
+    shared, cache = len(rows.shared_S), None
+    if shared:
+        opening_1SD = lm.embed(rows.shared_S[None], torch.zeros_like(rows.shared_S)[None])
+        ones = torch.ones_like(rows.shared_S)[None]
+        _, cache = lm.body(embeds_BLD=opening_1SD, attention_mask=ones, use_cache=True)
+        cache.batch_repeat_interleave(len(embeds_BLD))
+    hidden_BLD, _ = lm.body(
+        embeds_BLD=embeds_BLD,
+        attention_mask=_mask(lm, rows, embeds_BLD.dtype),
+        position_ids=rows.place_BL,
+        past_key_values=cache,
+        use_cache=cache is not None,
+    )
+    return hidden_BLD[rows.row_R, rows.column_R]
+
+
+def _mask(lm: Backbone, rows: Fork, dtype: torch.dtype) -> Any:
+    """The additive mask [B, 1, L, M]; one per kind of layer where a model mixes kinds."""
+    (size_B, length), shared = rows.part_BL.shape, len(rows.shared_S)
+    device = rows.part_BL.device
+    part_BM = torch.cat([rows.part_BL.new_full((size_B, shared), PROMPT), rows.part_BL], 1)
+    opening_BS = torch.arange(shared, device=device).expand(size_B, -1)
+    place_BM = torch.cat([opening_BS, rows.place_BL], 1)
+    causal_LM = torch.ones(length, shared + length, dtype=torch.bool, device=device).tril(shared)
+    same_BLM = part_BM[:, None] == rows.part_BL[:, :, None]
+    see_BLM = causal_LM & ((part_BM == PROMPT)[:, None] | same_BLM)
+
+    def additive(seen_BLM: Tensor) -> Tensor:
+        zero = torch.zeros(seen_BLM.shape, dtype=dtype, device=device)
+        return zero.masked_fill_(~seen_BLM, torch.finfo(dtype).min)[:, None]
+
+    config = lm.causal.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    window = getattr(config, "sliding_window", None)
+    if not window or (kinds and "sliding_attention" not in kinds):
+        return additive(see_BLM)
+    near_BLM = rows.place_BL[:, :, None] - place_BM[:, None] < window
+    if len(kinds) <= 1:
+        return additive(see_BLM & near_BLM)
+    return {
+        "full_attention": additive(see_BLM),
+        "sliding_attention": additive(see_BLM & near_BLM),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class LogProbs:
+    """Log-probabilities of answers, each summed over its tokens; with gradients unless switched off.
+
+    Attributes:
+        loss: gives the negative log-probability of each token (``per_row``).
+        trie: the answers.
+        shared: leading tokens that all prompts have in common.
+        together: one row per prompt (True) or one per answer (False); equal but for rounding.
+    """
+
+    loss: Loss
+    trie: Trie
+    shared: int = 0
+    together: bool = True
+
+    def __call__(
+        self, lm: Backbone, prompts: Sequence[Prompt], leaf_BJ: IntArray
+    ) -> tuple[Tensor, int]:
+        """Log-probabilities [B, J] in fp32 and the tokens that went through the model."""
+        find = self._together if self.together else self._apart
+        hidden_RD, answers, tokens = find(lm, prompts, leaf_BJ)
+        nll_R = self.loss.per_row(hidden_RD, lm.head, answers)
+        summed = nll_R.new_zeros(leaf_BJ.size).index_add(0, answers.row_R, nll_R)
+        return -summed.view(leaf_BJ.shape), tokens
+
+    def _together(
+        self, lm: Backbone, prompts: Sequence[Prompt], leaf_BJ: IntArray
+    ) -> tuple[Tensor, Answers, int]:
+        rows = fork(prompts, leaf_BJ, self.trie, pad=lm.pad_id, shared=self.shared)
+        tokens, rows = rows.tokens, rows.to(lm.device)
+        return fork_states(lm, rows), Answers(rows.token_R, rows.node_R, rows.pair_R), tokens
+
+    def _apart(
+        self, lm: Backbone, prompts: Sequence[Prompt], leaf_BJ: IntArray
+    ) -> tuple[Tensor, Answers, int]:
+        examples = [
+            Example(prompt, int(leaf))
+            for prompt, leaves in zip(prompts, leaf_BJ, strict=True)
+            for leaf in leaves
+        ]
+        layout = lay_out(examples, self.trie, self.loss, pad=lm.pad_id, shared=self.shared)
+        tokens, layout = layout.tokens, layout.to(lm.device)
+        return states(lm, layout), layout.answers, tokens

@@ -1,0 +1,251 @@
+"""Hugging Face's Trainer with our step: one of its batches is one optimizer step of this rank.
+
+The step is cut into micro-batches here, so that rows can be sorted by length, halved when memory runs
+out, and normalised by the global count of the optimizer step: sum of the loss over all micro-batches and
+ranks, divided by the number of counted tokens over all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import Sampler
+from transformers import Trainer, TrainerCallback
+
+from bench.cell import Run
+from bench.errors import ArtefactError, Unavailable
+from llmrec.lm.backbone import Backbone
+from llmrec.training.batch_loss import BatchLoss
+
+WEIGHTS, STATE = "weights.safetensors", "batch_loss.json"
+
+
+class Shuffle(Sampler[int]):
+    """The same order of rows for every loss: it depends on the seed and the epoch alone."""
+
+    def __init__(self, n_rows: int, seed: int) -> None:
+        self.n_rows, self.seed, self.epoch = n_rows, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch's order."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_rows)
+        return iter(order.tolist())
+
+
+class Step(torch.nn.Module):
+    """Rows in, summed loss out: the module that distributed wrappers see."""
+
+    def __init__(self, lm: Backbone, batch_loss: BatchLoss) -> None:
+        super().__init__()
+        self.lm = lm
+        self.batch_loss = batch_loss
+
+    def forward(self, rows: Sequence[Any]) -> Tensor:
+        """Summed loss of a micro-batch."""
+        return self.batch_loss.sum(self.lm, rows)
+
+
+def rows_of(batch: Sequence[int]) -> dict[str, Tensor]:
+    """Row numbers as a batch."""
+    return {"row": torch.tensor(batch)}
+
+
+class Tuner(Trainer):
+    """Trainer whose batches are row numbers.
+
+    Args:
+        step: the model and the batch_loss.
+        rows: all training rows.
+        validate: measures the model as it stands; None to skip.
+        sampler: order of the rows.
+        micro_batch: rows per forward pass to begin with.
+        **rest: for Trainer.
+    """
+
+    loss_is_scaled_for_ga = True  # sums are divided by the global count, nothing is left to scale
+
+    def __init__(
+        self,
+        step: Step,
+        rows: Sequence[Any],
+        validate: Callable[[], dict[str, float]] | None,
+        sampler: Shuffle,
+        *,
+        micro_batch: int,
+        **rest: Any,
+    ) -> None:
+        self.rows, self.validate, self.order = rows, validate, sampler
+        self.micro_batch, self.seconds, self.last_loss = micro_batch, 0.0, float("nan")
+        super().__init__(step, train_dataset=range(len(rows)), data_collator=rows_of, **rest)
+        self.step_module = step
+
+    def _get_train_sampler(self, *_: Any) -> Shuffle:
+        return self.order
+
+    def create_optimizer(self, *_: Any) -> torch.optim.Optimizer:
+        """AdamW over the groups the model names."""
+        if self.optimizer is None:
+            groups = self.step_module.lm.parameter_groups()
+            args = self.args
+            self.optimizer = torch.optim.AdamW(
+                groups,
+                lr=args.learning_rate,
+                betas=(args.adam_beta1, args.adam_beta2),
+                eps=args.adam_epsilon,
+                weight_decay=args.weight_decay,
+            )
+        return self.optimizer
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """One optimizer step of this rank; halves the micro-batch when GPU memory runs out."""
+        started = time.perf_counter()
+        model.train()
+        lm, batch_loss = self.step_module.lm, self.step_module.batch_loss
+        rows = [self.rows[row] for row in inputs["row"].tolist()]
+        count = torch.tensor(batch_loss.count(rows), device=self.args.device)
+        count = float(self.accelerator.reduce(count, "sum"))
+        scale = self.accelerator.num_processes / max(count, 1.0)  # DDP takes the mean over ranks
+        before, chance = batch_loss.snapshot(), generators(self.args.device)
+        while True:
+            lm.begin_step(self.state.global_step, self.state.max_steps)
+            try:
+                total = self._accumulate(model, rows, scale)
+                break
+            except torch.cuda.OutOfMemoryError as fault:
+                self._shrink(model, fault)
+                batch_loss.restore(before)
+                restore_generators(chance, self.args.device)
+        self.seconds += time.perf_counter() - started
+        self.last_loss = float(total)
+        return total
+
+    def _accumulate(self, model: Any, rows: Sequence[Any], scale: float) -> Tensor:
+        parts = list(self.step_module.batch_loss.parts(rows, self.micro_batch))
+        total = torch.zeros((), device=self.args.device)
+        for number, part in enumerate(parts, 1):
+            last = number == len(parts)
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                loss = model(part) * scale
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
+
+    def _shrink(self, model: Any, fault: BaseException) -> None:
+        if self.micro_batch == 1:
+            raise Unavailable(
+                "a single training row does not fit into the GPU's memory; use quant: 8, a shorter "
+                "cutoff or a smaller backbone"
+            ) from fault
+        self.micro_batch = max(1, min(self.micro_batch, len(self.rows)) // 2)
+        model.zero_grad()
+        torch.cuda.empty_cache()
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Validation by the actual decoder; leaves all generators as they were."""
+        assert self.validate is not None, "there is no validation exam"
+        self.step_module.eval()
+        devices = [self.args.device] if self.args.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            found = {f"eval_{name}": value for name, value in self.validate().items()}
+        self.log(found)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+        return found
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_weights(self.step_module.lm, folder)
+        state = {
+            "batch_loss": dict(self.step_module.batch_loss.state_dict()),
+            "seconds": self.seconds,
+            "micro_batch": self.micro_batch,
+        }
+        (folder / STATE).write_text(json.dumps(state))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        load_weights(self.step_module.lm, folder)
+        state = json.loads((folder / STATE).read_text())
+        self.step_module.batch_loss.load_state_dict(objective_state(folder))
+        self.seconds, self.micro_batch = state["seconds"], state["micro_batch"]
+
+
+class Follow(TrainerCallback):
+    """Progress for the run, state for the batch_loss, and an early end."""
+
+    def __init__(self, run: Run, batch_loss: BatchLoss, patience: int | None) -> None:
+        self.run, self.batch_loss, self.patience = run, batch_loss, patience
+        self.tuner: Tuner | None = None
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """After the optimizer's step."""
+        self.batch_loss.step()
+        loss = self.tuner.last_loss if self.tuner else float("nan")
+        self.run.progress(state.global_step, state.max_steps, loss=loss)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop once the last ``patience`` evaluations brought nothing better."""
+        if exhausted(state.log_history, args.metric_for_best_model, self.patience):
+            control.should_training_stop = True
+
+
+def exhausted(log: Sequence[Mapping[str, Any]], metric: str, patience: int | None) -> bool:
+    """Whether the last ``patience`` evaluations of a training brought nothing better."""
+    seen = [entry[f"eval_{metric}"] for entry in log if f"eval_{metric}" in entry]
+    return patience is not None and len(seen) - int(np.argmax([*seen, -np.inf])) > patience
+
+
+def generators(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """State of the generators that dropout draws from: the CPU's and the device's."""
+    on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return torch.get_rng_state(), on_device
+
+
+def restore_generators(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
+    """Undo what was drawn since ``generators``."""
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], device)
+
+
+def objective_state(folder: Path) -> dict[str, Any]:
+    """State of the batch_loss in a checkpoint."""
+    state: dict[str, Any] = json.loads((folder / STATE).read_text())["batch_loss"]
+    return state
+
+
+def save_weights(lm: Backbone, folder: Path) -> None:
+    """Write what training changed (adapters, or all weights) as safetensors."""
+    save_file({k: v.detach().contiguous() for k, v in lm.learnt().items()}, folder / WEIGHTS)
+
+
+def load_weights(lm: Backbone, folder: Path) -> None:
+    """Undo ``save_weights``.
+
+    Raises:
+        ArtefactError: the file is missing or belongs to another model.
+    """
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise ArtefactError(f"no {WEIGHTS} in {folder}; run the cell again with --reuse never")
+    stored, own = load_file(path, device=str(lm.device)), lm.learnt()
+    if stored.keys() != own.keys() or any(stored[k].shape != own[k].shape for k in own):
+        raise ArtefactError(f"{path} belongs to another backbone; run with --reuse never")
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(stored[name])
