@@ -156,7 +156,7 @@ def execute(
         ),
         executor=executor or local_executor(prepared),
         limit_seconds=order.limit_seconds,
-        any_code=order.reuse == "any",
+        any_version=order.reuse == "any",
         notify=notify,
     )
     return schedule.run()

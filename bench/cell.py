@@ -13,13 +13,20 @@ if TYPE_CHECKING:
     from bench.method import Method
 
 Status = Literal["done", "failed", "left out"]
-Profile = Literal["corrected", "paper_faithful"]
+Chooser = Literal["valid", "test"]
 PROTOCOL = "1"  # raise it when a change to the protocol moves a number; boards never mix protocols
 CUTOFFS = (1, 5, 10)
 K = max(CUTOFFS)
 HEADLINE = "ndcg@10"  # what tables rank by
 SELECT_BY = "ndcg@5"  # on validation: epochs, tunings and configurations are chosen by it
 AXES = ("loss", "decoder", "backbone")
+BOARD = ("scale", "profile")  # where a row is shown: what they decide is in other fields
+ANSWERING = (
+    "data_version",
+    "versions",
+    "contents",
+    "needs",
+)  # what answers a question, not the question
 
 
 def digest(thing: Any) -> str:
@@ -56,13 +63,17 @@ class Cell:
         data_version: hash of the data it runs on.
         method, loss, decoder, backbone: the axes; None where a method has no such axis.
         seed: root of all its seed streams.
-        scale: embedded, small or full.
-        profile: corrected or paper_faithful.
+        scale: embedded, small or full; names the board, its caps are in the fields below.
+        profile: names the board; the values that the profile sets are in the fields below.
         train_rows, valid_rows, test_rows: caps on the rows, None for all.
+        select_on: the exam that chooses the epoch, ``valid`` or (as in the released code) ``test``.
+        uncut: whether it trains on all published training rows, validation cut out of none.
         config: the method's configuration with every default filled in.
         tune: trials of the hyper-parameter search that precedes the fit, 0 for none.
-        code: hash of the method's source (comments and docstrings excluded).
+        versions: by role (method, loss, decoder), the version that its author declares.
+        contents: by role, the hash of what has no declared version: a plugin's file, a model's folder.
         needs: by name, the key of each cell whose artefacts this one consumes.
+        protocol: version of sampling, scoring and title classes.
     """
 
     dataset: str
@@ -73,31 +84,35 @@ class Cell:
     backbone: str | None = None
     seed: int = 0
     scale: str = "embedded"
-    profile: Profile = "corrected"
+    profile: str = "corrected"
     train_rows: int | None = None
     valid_rows: int | None = None
     test_rows: int | None = None
+    select_on: Chooser = "valid"
+    uncut: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
     tune: int = 0
-    code: str = ""
+    versions: Mapping[str, int] = field(default_factory=dict)
+    contents: Mapping[str, str] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
     protocol: str = PROTOCOL
 
     @property
     def key(self) -> str:
-        """Hash of all that decides the result, 16 hex digits."""
-        return digest(asdict(self))[:16]
+        """Hash of all that the cell declares, 16 hex digits: equal keys mean one and the same result.
+
+        Neither source nor library versions are part of it: renaming, moving and cleaning cost no row. What
+        moves results raises a version (CONTRIBUTING.md, "What a version is").
+        """
+        return digest({k: v for k, v in asdict(self).items() if k not in BOARD})[:16]
 
     @property
     def slot(self) -> str:
-        """Hash of what the cell asks, whatever code and data answer it, 12 hex digits.
+        """Hash of what the cell asks, whatever versions and data answer it, 12 hex digits.
 
         A row replaces the older row of its slot, so a table never shows one question twice.
         """
-        asked = {
-            k: v for k, v in asdict(self).items() if k not in ("code", "data_version", "needs")
-        }
-        return digest(asked)[:12]
+        return digest({k: v for k, v in asdict(self).items() if k not in ANSWERING})[:12]
 
     @property
     def label(self) -> str:
@@ -146,7 +161,7 @@ class Row:
         strata: by stratum (``cold``, ``warm`` ...): ``n`` and the metrics.
         cost: by phase (``fit``, ``recommend``): seconds, peak bytes, users per second, joules or None.
         facts: numbers of the method (parameters, epochs, tau ...) and of its decoder.
-        provenance: date, commit, dirty flag, versions, machine, threads.
+        provenance: date, commit, dirty flag, hash of the source, library versions, machine, threads.
     """
 
     cell: Cell
@@ -201,7 +216,7 @@ class Run:
     inputs: Mapping[str, Path] = field(default_factory=dict)
     progress: Callable[..., None] = _silent
     facts: dict[str, Any] = field(default_factory=dict)
-    profile: Profile = "corrected"
+    profile: str = "corrected"
 
     def seed_for(self, stream: str) -> int:
         """A seed of 31 bits for one named use of chance; a new stream moves no old number."""

@@ -60,7 +60,7 @@ class Entry:
     @property
     def mixed(self) -> bool:
         """Whether its seeds were made by different code."""
-        return len({row.cell.code for row in self.done}) > 1
+        return len({row.provenance.get("code") for row in self.done}) > 1
 
     @property
     def family(self) -> str:

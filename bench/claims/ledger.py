@@ -16,9 +16,7 @@ import numpy as np
 from bench.cell import HEADLINE, Cell
 from bench.claims.paper import (
     BACKBONE,
-    BATCH,
     CARVED,
-    EPOCHS,
     LLM_ROWS,
     LR,
     TEST_ROWS,
@@ -28,12 +26,12 @@ from bench.claims.paper import (
     standard_error,
     table5,
 )
+from bench.experiment import profiles
 from bench.results.table_key import TableKey, names
 from bench.significance.bootstrap import kendall
 
 Word = Literal["reproduced", "within noise", "lower", "higher", "not run"]
 TUNED_LR = "msl_tuned_lr"  # no loss of its own: MSL at another learning rate
-UNTRAINED = frozenset({"scratch", "tiny"})  # backbones without pretraining learn at ``scratch_lr``
 CLOSE = 0.05  # relative gap up to which a number within noise counts as reproduced
 
 
@@ -110,28 +108,23 @@ def departures(cell: Cell, n: int, claim: Claim) -> tuple[str, ...]:
         and not (cell.scale == "small" and cell.backbone is None),
         f"backbone {cell.backbone}": bool(cell.backbone)
         and BACKBONE not in str(cell.backbone).lower().replace("_", "-"),
-        f"profile {cell.profile}": cell.profile != "paper_faithful",
         f"protocol {cell.protocol}": cell.protocol != "1",
         f"{_rows(cell.train_rows)} training rows, not {_rows(rows)}": cell.train_rows != rows,
         f"{n} test rows, not {TEST_ROWS[claim.dataset]}": n != TEST_ROWS[claim.dataset],
-        "validation cut out of train": claim.dataset in CARVED and cell.profile == "corrected",
-        f"decoder {cell.decoder}": cell.decoder not in {None, "beam", "generate"},
+        "validation cut out of train": claim.dataset in CARVED and not cell.uncut,
+        f"decoder {cell.decoder}": cell.decoder not in _released_decoders(cell),
         "temperature not tuned": claim.loss in {"lml_tau", "msl_tau"} and not cell.tune,
     }
-    if llm:
-        found |= _recipe(cell, claim)
-    return tuple(phrase for phrase, true in found.items() if true)
+    said = [phrase for phrase, true in found.items() if true]
+    tuned = {"lr"} if claim.loss == TUNED_LR else set()
+    values = (phrase for phrase in profiles.departures(cell) if phrase.split()[0] not in tuned)
+    return (*said, *values)
 
 
-def _recipe(cell: Cell, claim: Claim) -> dict[str, bool]:
-    """In what a language model was trained otherwise; what its configuration leaves out is the paper's."""
-    epochs, batch = cell.config.get("epochs", EPOCHS), cell.config.get("batch", BATCH)
-    rate = cell.config.get("scratch_lr" if cell.backbone in UNTRAINED else "lr", LR)
-    return {
-        f"{epochs} epoch{'' if epochs == 1 else 's'}, not {EPOCHS}": epochs != EPOCHS,
-        f"batch {batch}, not {BATCH}": batch != BATCH,
-        f"learning rate {rate:g}, not {LR:g}": rate != LR and claim.loss != TUNED_LR,
-    }
+def _released_decoders(cell: Cell) -> set[str | None]:
+    """The decoders that the released protocol takes for a loss; ``generate`` is the same as ``beam``."""
+    own = profiles.decoders_of(profiles.PAPER, cell.method)(cell.loss)
+    return {None, "beam", "generate", *(own or ())}
 
 
 def _rows(cap: int | None) -> str:

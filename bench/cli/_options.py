@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.api import Order, default_data_root
 from bench.experiment.grid import Choice
+from bench.experiment.profiles import profiles
 
 
 def add_suite_options(parser: argparse.ArgumentParser) -> None:
@@ -21,9 +22,9 @@ def add_suite_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--profile",
-        choices=("corrected", "paper_faithful"),
+        choices=tuple(profiles()),
         default="corrected",
-        help="bugs and confounds of the released code removed (default) or kept",
+        help="; ".join(f"{name}: {profile.about}" for name, profile in profiles().items()),
     )
     for name, what in (("datasets", "book,office"), ("methods", "sasrec"), ("losses", "msl_ats")):
         group.add_argument(f"--{name}", type=_names, help=f"only these, comma-separated: {what}")
@@ -50,10 +51,10 @@ def add_store_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--store", help="run store (default: $BENCH_STORE or .bench)")
     group.add_argument(
         "--reuse",
-        choices=("auto", "rows", "any", "never"),
+        choices=("auto", "same-code", "rows", "any", "never"),
         default="auto",
-        help="take rows made here by the same code (auto), also those that came with the repository "
-        "(rows), those of any code from the same data (any), or none (never)",
+        help="take rows made here (auto), only those of unchanged source (same-code), also those that came "
+        "with the repository (rows), those of any version from the same data (any), or none (never)",
     )
     group.add_argument("--retry", action="store_true", help="run failed and left-out cells again")
 

@@ -42,7 +42,8 @@ def main(options: argparse.Namespace) -> int:
 def _machine() -> Iterator[Line]:
     import psutil
 
-    from bench.experiment.suite import choose_scale, gpu_memory_gib
+    from bench.experiment.suite import choose_scale
+    from bench.results.machine import gpu_memory_gib
 
     gib = psutil.virtual_memory().total / 2**30
     free = shutil.disk_usage(Path.cwd()).free / 2**30

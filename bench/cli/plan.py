@@ -9,6 +9,7 @@ from tabulate import tabulate
 from bench.api import default_store, prepare
 from bench.cli._options import add_store_options, add_suite_options, clock, order_of
 from bench.cli.run import banner, kept_faults
+from bench.experiment.plan import KEPT, Job
 
 ABOUT = """\
 Print the cells of a suite in the order they would run, what the store already has, and how long each may
@@ -37,11 +38,7 @@ def main(options: argparse.Namespace) -> int:
     banner(prepared)
     table = []
     for number, job in enumerate(prepared.plan.jobs, 1):
-        state = "run" if job.todo else "kept" if job.hit == "done" else f"kept: {job.hit}"
-        if job.hit == "stale" and job.todo:
-            state = "run (code or data changed)"
-        if job.hit == "foreign" and job.todo:
-            state = "run (the row is from elsewhere)"
+        state = _state(job)
         time = ("" if job.measured else "~") + clock(job.seconds) if job.todo else ""
         table.append([number, job.cell.label, state, time, "" if job.asked else "needed by others"])
     print(tabulate(table, headers=["", "cell", "", "time", ""], tablefmt="simple"))
@@ -53,5 +50,20 @@ def main(options: argparse.Namespace) -> int:
         print(f"left out ({len(labels)}): {some}\n    {reason}")
     for line in kept_faults(prepared):
         print(line)
+    hits = [job for job in prepared.plan.jobs if job.hit in {*KEPT, "foreign"}]
+    foreign = sum(job.hit == "foreign" for job in hits)
+    print(
+        f"{len(hits)} of {len(prepared.plan.jobs)} cells have a row"
+        + (f"; {foreign} of these came with the rows: --reuse rows takes them" if foreign else "")
+    )
     print(f"about {clock(prepared.plan.seconds)} in all, one cell after the other")
     return 0
+
+
+def _state(job: Job) -> str:
+    """What happens to a cell, and why."""
+    why = {"stale": "another version or other data", "foreign": "its row came with the rows"}
+    if job.todo:
+        return f"run ({why[job.hit]})" if job.hit in why else "run"
+    kept = "kept" if job.hit == "done" else f"kept: {job.hit}"
+    return f"{kept} ({', '.join(job.changed)})" if job.changed else kept

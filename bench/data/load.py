@@ -1,4 +1,4 @@
-"""A dataset by name, as a profile sees it."""
+"""A dataset by name, with or without validation cut out of its training rows."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from bench.cell import Profile, digest
+from bench.cell import digest
 from bench.registry import datasets
 from bench.types import Dataset
 
 
-def load_dataset(name: str, root: Path | None, profile: Profile = "corrected") -> Dataset:
+def load_dataset(name: str, root: Path | None, *, uncut: bool = False) -> Dataset:
     """A dataset by name; kept until ``forget``.
 
     Args:
         name: as registered.
         root: folder of the window files; None for the usual one.
-        profile: under ``paper_faithful`` nothing is cut out of train for validation, as in the released
-            code, which chooses on the test rows.
+        uncut: leave the training rows that validation is cut out of whole, as in the released code, which
+            chooses on the test rows.
 
     Raises:
         Unavailable: its files are not on this machine.
         DataError: they are, but cannot be read.
     """
-    return _uncut(name, root) if profile == "paper_faithful" else _read(name, root)
+    return _uncut(name, root) if uncut else _read(name, root)
 
 
 def forget() -> None:

@@ -25,7 +25,7 @@ import psutil
 from bench.cell import Cell
 from bench.errors import ConfigError
 from bench.execution.runner import Surroundings, run_cell
-from bench.experiment.suite import usable_gpus
+from bench.results.machine import usable_gpus
 from bench.results.source_hash import libraries
 
 CELL_GIB = 6.0  # what the largest cells of scale embedded need

@@ -11,7 +11,7 @@ from multiprocessing import forkserver
 
 from bench.data import load
 from bench.registry import HOUSE, REGISTRIES
-from bench.results import provenance, source_hash
+from bench.results import model_files, provenance, source_hash
 from bench.results.source_files import ROOMS
 
 _seen: dict[str, tuple[int, int]] = {}  # of every file of the house: size, time of change (ns)
@@ -19,7 +19,7 @@ _seen: dict[str, tuple[int, int]] = {}  # of every file of the house: size, time
 
 def look_again() -> None:
     """Forget every hash, dataset, commit and list of names that was read before."""
-    for part in (source_hash, load, provenance):
+    for part in (source_hash, model_files, load, provenance):
         part.forget()
     for registry in REGISTRIES:
         registry.look_again()

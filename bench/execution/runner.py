@@ -6,6 +6,7 @@ fitted method is kept before the exam begins, so a cell killed in between does n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import sys
@@ -13,7 +14,7 @@ import traceback
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from bench.execution.meter import Meter
 from bench.execution.status import Status
 from bench.method import Method, assign, configure
 from bench.registry import load_plugins, methods
+from bench.results.identity import declared
 from bench.results.packed import Packed
 from bench.results.provenance import now, provenance
 from bench.results.source_hash import code_of, libraries
@@ -103,7 +105,7 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
         return answer
     load_plugins(where.plugins)
     # now, as the tree may be at another commit by the end of a long fit
-    place = provenance(threads=where.threads, device=where.device)
+    place = {**provenance(threads=where.threads, device=where.device), "code": _code(cell)}
     attempt = Attempt(cell, where)
     if where.fresh:
         attempt.fitting.forget()
@@ -127,17 +129,14 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
 def _fit_and_examine(attempt: Attempt) -> tuple[Row, Packed | None]:
     cell, where = attempt.cell, attempt.where
     attempt.status.enter("data")
-    dataset = load_dataset(cell.dataset, where.data_root, cell.profile)
+    dataset = load_dataset(cell.dataset, where.data_root, uncut=cell.uncut)
     _check_unchanged(cell, dataset)
     _seed_everything(cell, where.threads)
     method, run = _build(attempt)
-    chooser = _chooser(cell, method)
-    if chooser == "test":
-        run.facts["selected_on"] = chooser
-    exam = {
-        "valid": dataset.split.valid.sample(cell.valid_rows),
-        "test": dataset.split.test.sample(cell.test_rows),
-    }[chooser]
+    if cell.select_on == "test":
+        run.facts["selected_on"] = "test"
+    chosen_on = {"valid": dataset.split.valid, "test": dataset.split.test}[cell.select_on]
+    exam = chosen_on.sample(cell.valid_rows if cell.select_on == "valid" else cell.test_rows)
     fit = partial(method.fit, dataset.split.train.sample(cell.train_rows), exam, run)
     if earlier := attempt.fitting.restored(where.device):
         method = earlier
@@ -153,19 +152,15 @@ def _fit_and_examine(attempt: Attempt) -> tuple[Row, Packed | None]:
 def _check_unchanged(cell: Cell, dataset: Dataset) -> None:
     """Raise DataError if the cell's key no longer says what would run."""
     axes = {"loss": cell.loss, "decoder": cell.decoder, "backbone": cell.backbone}
+    now = declared(cell.method, **axes, config=cell.config)
     same = {
         cell.dataset: dataset.version == cell.data_version,
-        f"the code of {cell.method}": code_of(cell.method, **axes, config=cell.config) == cell.code,
+        f"the version of {cell.method} or of its axes": now.versions == cell.versions,
+        f"a file or model of {cell.method}": now.contents == cell.contents,
     }
     for what, unchanged in same.items():
         if not unchanged:
             raise DataError(f"{what} changed on disk since the plan was made; plan again")
-
-
-def _chooser(cell: Cell, method: Method) -> Literal["valid", "test"]:
-    """Which exam picks the epoch: the released code compares its checkpoints on the test rows."""
-    released = cell.profile == "paper_faithful" and method.family != "stage"
-    return "test" if released else "valid"
 
 
 def _build(attempt: Attempt) -> tuple[Method, Run]:
@@ -279,6 +274,13 @@ def _seed_everything(cell: Cell, threads: int) -> None:
 
         torch.manual_seed(cell.seed)
         torch.set_num_threads(threads)
+
+
+def _code(cell: Cell) -> str:
+    """Hash of the source that runs; empty where there is none to be read."""
+    with contextlib.suppress(BenchError, OSError, SyntaxError):
+        return code_of(cell.method, loss=cell.loss, decoder=cell.decoder, config=cell.config)
+    return ""
 
 
 def _family(cell: Cell) -> str:

@@ -76,7 +76,7 @@ class Schedule:
         executor: how cells are started.
         limit_seconds: longest life of one cell; None for ten times what was measured or what the method
             itself expects, whichever is longer, and an hour at least.
-        any_code: whether artefacts of older code may be consumed.
+        any_version: whether artefacts of other versions may be consumed.
         notify: called after every change and at least a few times a second.
     """
 
@@ -84,7 +84,7 @@ class Schedule:
     where: Surroundings
     executor: Executor
     limit_seconds: float | None = None
-    any_code: bool = False
+    any_version: bool = False
     notify: Callable[[Progress], None] = lambda progress: None
     attempts: Counter[str] = field(default_factory=Counter)
     _jobs: dict[str, Job] = field(default_factory=dict, repr=False)
@@ -161,7 +161,7 @@ class Schedule:
         found = {}
         for name, key in job.cell.needs.items():
             need = self._jobs[key].cell
-            artefact = self.store.artefact(need, any_code=self.any_code)
+            artefact = self.store.artefact(need, any_version=self.any_version)
             if artefact is None:
                 row = self.store.read(need)
                 why = row.reason if row else "it left nothing behind"

@@ -39,6 +39,8 @@ class TuneConfig:
         trials: how many different configurations are tried, the defaults included.
         values: configuration values that differ from the method's defaults.
         space: the values to try, by name; see ``Method.search_space``.
+        defaults_cell: whether trial 0 is the cell of the defaults; not where that was chosen on the test
+            rows, which a search must not know.
     """
 
     method: str = ""
@@ -48,6 +50,7 @@ class TuneConfig:
     trials: int = 4
     values: Mapping[str, Any] = field(default_factory=dict)
     space: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    defaults_cell: bool = True
 
     def __post_init__(self) -> None:
         if self.trials < 1:
@@ -69,7 +72,8 @@ class Tune(Method):
         itself = Need(
             method=config.method, decoder=config.decoder, config=config.values, tuned=False, **axes
         )
-        return {**tuned.needs(_start(config), **axes), DEFAULTS: itself}
+        found = tuned.needs(_start(config), **axes)
+        return {**found, DEFAULTS: itself} if config.defaults_cell else found
 
     @classmethod
     def estimate_seconds(cls, config: Any, size: Size) -> float:
@@ -99,8 +103,7 @@ class Tune(Method):
             else:
                 del self.trials[number:]
                 values = assign(start, asked)
-                # under paper_faithful the cell of the defaults has seen the test rows
-                if number == 0 and run.profile == "corrected":
+                if number == 0 and self.config.defaults_cell:
                     score = _score(run.load(DEFAULTS), train, valid)
                 else:
                     part = partial(_part, run, number, n_trials)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.errors import ConfigError
@@ -35,6 +35,7 @@ def axes_of(
     *,
     backbone: str | None = None,
     losses: Sequence[str] | None = None,
+    decoders_of: Callable[[str | None], Sequence[str] | None] = lambda loss: None,
 ) -> Iterator[Axes]:
     """Every combination of the values a row gives its axes.
 
@@ -43,12 +44,14 @@ def axes_of(
         scale: names the usual backbone.
         backbone: takes the place of the row's own where its method has one.
         losses: of the losses only these; None for all.
+        decoders_of: by loss, the decoders of a row that names none; None for the method's default.
     """
     base = default_axes(methods.get(row.method), scale) if row.method in methods else Axes()
     asked = [backbone] if backbone and base.backbone else row.backbones
     for loss in _values(row.losses, base.loss):
         if losses is None or loss is None or loss in losses:
-            for decoder in _values(row.decoders, base.decoder):
+            usual = decoders_of(loss) if base.decoder and row.decoders is None else None
+            for decoder in _values(row.decoders or usual, base.decoder):
                 for model in _values(asked, base.backbone):
                     yield Axes(loss, decoder, model)
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.cell import Cell, Need, Profile
+from bench.cell import Cell, Need
 from bench.data.load import load_dataset
 from bench.errors import BenchError, ConfigError, SuiteError, Unavailable
 from bench.evaluation.candidates import CHOICES
 from bench.experiment.axes import Axes, axes_of, check_fit, default_axes, not_built
+from bench.experiment.profiles import Profile, decoders_of, profile, with_profile
 from bench.experiment.suite import Scale, Suite, SuiteRow, scales
 from bench.method import Method, configure
 from bench.registry import datasets, methods, near
-from bench.results.source_hash import TUNE, code_of
+from bench.results.identity import declared
+from bench.results.source_hash import TUNE
 from bench.types import Dataset
 
 SEEDS = 2**32  # what np.random.seed takes: 0 up to here
@@ -26,7 +28,7 @@ class Choice:
     """What a run asks of a suite: its scale, its profile, and filters (None keeps everything)."""
 
     scale: str = "embedded"
-    profile: Profile = "corrected"
+    profile: str = "corrected"
     data_root: Path | None = None
     datasets: Sequence[str] | None = None
     methods: Sequence[str] | None = None
@@ -63,6 +65,7 @@ class _Expansion:
     suite: Suite
     choice: Choice
     scale: Scale
+    profile: Profile
     support: dict[str, Cell] = field(default_factory=dict)
 
     def cell(
@@ -71,7 +74,7 @@ class _Expansion:
         """Resolve one cell and, first, everything it needs; ``tuned`` permits a search before it."""
         method: type[Method] = methods.get(row.method)
         config = self._config(method, row, axes)
-        data = load_dataset(dataset, self.choice.data_root, self.choice.profile)
+        data = load_dataset(dataset, self.choice.data_root, uncut=self.profile.uncut)
         needs = dict(method.needs(config, loss=axes.loss, backbone=axes.backbone))
         keys = {name: self._need(dataset, seed, row, need) for name, need in needs.items()}
         tuning = self._tuning(method, row, axes, config) if tuned else None
@@ -81,14 +84,17 @@ class _Expansion:
             keys["tuning"] = self._need(dataset, first, row, tuning)
         # a tuning sees as many rows as the method it tunes
         ranks = methods.get(config.method) if row.method == TUNE else method
+        identity = declared(row.method, **asdict(axes), config=_plain(config))
         return replace(
             self._shape(row, ranks.family),
             dataset=dataset,
             data_version=data.version,
             seed=seed,
+            select_on="valid" if method.family == "stage" else self.profile.select_on,
             config=_plain(config),
             tune=tuning.config["trials"] if tuning else 0,
-            code=code_of(row.method, **asdict(axes), config=_plain(config)),
+            versions=identity.versions,
+            contents=identity.contents,
             needs=keys,
             **asdict(axes),
         )
@@ -99,7 +105,7 @@ class _Expansion:
         return replace(shape, dataset=dataset, seed=seed, config=row.config, **asdict(axes))
 
     def _config(self, method: type[Method], row: SuiteRow, axes: Axes) -> Any:
-        values = {**self.scale.config.get(row.method, {}), **row.config}
+        values = self._values(method, row, axes)
         try:
             return method.complete(configure(method, values), loss=axes.loss, decoder=axes.decoder)
         except BenchError:
@@ -108,6 +114,18 @@ class _Expansion:
             # a value of another kind than the method expects, e.g. a number for a mapping
             kind = type(fault).__name__
             raise ConfigError(f"its config {values} cannot be read ({kind}: {fault})") from fault
+
+    def _values(self, method: type[Method], row: SuiteRow, axes: Axes) -> dict[str, Any]:
+        """What the profile, the scale and the row give, the later over the earlier."""
+        given = {**self.scale.config.get(row.method, {}), **row.config}
+        return with_profile(
+            self.choice.profile,
+            given,
+            method=row.method,
+            loss=axes.loss,
+            decoder=axes.decoder,
+            fields=_fields(method),
+        )
 
     def _need(self, dataset: str, seed: int, asker: SuiteRow, need: Need) -> str:
         row = SuiteRow(method=need.method, config=dict(need.config), train_rows=asker.train_rows)
@@ -136,7 +154,8 @@ class _Expansion:
         values = {
             "method": row.method,
             "trials": trials,
-            "values": {**self.scale.config.get(row.method, {}), **row.config},
+            "values": self._values(method, row, axes),
+            "defaults_cell": self.profile.select_on == "valid",
             "space": free,
             **{k: v for k, v in asdict(axes).items() if v},
         }
@@ -151,17 +170,27 @@ class _Expansion:
             method=row.method,
             scale=self.choice.scale,
             profile=self.choice.profile,
+            uncut=self.profile.uncut,
             protocol=CHOICES[self.choice.candidates],
             train_rows=None if train == "all" else train,
-            valid_rows=self.suite.valid_rows or self.scale.valid_rows[family],
+            valid_rows=self._valid_rows(family),
             test_rows=self.choice.limit or self.suite.test_rows or self.scale.test_rows,
         )
+
+    def _valid_rows(self, family: str) -> int | None:
+        if self.profile.valid_rows != "scale":
+            return self.profile.valid_rows
+        return self.suite.valid_rows or self.scale.valid_rows[family]
+
+
+def _fields(method: type[Method]) -> frozenset[str]:
+    return frozenset(f.name for f in fields(method.Config))
 
 
 def _check_held_out(data: Dataset) -> None:
     if not data.split.held_out:
         raise Unavailable(
-            f"nothing of {data.name} is held out to tune on: paper_faithful trains on all of its rows; "
+            f"nothing of {data.name} is held out to tune on: this profile trains on all of its rows; "
             "tune under --profile corrected"
         )
 
@@ -191,11 +220,11 @@ def expand(suite: Suite, choice: Choice) -> Grid:
         SuiteError: names or values that no registry or config knows; all of them in one message.
     """
     scale = scales()[choice.scale]
-    work = _Expansion(suite, choice, scale)
+    work = _Expansion(suite, choice, scale, profile(choice.profile))
     grid = Grid([], work.support, [])
     faults = list(_idle_filters(suite, choice, scale))
     for dataset, row, seed in _points(suite, choice):
-        for axes in axes_of(row, scale, backbone=choice.backbone, losses=choice.losses):
+        for axes in _axes(row, choice, scale, losses=choice.losses):
             if missing := not_built(row, axes):
                 grid.left_out.append((work.stub(dataset, seed, row, axes), missing))
                 continue
@@ -222,6 +251,13 @@ def _points(suite: Suite, choice: Choice) -> Iterator[tuple[str, SuiteRow, int]]
         for row in suite.rows:
             if choice.methods is None or row.method in choice.methods:
                 yield from ((dataset, row, seed) for seed in seeds)
+
+
+def _axes(
+    row: SuiteRow, choice: Choice, scale: Scale, losses: Sequence[str] | None = None
+) -> Iterator[Axes]:
+    given = decoders_of(choice.profile, row.method)
+    return axes_of(row, scale, backbone=choice.backbone, losses=losses, decoders_of=given)
 
 
 def _seeds(suite: Suite, choice: Choice) -> Sequence[int]:
@@ -254,7 +290,7 @@ def _idle_filters(suite: Suite, choice: Choice, scale: Scale) -> Iterator[str]:
     for name in choice.methods or ():
         if name not in rows:
             yield f"--methods {name}: the suite has no such row.{near(name, rows)}"
-    every = [axes for row in suite.rows for axes in axes_of(row, scale, backbone=choice.backbone)]
+    every = [axes for row in suite.rows for axes in _axes(row, choice, scale)]
     known = {axes.loss for axes in every if axes.loss is not None}
     for name in choice.losses or ():
         if name not in known:

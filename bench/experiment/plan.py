@@ -13,9 +13,11 @@ from bench.data.load import load_dataset
 from bench.experiment.grid import Choice, Grid
 from bench.method import Method, configure
 from bench.registry import methods
+from bench.results.badges import CODE_CHANGED, badges
 from bench.results.store import Hit, Store, rows_under
 
-Reuse = Literal["auto", "rows", "any", "never"]
+Reuse = Literal["auto", "same-code", "rows", "any", "never"]
+KEPT = frozenset({"done", "failed", "left out"})  # answers that are not asked for again
 START_SECONDS = 1.0  # what a cell costs before it does anything, from a warm process
 
 
@@ -26,6 +28,7 @@ class Job:
     Attributes:
         cell: the cell.
         hit: what the store holds for it.
+        changed: in what code or libraries the row differs from what is here, e.g. ``code changed since``.
         todo: whether it runs.
         seconds: predicted wall time of the whole cell.
         measured: True if the prediction rests on an earlier row, False if on the method's estimate.
@@ -42,6 +45,7 @@ class Job:
     asked: bool
     seen: str = ""
     guess: float = 0.0
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,17 +81,21 @@ def make_plan(
         grid: the expanded suite.
         store: where earlier answers are.
         choice: what was asked; names the data root.
-        reuse: ``auto`` takes a row made here by the same code, ``rows`` also one that came with the rows,
-            ``any`` one made by any code from the same data, ``never`` runs everything again.
+        reuse: ``auto`` takes a row made here that answers the cell, ``same-code`` only if the source is
+            still the same, ``rows`` also one that came with the rows, ``any`` one of any version from the
+            same data, ``never`` runs everything again.
         retry: run failed and left-out cells again.
         device: ``cpu`` or ``cuda``, where the cells will run; durations of the other kind do not count.
     """
     cells = grid.by_key
     asked = {cell.key for cell in grid.cells}
-    wide = {"any_code": reuse == "any", "foreign": reuse in {"rows", "any"}}
+    wide = {"any_version": reuse == "any", "foreign": reuse in {"rows", "any"}}
     seen = {key: store.stamp(key) for key in cells}  # first: what comes after is an answer since
     hits = {key: store.look(cell, **wide) for key, cell in cells.items()}
-    settled = {"done"} if retry else {"done", "failed", "left out"}
+    changed = {key: _changed(store, cell) for key, cell in cells.items() if hits[key] in KEPT}
+    if reuse == "same-code":
+        hits |= {key: "stale" for key, badges in changed.items() if CODE_CHANGED in badges}
+    settled = {"done"} if retry else KEPT
     todo = {key for key in asked if reuse == "never" or hits[key] not in settled}
     for key in _downstream_first(cells):
         if key in todo:
@@ -96,7 +104,7 @@ def make_plan(
                 for need in cells[key].needs.values()
                 if reuse == "never"
                 or hits[need] != "done"
-                or store.artefact(cells[need], any_code=reuse == "any") is None
+                or store.artefact(cells[need], any_version=reuse == "any") is None
             }
     history = _history(store, device)
     jobs = {}
@@ -112,8 +120,14 @@ def make_plan(
             asked=key in asked,
             seen=seen[key],
             guess=guess,
+            changed=changed.get(key, ()),
         )
     return Plan([jobs[key] for key in _cheap_first(jobs)], grid.left_out)
+
+
+def _changed(store: Store, cell: Cell) -> tuple[str, ...]:
+    row = store.read(cell)
+    return badges(row) if row is not None else ()
 
 
 def _downstream_first(cells: Mapping[str, Cell]) -> list[str]:
@@ -190,7 +204,7 @@ def _measured(cell: Cell, history: list[Row]) -> float | None:
 def _guess(cell: Cell, root: Path | None) -> float:
     """The method's own estimate of a cell's seconds."""
     method: type[Method] = methods.get(cell.method)
-    split = load_dataset(cell.dataset, root, cell.profile).split
+    split = load_dataset(cell.dataset, root, uncut=cell.uncut).split
     size = Size(
         train_rows=min(cell.train_rows or len(split.train), len(split.train)),
         test_rows=min(cell.test_rows or len(split.test), len(split.test)),

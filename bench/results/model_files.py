@@ -44,6 +44,11 @@ def model_content(name: str) -> str:
     return whole.hexdigest() if files else ""
 
 
+def forget() -> None:
+    """Look at every model anew when it is next asked about."""
+    model_content.cache_clear()
+
+
 def models_in(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Dotted name and ``model_content`` of every text in a configuration that names a model here."""
     todo: list[tuple[str, Any]] = list(config.items())

@@ -10,8 +10,8 @@ import subprocess
 from functools import cache
 from typing import Any
 
-from bench.experiment.suite import gpu_memory_gib
 from bench.registry import HOUSE
+from bench.results.machine import gpu_memory_gib
 
 PACKAGES = ("torch", "numpy", "pandas", "recbole", "transformers", "peft", "accelerate", "trl")
 

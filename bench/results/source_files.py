@@ -34,7 +34,7 @@ class _Home:
     @classmethod
     def of(cls, start: Path) -> _Home:
         """The home of a file; empty for a file of the house."""
-        if _in_house(start):
+        if in_house(start):
             return cls()
         package = None
         folder = start.parent
@@ -94,7 +94,7 @@ def _files(module: str, asker: Path, home: _Home) -> Iterator[Path]:
     parts = module.split(".")
     if parts[0] in ROOMS:
         yield from _at(HOUSE.joinpath(*parts))
-    elif parts[0] != "bench" and not _in_house(asker):
+    elif parts[0] != "bench" and not in_house(asker):
         bases = [home.beside] if home.beside else []
         if home.package is not None and parts[0] == home.package.name:
             bases.append(home.package.parent)
@@ -119,5 +119,6 @@ def _at(base: Path) -> Iterator[Path]:
             yield path
 
 
-def _in_house(path: Path) -> bool:
+def in_house(path: Path) -> bool:
+    """Whether a file is one of the suite's own."""
     return any(path.is_relative_to(HOUSE / room) for room in ("bench", *ROOMS))

@@ -1,7 +1,8 @@
 """Hash of the source a method runs: its file and every file that it rests on, see ``source_files``.
 
-Comments, docstrings and layout do not count, so explaining code better makes no row stale. ``bench``
-itself is left out: what of it decides a result is versioned as the protocol.
+A fact of the row, shown as "code changed since" where it differs from what is here; no part of its identity.
+Comments, docstrings and layout do not count, nor where a file lies. ``bench`` itself is left out: what of it
+decides a result is versioned as the protocol.
 """
 
 from __future__ import annotations
@@ -9,55 +10,52 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.registry import HOUSE, decoders, losses, methods
+from bench.registry import decoders, losses, methods
 from bench.results import source_files
-from bench.results.model_files import model_content, models_in
-from bench.results.source_files import ROOMS, closure, imported_names
+from bench.results.source_files import ROOMS, closure, imported_names, in_house
 
 TUNE = "tune"  # the one method whose configuration names another
 
 
 def code_of(
     method: str,
-    *,
     loss: str | None = None,
     decoder: str | None = None,
-    backbone: str | None = None,
+    *,
     config: Mapping[str, Any] | None = None,
 ) -> str:
-    """Fingerprint of a method with its loss and decoder, 16 hex digits; the same under every Python.
+    """Hash of the source behind a method with its loss and decoder, 16 hex digits.
+
+    The same under every Python.
 
     Args:
         method: its registered name.
         loss: a registered loss, or one that only this method knows.
         decoder: its registered name.
-        backbone: its name; where that is a model on this machine, its content counts.
-        config: the method's configuration; a tuning names there what it tunes, whose source counts too.
-            Wherever it names a model on this machine, that model's content counts.
+        config: the method's configuration; a search names there what it tunes, whose source counts too.
     """
-    parts = sorted(
-        (_shown(path), _normal_form(path)) for path in _files_of(method, loss, decoder, config)
-    )
-    given = dict(config or {})
-    model = backbone
-    if method == TUNE:
-        model = backbone or given.pop("backbone", None)
-    if model is not None and (content := model_content(model)):
-        parts.append(("backbone", content))
-    parts += sorted((f"config.{name}", content) for name, content in models_in(given))
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    return _hash(_files_of(method, loss, decoder, config))
+
+
+def own_content(path: Path) -> str:
+    """Hash of a stranger's file and the files of its own that it imports, 16 hex digits."""
+    return _hash(file for file in closure(path) if not in_house(file))
+
+
+def _hash(files: Iterable[Path]) -> str:
+    return hashlib.sha256(repr(sorted(map(_normal_form, files))).encode()).hexdigest()[:16]
 
 
 def libraries(
     method: str,
-    *,
     loss: str | None = None,
     decoder: str | None = None,
+    *,
     config: Mapping[str, Any] | None = None,
 ) -> frozenset[str]:
     """Packages of others that the source behind a cell imports anywhere, e.g. ``{"torch", "recbole"}``.
@@ -86,15 +84,10 @@ def _files_of(
     return files
 
 
-def _shown(path: Path) -> str:
-    return str(path.relative_to(HOUSE)) if path.is_relative_to(HOUSE) else path.name
-
-
 def forget() -> None:
-    """Read every source and every model anew when it is next asked about."""
+    """Read every source anew when it is next asked about."""
     source_files.forget()
-    for kept in (_normal_form, model_content):
-        kept.cache_clear()
+    _normal_form.cache_clear()
 
 
 @cache

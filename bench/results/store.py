@@ -90,30 +90,38 @@ class Store:
         return [row for _, row in readable(paths) if _who(row.cell) == _who(cell)]
 
     def read(self, cell: Cell) -> Row | None:
-        """The row in the cell's slot, whatever code made it; None if there is none."""
+        """The row in the cell's slot, whatever version made it; None if there is none."""
         for stage in (False, True):
             # it may go at any moment: another runner replaces its own notes
             with contextlib.suppress(FileNotFoundError):
                 return read_row(self.row_path(cell, stage=stage))
         return None
 
-    def look(self, cell: Cell, *, any_code: bool = False, foreign: bool = True) -> Hit:
+    def look(self, cell: Cell, *, any_version: bool = False, foreign: bool = True) -> Hit:
         """What the store holds for a cell.
 
-        ``stale`` is an answer of other code or other data; with ``any_code`` a row of other code counts as
-        long as it saw the same data. Without ``foreign``, a row that was made elsewhere and came with the
-        rows (from git, say) is ``foreign``.
+        Args:
+            cell: the question.
+            any_version: take the answer of another version too, as long as it saw the same data.
+            foreign: take a row that was made elsewhere and came with the rows (from git, say).
+
+        Returns:
+            The status of the row; ``stale`` for an answer of other versions or other data, ``foreign`` for
+            one that is not taken because it was made elsewhere, ``missing`` for none.
         """
         row = self.read(cell)
         if row is None:
             return "missing"
         same = row.cell.key == cell.key
-        if any_code and row.cell.data_version == cell.data_version:
+        if any_version and row.cell.data_version == cell.data_version:
             same = True
         if not same:
             return "stale"
-        here = foreign or (self.folder(row.cell.key) / ANSWERED).exists()
-        return row.status if here else "foreign"
+        return row.status if foreign or self.made_here(row.cell) else "foreign"
+
+    def made_here(self, cell: Cell) -> bool:
+        """Whether this run store answered the cell, rather than that its row came from elsewhere."""
+        return (self.folder(cell.key) / ANSWERED).exists()
 
     def stamp(self, key: str) -> str:
         """A mark that changes whenever this store answers the cell; empty before its first answer."""
@@ -131,9 +139,9 @@ class Store:
             return None
         return row if row.status != "done" or self.artefact(cell) else None
 
-    def artefact(self, cell: Cell, *, any_code: bool = False) -> Path | None:
+    def artefact(self, cell: Cell, *, any_version: bool = False) -> Path | None:
         """Folder of the cell's fitted method, if it is complete and its bill lies beside it."""
-        row = self.read(cell) if any_code else None
+        row = self.read(cell) if any_version else None
         keys = [cell.key, row.cell.key] if row else [cell.key]
         return next((self.model(key) for key in keys if self._fitted(key)), None)
 

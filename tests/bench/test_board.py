@@ -87,7 +87,10 @@ def test_numbers_by_hand(rows, tmp_path):
     assert (floor["group"], bigrec["group"]) == ("Floors", "Methods")
     assert sasrec["paper"] == "0.0183"
     # without a language model, small is the paper's own size
-    assert "protocol differs: profile corrected, 6 test rows, not 1925" in sasrec["verdict"]
+    assert (
+        "protocol differs: 6 test rows, not 1925, epoch chosen on valid, not test"
+        in sasrec["verdict"]
+    )
     assert "protocol differs: scale small, backbone scratch" in bigrec["verdict"]
 
 
@@ -221,7 +224,12 @@ def test_a_row_that_answers_the_same_again_is_refused(rows):
     other_data = replace(row, cell=cell("popularity", data_version="fedcba9876"))
     write(rows, other_data, packed, name="other-data")
     assert len(load_rows(rows)) == 6
-    write(rows, replace(row, cell=cell("popularity", code="newer")), packed, name="a-newer-answer")
+    write(
+        rows,
+        replace(row, cell=cell("popularity", versions={"method": 2})),
+        packed,
+        name="a-newer-answer",
+    )
     with pytest.raises(
         DataError, match=r"a-newer-answer\.json and .*popularity-.*\.json both hold"
     ):

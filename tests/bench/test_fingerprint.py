@@ -9,7 +9,9 @@ import pytest
 from bench.execution.local import HEAVY
 from bench.method import Method
 from bench.registry import methods
-from bench.results.source_hash import code_of, libraries, model_content, normal_form
+from bench.results.identity import declared
+from bench.results.model_files import model_content
+from bench.results.source_hash import code_of, libraries, normal_form
 
 SOURCE = """
 import numpy as np
@@ -40,17 +42,18 @@ def test_explaining_moves_no_hash_and_changing_does():
         assert normal_form(SOURCE.replace(old, new)) != normal_form(SOURCE)
 
 
-def test_a_tuning_is_keyed_by_what_it_tunes():
+def test_a_tuning_declares_what_it_tunes():
     asked = {"method": "sasrec", "loss": "ce", "decoder": None}
     assert code_of("tune", config=asked) != code_of("tune", config={"method": "dros"})
+    assert {"tuned method", "method"} <= set(declared("tune", config=asked).versions)
     assert libraries("tune", config=asked) >= libraries("sasrec", loss="ce")
 
 
 def test_a_model_on_this_machine_counts_with_its_content(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
-    plain = code_of("bigrec", backbone=str(folder))
-    assert plain == code_of("bigrec"), "a folder without a model is only a name"
+    plain = declared("bigrec", backbone=str(folder))
+    assert plain.contents == {}, "a folder without a model is only a name"
     (folder / "config.json").write_text("{}")
     weights = folder / "model.safetensors"
     found = set()
@@ -58,10 +61,10 @@ def test_a_model_on_this_machine_counts_with_its_content(tmp_path):
         for size in (10, 5 << 20):
             weights.write_bytes(b"0" * size + end)
             model_content.cache_clear()
-            found.add(code_of("bigrec", backbone=str(folder)))
-            tuned = code_of("tune", config={"method": "bigrec", "backbone": str(folder)})
-            assert tuned != code_of("tune", config={"method": "bigrec"})
-    assert len(found | {plain}) == 5
+            found.add(declared("bigrec", backbone=str(folder)).contents["backbone"])
+            tuned = declared("tune", config={"method": "bigrec", "backbone": str(folder)})
+            assert tuned.contents.keys() == {"backbone"}
+    assert len(found) == 4
 
 
 @pytest.mark.parametrize("name", [n for n in methods.index if methods.index[n].path is not None])

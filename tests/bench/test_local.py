@@ -44,7 +44,7 @@ def gpus(monkeypatch):
     """Pretend that there are GPUs of so many GiB, and that so many of them are visible."""
 
     def pretend(*gib, visible=None):
-        monkeypatch.setattr("bench.experiment.suite.gpu_memory_gib", lambda: gib)
+        monkeypatch.setattr("bench.results.machine.gpu_memory_gib", lambda: gib)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         if visible is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

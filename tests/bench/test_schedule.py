@@ -357,7 +357,7 @@ def test_a_row_says_which_artefact_it_rests_on(bench_order, store):
     order = bench_order("needs", reuse="any")
     prepared = prepare(order, store)
     need, cell = (job.cell for job in prepared.plan.jobs)
-    older = replace(need, code="older")
+    older = replace(need, versions={"method": 0})
     store.write(Row(cell=older, status="done"))
     store.model(older.key).mkdir()
     (store.model(older.key) / "method.json").touch()
@@ -365,14 +365,14 @@ def test_a_row_says_which_artefact_it_rests_on(bench_order, store):
     ends = _Ends(0, _answer)
     rows = execute(prepare(order, store), executor=ends)
     assert [row.cell.needs for row in rows] == [{"other": older.key}]
-    assert store.look(cell) == "stale", "under the present code it is another question"
-    assert store.look(cell, any_code=True) == "failed"
+    assert store.look(cell) == "stale", "under the present version it is another question"
+    assert store.look(cell, any_version=True) == "failed"
 
 
-def test_code_that_changed_since_the_plan_is_refused(bench_order, store):
+def test_a_version_that_changed_since_the_plan_is_refused(bench_order, store):
     prepared = prepare(bench_order("good"), store)
     (job,) = prepared.plan.todo
-    row = run_cell(replace(job.cell, code="older"), Surroundings(store=store))
+    row = run_cell(replace(job.cell, versions={"method": 0}), Surroundings(store=store))
     assert row.status == "failed"
     assert row.reason == "the code of habit changed on disk since the plan was made; plan again"
 

@@ -4,6 +4,7 @@ import pytest
 
 from bench.registry import HOUSE, load_plugin
 from bench.results import source_hash
+from bench.results.identity import declared
 from bench.results.source_files import closure
 from bench.results.source_hash import code_of, libraries
 
@@ -92,8 +93,9 @@ def test_the_key_moves_with_a_helper(tmp_path, moved, monkeypatch):
     }
     _fill(tmp_path, files)
     load_plugin(tmp_path / "stranger.py")
-    before = code_of("stranger")
+    before = code_of("stranger"), declared("stranger").contents["method"]
     assert libraries("stranger") >= {"numpy", "torch_too"}
     (tmp_path / moved).write_text("SHIFT = 2")
     source_hash.forget()
-    assert code_of("stranger") != before
+    assert code_of("stranger") != before[0]
+    assert declared("stranger").contents["method"] != before[1]

@@ -9,7 +9,7 @@ from bench.cell import Cell, Row
 from bench.errors import DataError
 from bench.results.store import Store, read_row, rows_under, write_whole
 
-CELL = Cell(dataset="d", data_version="v1", method="m", code="c1", config={"a": 1})
+CELL = Cell(dataset="d", data_version="v1", method="m", versions={"method": 1}, config={"a": 1})
 
 
 @pytest.fixture
@@ -24,12 +24,12 @@ def test_a_row_comes_back_as_it_was(store):
     assert store.look(CELL) == "done"
 
 
-def test_other_code_makes_a_row_stale_and_its_successor_takes_the_place(store):
+def test_another_version_makes_a_row_stale_and_its_successor_takes_the_place(store):
     store.write(Row(cell=CELL, status="done"))
-    newer = replace(CELL, code="c2")
+    newer = replace(CELL, versions={"method": 2})
     assert store.look(newer) == "stale"
-    assert store.look(newer, any_code=True) == "done"
-    assert store.look(replace(newer, data_version="v2"), any_code=True) == "stale"
+    assert store.look(newer, any_version=True) == "done"
+    assert store.look(replace(newer, data_version="v2"), any_version=True) == "stale"
     store.write(Row(cell=newer, status="done"))
     assert store.look(newer) == "done"
     assert len(list(store.rows.rglob("*.json"))) == 1
@@ -44,7 +44,7 @@ def test_a_row_from_elsewhere_is_told_apart(store, tmp_path):
 
 
 def test_a_real_answer_replaces_the_note_that_there_is_none(store):
-    absent = replace(CELL, data_version="", config={}, code="")
+    absent = replace(CELL, data_version="", config={}, versions={})
     store.write(Row(cell=absent, status="left out", reason="not built"))
     store.write(Row(cell=CELL, status="done"))
     assert [read_row(p).status for p in store.rows.rglob("*.json")] == ["done"]

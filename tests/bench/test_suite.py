@@ -8,7 +8,6 @@ from bench.errors import SuiteError, UnknownName
 from bench.experiment.grid import Choice, expand
 from bench.experiment.suite import choose_scale, read, scales, suite_names
 from bench.registry import methods
-from bench.results.source_hash import code_of
 
 
 def _suite(tmp_path, text):
@@ -92,9 +91,14 @@ def test_filters_and_caps(tmp_path):
 
 def test_the_key_moves_with_whatever_decides_the_result_and_the_slot_does_not_move_with_code():
     (cell,) = expand(read("smoke"), Choice(methods=["markov"])).cells
-    for change in ({"seed": 1}, {"code": "x"}, {"data_version": "y"}, {"test_rows": 9}):
+    for change in (
+        {"seed": 1},
+        {"versions": {"method": 2}},
+        {"data_version": "y"},
+        {"test_rows": 9},
+    ):
         assert replace(cell, **change).key != cell.key
-    assert replace(cell, code="x", data_version="y").slot == cell.slot
+    assert replace(cell, versions={"method": 2}, data_version="y").slot == cell.slot
     assert replace(cell, config={"a": 1}).slot != cell.slot
 
 
@@ -155,11 +159,11 @@ def _tuned(tmp_path, row, **choice):
     return cell, grid.support.get(cell.needs.get("tuning"))
 
 
-def test_a_tuning_sees_the_rows_and_the_code_of_what_it_tunes(tmp_path):
+def test_a_tuning_sees_the_rows_and_the_versions_of_what_it_tunes(tmp_path):
     row = "  - {method: sasrec, losses: [ce], train_rows: 700, tune: 2}\n"
     cell, tuning = _tuned(tmp_path, row)
     assert (cell.tune, tuning.config["trials"], tuning.train_rows) == (2, 2, 700)
-    assert tuning.code == code_of("tune", config={"method": "sasrec", "loss": "ce"})
+    assert set(tuning.versions) >= {"method", "tuned method"}
     assert tuning.config["space"].keys() == methods.get("sasrec").search.keys()
     cell, tuning = _tuned(tmp_path, "  - {method: bigrec, losses: [lml], tune: 2}\n")
     assert tuning.train_rows == cell.train_rows == 128, "the cap of a language model"

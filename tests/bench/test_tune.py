@@ -46,8 +46,8 @@ def test_the_defaults_are_a_cell_of_their_own_and_the_first_trial(searched):
     assert tuned.valid[SELECT_BY] == best["score"] >= defaults.valid[SELECT_BY]
 
 
-@pytest.mark.parametrize(("profile", "loads"), [("corrected", 1), ("paper_faithful", 0)])
-def test_a_fit_that_saw_the_test_rows_is_no_trial(searched, tmp_path, monkeypatch, profile, loads):
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_fit_that_saw_the_test_rows_is_no_trial(searched, tmp_path, monkeypatch, shared):
     (search,) = [job.cell for job in searched[0].plan.jobs if job.cell.method == "tune"]
     split = load_dataset("ml_100k", None).split
     train, valid = split.train.sample(300), split.valid.sample(30)
@@ -55,11 +55,13 @@ def test_a_fit_that_saw_the_test_rows_is_no_trial(searched, tmp_path, monkeypatc
     fitted, loaded = kind(kind.Config()), []
     fitted.fit(train, valid, Run(seed=0, device="cpu", folder=tmp_path))
     monkeypatch.setattr(Run, "load", lambda run, name: loaded.append(name) or fitted)
-    run = Run(seed=0, device="cpu", folder=tmp_path, profile=profile)
+    run = Run(seed=0, device="cpu", folder=tmp_path)
     tune = methods.get("tune")
-    method = tune(tune.Config(**search.config))
+    config = tune.Config(**{**search.config, "defaults_cell": shared})
+    assert (DEFAULTS in tune.needs(config, loss=None, backbone=None)) == shared
+    method = tune(config)
     method.fit(train, valid, run)
-    assert loaded == [DEFAULTS] * loads
+    assert loaded == [DEFAULTS] * shared
     assert len(run.facts["trials"]) == 3
 
 

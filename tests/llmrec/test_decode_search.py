@@ -18,7 +18,7 @@ from llmrec.decode.regret import beam_regret
 from llmrec.decode.scoring import SLACK, SLACK_HALF, Rule, score_all, slack
 from llmrec.decode.top_k import best
 from llmrec.decode.tree import CHUNK, Tree
-from llmrec.decode.trie_index import shape_of
+from llmrec.decode.trie_index import index_of
 from llmrec.lm.backbone import Backbone
 from llmrec.prompt import Prompt
 from llmrec.trie import Trie
@@ -337,7 +337,7 @@ def test_the_margin_of_a_proof_follows_the_coarsest_layer():
 def test_shape_of_a_trie_drawn_by_hand():
     # 10 - 11 - eos (item 1, leaf 0); 10 - 11 - 12 - eos (item 2); 13 - eos (item 3)
     trie = Trie.of([[10, 11, 1], [10, 11, 12, 1], [13, 1]], 1)
-    shape = shape_of(trie)
+    shape = index_of(trie)
     ten, eleven = int(trie.path[0][1]), int(trie.path[0][2])
     assert shape.branch_M[ten] == eleven and shape.branch_M[eleven] == eleven
     assert shape.depth_M[[0, ten, eleven]].tolist() == [0, 1, 2]

@@ -30,7 +30,7 @@ def root(tmp_path):
 
 
 def test_the_released_protocol_trains_on_what_validation_was_cut_from(root):
-    ours, theirs = (load_dataset("book", root, p) for p in ("corrected", "paper_faithful"))
+    ours, theirs = (load_dataset("book", root, uncut=u) for u in (False, True))
     assert ours.split.held_out and not theirs.split.held_out
     assert (len(ours.split.train), len(theirs.split.train)) == (14, 16)
     assert theirs.split.train.user_W.tolist() == list(range(16))  # file order, so samples agree
@@ -42,13 +42,13 @@ def test_the_released_protocol_trains_on_what_validation_was_cut_from(root):
 
 
 def test_a_published_validation_file_is_the_same_to_both_profiles(root):
-    ours, theirs = (load_dataset("toy", root, p) for p in ("corrected", "paper_faithful"))
+    ours, theirs = (load_dataset("toy", root, uncut=u) for u in (False, True))
     assert theirs is ours and ours.split.held_out
 
 
 def test_ten_thousand_rows_of_the_released_book_are_the_published_sample(published):
     root = published("book").parent
-    sample = load_dataset("book", root, "paper_faithful").split.train.sample(10_000)
+    sample = load_dataset("book", root, uncut=True).split.train.sample(10_000)
     listed = (root / "book" / "train_10000.csv").read_text().splitlines()[1:]
     users = [int(line.partition(",")[0]) for line in listed]
     assert sample.user_W.tolist() == users
