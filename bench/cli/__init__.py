@@ -11,6 +11,7 @@ from bench.errors import BenchError
 
 VERBS = (
     "run", "plan", "list", "show", "board", "claims", "compare", "doctor", "data", "verify", "test",
+    "migrate",
 )  # fmt: skip
 ABOUT = """\
 Traditional, LLM-enhanced and LLM-based recommenders under one protocol.

@@ -61,7 +61,14 @@ class Grid:
 
 
 @dataclass
-class _Expansion:
+class Expansion:
+    """Resolves the cells of one suite under one choice.
+
+    Attributes:
+        suite, choice, scale, profile: what is expanded, and how.
+        support: every cell that another needs, by key; filled on the way.
+    """
+
     suite: Suite
     choice: Choice
     scale: Scale
@@ -73,7 +80,7 @@ class _Expansion:
     ) -> Cell:
         """Resolve one cell and, first, everything it needs; ``tuned`` permits a search before it."""
         method: type[Method] = methods.get(row.method)
-        config = self._config(method, row, axes)
+        config = self.config(method, row, axes)
         data = load_dataset(dataset, self.choice.data_root, uncut=self.profile.uncut)
         needs = dict(method.needs(config, loss=axes.loss, backbone=axes.backbone))
         keys = {name: self._need(dataset, seed, row, need) for name, need in needs.items()}
@@ -84,14 +91,14 @@ class _Expansion:
             keys["tuning"] = self._need(dataset, first, row, tuning)
         # a tuning sees as many rows as the method it tunes
         ranks = methods.get(config.method) if row.method == TUNE else method
-        identity = declared(row.method, **asdict(axes), config=_plain(config))
+        identity = declared(row.method, **asdict(axes), config=plain(config))
         return replace(
             self._shape(row, ranks.family),
             dataset=dataset,
             data_version=data.version,
             seed=seed,
             select_on="valid" if method.family == "stage" else self.profile.select_on,
-            config=_plain(config),
+            config=plain(config),
             tune=tuning.config["trials"] if tuning else 0,
             versions=identity.versions,
             contents=identity.contents,
@@ -104,7 +111,8 @@ class _Expansion:
         shape = self._shape(row, "llm" if row.losses else "enhanced")
         return replace(shape, dataset=dataset, seed=seed, config=row.config, **asdict(axes))
 
-    def _config(self, method: type[Method], row: SuiteRow, axes: Axes) -> Any:
+    def config(self, method: type[Method], row: SuiteRow, axes: Axes) -> Any:
+        """The configuration of a row, every default filled in."""
         values = self._values(method, row, axes)
         try:
             return method.complete(configure(method, values), loss=axes.loss, decoder=axes.decoder)
@@ -163,7 +171,6 @@ class _Expansion:
 
     def _shape(self, row: SuiteRow, family: str) -> Cell:
         """A cell with everything that does not depend on the method's code or data."""
-        train = row.train_rows or self.suite.train_rows or self.scale.train_rows[family]
         return Cell(
             dataset="",
             data_version="",
@@ -172,10 +179,15 @@ class _Expansion:
             profile=self.choice.profile,
             uncut=self.profile.uncut,
             protocol=CHOICES[self.choice.candidates],
-            train_rows=None if train == "all" else train,
+            train_rows=self.train_rows(row, family),
             valid_rows=self._valid_rows(family),
             test_rows=self.choice.limit or self.suite.test_rows or self.scale.test_rows,
         )
+
+    def train_rows(self, row: SuiteRow, family: str) -> int | None:
+        """Cap on the training rows of a row, by its method's family; None for all."""
+        rows = row.train_rows or self.suite.train_rows or self.scale.train_rows[family]
+        return None if rows == "all" else rows
 
     def _valid_rows(self, family: str) -> int | None:
         if self.profile.valid_rows != "scale":
@@ -202,15 +214,15 @@ def _given(config: Mapping[str, Any], name: str, loss: str | None) -> bool:
     return entry in {**options, **options.get(loss, {})} if entry else field in config
 
 
-def _plain(config: Any) -> dict[str, Any]:
+def plain(config: Any) -> dict[str, Any]:
     """A config as JSON-able values (tuples become lists, as they would on disk)."""
 
-    def plain(value: Any) -> Any:
+    def simple(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {str(k): plain(v) for k, v in value.items()}
-        return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+            return {str(k): simple(v) for k, v in value.items()}
+        return [simple(v) for v in value] if isinstance(value, (list, tuple)) else value
 
-    return {k: plain(v) for k, v in asdict(config).items()}
+    return {k: simple(v) for k, v in asdict(config).items()}
 
 
 def expand(suite: Suite, choice: Choice) -> Grid:
@@ -220,7 +232,7 @@ def expand(suite: Suite, choice: Choice) -> Grid:
         SuiteError: names or values that no registry or config knows; all of them in one message.
     """
     scale = scales()[choice.scale]
-    work = _Expansion(suite, choice, scale, profile(choice.profile))
+    work = Expansion(suite, choice, scale, profile(choice.profile))
     grid = Grid([], work.support, [])
     faults = list(_idle_filters(suite, choice, scale))
     for dataset, row, seed in _points(suite, choice):

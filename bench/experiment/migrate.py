@@ -1,0 +1,116 @@
+"""Rows under the identity that the present declarations give them.
+
+A row that was made before a configuration had a key, or before cells declared versions, is expanded again
+from what it asked: its method, axes, caps and the values in which it departed from the defaults. Numbers stay
+as they are, so this is for changes that move no result; where one did, the row is dropped and the cell run
+again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from bench.cell import AXES, Cell, Row
+from bench.errors import BenchError, DataError
+from bench.experiment.axes import Axes
+from bench.experiment.grid import Choice, Expansion, plain
+from bench.experiment.profiles import profile
+from bench.experiment.suite import Suite, SuiteRow, scales
+from bench.registry import methods
+from bench.results.store import Store
+
+CAPS = ("train_rows", "valid_rows", "test_rows")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one row.
+
+    Attributes:
+        path: the file it was read from.
+        before: its key there.
+        row: the row under its new key; None if it could not be had.
+        why: one line where it could not, or what of its configuration no longer exists.
+    """
+
+    path: Path
+    before: str
+    row: Row | None
+    why: str = ""
+
+
+def migrate(folder: Path, store: Store, *, data_root: Path | None, dry: bool) -> Iterator[Outcome]:
+    """Rewrite every row of a folder into a store's rows; a row that cannot be expanded stays as it is.
+
+    Args:
+        folder: rows as they are, in any older form.
+        store: where they go; its rows may be the same folder.
+        data_root: where datasets are; a row's data version has to be the one that is there.
+        dry: look only.
+    """
+    for path in sorted(folder.rglob("*.json")):
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            row, why = expanded(raw, data_root)
+        except BenchError as fault:
+            yield Outcome(path, str(raw.get("key", "")), None, " ".join(str(fault).split()))
+            continue
+        if not dry:
+            _replace(path, row, store)
+        yield Outcome(path, str(raw.get("key", "")), row, why)
+
+
+def _replace(path: Path, row: Row, store: Store) -> None:
+    packed = path.with_suffix(".npz")
+    content = packed.read_bytes() if packed.exists() else None
+    written = store.write(row, pack=None if content is None else lambda part: _fill(part, content))
+    if written.resolve() != path.resolve() and path.is_relative_to(store.rows):
+        path.unlink()
+        packed.unlink(missing_ok=True)
+
+
+def _fill(part: Path, content: bytes) -> None:
+    part.write_bytes(content)
+
+
+def expanded(raw: Mapping[str, Any], data_root: Path | None) -> tuple[Row, str]:
+    """A row from its JSON, its cell expanded again; and which of its settings exist no more.
+
+    Raises:
+        BenchError: its names, its data or its values are not to be had here.
+    """
+    old = dict(raw["cell"])
+    axes = Axes(*(old[axis] for axis in AXES))
+    choice = Choice(scale=old["scale"], profile=old["profile"], data_root=data_root)
+    # the seeds of one configuration share the search of the first
+    seeds = sorted({0, old["seed"]}) if old["tune"] else [old["seed"]]
+    suite = Suite(title="one row", datasets=[old["dataset"]], seeds=seeds, rows=[])
+    work = Expansion(suite, choice, scales()[choice.scale], profile(choice.profile))
+    asked, method = SuiteRow(method=old["method"], tune=old["tune"]), methods.get(old["method"])
+    if old["train_rows"] != work.train_rows(
+        asked, method.family
+    ):  # a cap of its own holds for what it needs too
+        asked = asked.model_copy(update={"train_rows": old["train_rows"] or "all"})
+    usual = plain(work.config(method, asked, axes))
+    given = {k: v for k, v in old["config"].items() if k in usual and v != usual[k]}
+    gone = sorted(set(old["config"]) - set(usual))
+    cell = work.cell(old["dataset"], old["seed"], asked.model_copy(update={"config": given}), axes)
+    cell = replace(cell, **{cap: old[cap] for cap in CAPS}, protocol=old["protocol"])
+    _check_data(cell, old["data_version"])
+    known = {f.name for f in fields(Row)} - {"cell"}
+    row = Row(cell=cell, **{k: v for k, v in raw.items() if k in known})
+    if code := old.get("code"):
+        row = replace(row, provenance={"code": code, **row.provenance})
+    return row, f"no longer there: {', '.join(gone)}" if gone else ""
+
+
+def _check_data(cell: Cell, version: str) -> None:
+    if version != cell.data_version:
+        raise DataError(
+            f"{cell.label} was made from version {version} of {cell.dataset}, here is "
+            f"{cell.data_version}; run the cell again"
+        )
