@@ -1,0 +1,81 @@
+"""No result moves without a new version; a changed scorer or sampling is seen as well."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+from bench.cell import PROTOCOL
+from bench.data.exams import carve_valid
+from bench.conformance import toy_data
+from bench.errors import Unavailable
+from bench.evaluation import metrics
+from tests.pinned.compare import verdict
+from tests.pinned.runs import RESULTS, names, results_of
+
+
+def _pinned(name):
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", names())
+def test_results_are_those_of_their_version(name):
+    try:
+        now = results_of(name)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    pinned = _pinned(name)
+    assert set(pinned) == set(now), f"run `python -m tests.pinned {name}` for what is new"
+    assert [said for label in now if (said := verdict(label, pinned[label], now[label]))] == []
+
+
+def test_a_move_without_a_version_says_what_to_do():
+    was = _pinned("sasrec")["sasrec+ce"]
+    now = copy.deepcopy(was)
+    assert verdict("sasrec+ce", was, now) == ""
+    now["scores"][4][0] += 0.5
+    said = verdict("sasrec+ce", was, now)
+    assert "raise `version` in baselines/sasrec.py" in said and "tests.pinned sasrec" in said
+    now["versions"]["method"] += 1
+    assert "its pinned result is of" in verdict("sasrec+ce", was, now)
+
+
+def test_near_ties_may_change_places():
+    was = _pinned("sasrec")["sasrec+ce"]
+    near, far = copy.deepcopy(was), copy.deepcopy(was)
+    for run, gap in ((near, 1e-5), (far, 0.3)):
+        first, second = run["items"][0][:2]
+        run["items"][0][:2] = second, first
+    near["scores"][0][1] = was["scores"][0][1] = was["scores"][0][0] - 1e-5
+    assert verdict("sasrec+ce", was, near) == ""
+    far_was = copy.deepcopy(far)
+    far_was["items"][0][:2] = far["items"][0][1], far["items"][0][0]
+    far_was["scores"][0][1] = far["scores"][0][1] = far["scores"][0][0] - 0.3
+    assert "the order of query 0" in verdict("sasrec+ce", far_was, far)
+
+
+def test_a_changed_discount_is_caught(monkeypatch):
+    was = _pinned("popularity")["popularity"]
+    monkeypatch.setattr(metrics.np, "log2", np.log)  # NDCG's discount with another logarithm
+    now = results_of("popularity")["popularity"]
+    monkeypatch.undo()
+    assert "PROTOCOL" in verdict("popularity", was, now)
+
+
+def test_the_protocol_is_the_one_of_its_version():
+    """Sampling, carving and title classes by hand; another draw needs another PROTOCOL."""
+    data = toy_data()
+    assert PROTOCOL == "1"
+    sampled = data.train.sample(20).target_W
+    assert sampled.tolist() == PINNED_SAMPLE
+    exam = data.valid.sample(6)
+    assert exam.queries.user_Q.tolist() == PINNED_EXAM
+    split, _ = carve_valid(data.train, data.valid)
+    assert (len(split.train), len(split.valid)) == PINNED_CARVE
+    assert data.train.catalogue.title_class[[4, 9]].tolist() == [4, 4]
+
+
+PINNED_SAMPLE: list[int] = []
+PINNED_EXAM: list[int] = []
+PINNED_CARVE = (0, 0)
