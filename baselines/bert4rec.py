@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from typing_extensions import Self
 
 from baselines.sequential import Sequential, SequentialConfig
 from bench.errors import ConfigError
 from bench.registry import methods
 
 
-@dataclass(frozen=True, kw_only=True)
 class BERT4RecConfig(SequentialConfig):
     """The shared configuration and the masks."""
 
-    dropout: float = 0.2
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Dropout of embeddings, states and attention weights."""
-    patience: int = 20
+    patience: NonNegativeInt = 20
     """It learns more slowly than SASRec, so it may go longer without a better epoch."""
-    epochs: int = 200
+    epochs: PositiveInt = 200
     """Most epochs."""
-    mask_ratio: float = 0.2
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Probability that an item is masked."""
-    ft_ratio: float = 0.5
+    ft_ratio: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of batches in which only the last item is masked."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.mask_ratio < 1:
-            raise ConfigError(f"mask_ratio is {self.mask_ratio}, expected 0 < mask_ratio < 1")
-        if not 0 <= self.ft_ratio <= 1:
-            raise ConfigError(f"ft_ratio is {self.ft_ratio}, expected 0 <= ft_ratio <= 1")
+    @model_validator(mode="after")
+    def _masks_something(self) -> Self:
         if self.mask_ratio * self.max_length < 1:
             raise ConfigError(
                 f"mask_ratio {self.mask_ratio} masks less than one of {self.max_length} items; "
                 "raise one of them"
             )
+        return self
 
 
 @methods.register("bert4rec")

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pydantic import NonNegativeFloat, PositiveFloat
+
 from baselines.sequential import Sequential, SequentialConfig
-from bench.errors import ConfigError
 from bench.registry import methods
 
 
-@dataclass(frozen=True, kw_only=True)
 class DROSConfig(SequentialConfig):
     """SASRec's configuration and the robust term."""
 
-    dro_alpha: float = 0.1
+    dro_alpha: NonNegativeFloat = 0.1
     """Weight of the robust term; 0 is SASRec. Published code: 0 by default; tune it."""
-    dro_beta: float = 1.0
+    dro_beta: PositiveFloat = 1.0
     """Temperature b0 of the robust term."""
     dro_power: float = 0.05
     """Exponent of the item propensities."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.dro_alpha < 0:
-            raise ConfigError(f"dro_alpha is {self.dro_alpha}, expected 0 or more")
-        if self.dro_beta <= 0:
-            raise ConfigError(f"dro_beta is {self.dro_beta}, expected more than 0")
 
 
 @methods.register("dros")

@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from pydantic import NonNegativeFloat, PositiveInt
 from scipy import sparse
 
 from baselines._floor import Floor, top_of_rows
 from bench.cell import Run
-from bench.errors import ConfigError
+from bench.config import Config
 from bench.registry import methods
 from bench.types import Exam, Queries, Ragged, Ranking, Windows
 
 CHUNK = 1024  # queries scored at a time, so that a large test set needs no more memory
 
 
-@dataclass(frozen=True, kw_only=True)
-class ItemKNNConfig:
+class ItemKNNConfig(Config):
     """Shape of the neighbourhood."""
 
-    neighbours: int = 200
+    neighbours: PositiveInt = 200
     """Followers kept per item, the most similar ones."""
-    decay: float = 1.0
+    decay: NonNegativeFloat = 1.0
     """A pair d steps apart counts d^-decay; 0 makes all pairs of a window equal."""
-    recency: float = 2.0
+    recency: NonNegativeFloat = 2.0
     """The r-th last history item counts r^-recency; large values leave only the last item."""
-    normalise: float = 0.5
+    normalise: NonNegativeFloat = 0.5
     """Exponent of the item counts in the denominator: 0 raw co-occurrence, 0.5 cosine."""
-
-    def __post_init__(self) -> None:
-        if self.neighbours < 1:
-            raise ConfigError(f"neighbours is {self.neighbours}, expected 1 or more")
-        for name in ("decay", "recency", "normalise"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected 0 or more")
 
 
 @methods.register("item_knn")

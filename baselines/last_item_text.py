@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
+from pydantic import PositiveInt, model_validator
 from scipy import sparse
+from typing_extensions import Self
 
 from baselines._floor import Floor, top_of_rows
 from bench.cell import Run
+from bench.config import Config
 from bench.errors import ConfigError
 from bench.registry import methods
 from bench.types import Catalogue, Exam, Queries, Ranking, Windows
 
 CHUNK = 512  # distinct last items compared at a time
-ANALYSERS = ("word", "char_wb")
 
 
-@dataclass(frozen=True, kw_only=True)
-class LastItemTextConfig:
+class LastItemTextConfig(Config):
     """What a title is cut into."""
 
-    analyser: str = "word"
+    analyser: Literal["word", "char_wb"] = "word"
     """``word`` for word n-grams, ``char_wb`` for character n-grams inside words."""
-    longest: int = 2
+    longest: PositiveInt = 2
     """Longest n-gram; the shortest is 1 for words and 2 for characters."""
 
-    def __post_init__(self) -> None:
-        if self.analyser not in ANALYSERS:
-            raise ConfigError(
-                f"analyser is {self.analyser!r}, expected one of {', '.join(ANALYSERS)}"
-            )
+    @model_validator(mode="after")
+    def _longest_is_not_shortest(self) -> Self:
         if self.longest < self.shortest:
             raise ConfigError(f"longest is {self.longest}, expected {self.shortest} or more")
+        return self
 
     @property
     def shortest(self) -> int:
@@ -54,7 +52,7 @@ class LastItemText(Floor):
 
     tags = frozenset({"text"})
     Config = LastItemTextConfig
-    search: ClassVar = {"analyser": ANALYSERS, "longest": (2, 3, 4)}
+    search: ClassVar = {"analyser": ("word", "char_wb"), "longest": (2, 3, 4)}
 
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:
         """Nothing to learn: everything is in the titles."""

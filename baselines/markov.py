@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from pydantic import NonNegativeInt
 
 from baselines._floor import Floor, adjacent_pairs, head, most_frequent_first
 from bench.cell import Run
+from bench.config import Config
 from bench.registry import methods
 from bench.types import Exam, IntArray, Queries, Ragged, RandomTail, Ranking, Windows
 
@@ -45,16 +46,11 @@ class Markov(_Followers):
         return Ranking(self.followers(queries.last_Q, k))
 
 
-@dataclass(frozen=True, kw_only=True)
-class MarkovThenNewConfig:
+class MarkovThenNewConfig(Config):
     """How far the chain is trusted."""
 
-    m: int = 5
+    m: NonNegativeInt = 5
     """Followers kept before the random part begins; the rest of the list are items never trained on."""
-
-    def __post_init__(self) -> None:
-        if self.m < 0:
-            raise ValueError(f"m is {self.m}, expected 0 or more")
 
 
 @methods.register("markov_then_new")

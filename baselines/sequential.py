@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+from typing_extensions import Self
 
 from bench.cell import Run, Size
+from bench.config import Config
 from bench.errors import ConfigError, DataError
 from bench.method import Method
 from bench.types import BoolArray, Exam, Queries, Ragged, Ranking, Windows
@@ -23,54 +32,39 @@ from bench.types import BoolArray, Exam, Queries, Ragged, Ranking, Windows
 WEIGHTS, VECTORS, SHAPE = "weights.safetensors", "vectors.safetensors", "shape.json"
 
 
-@dataclass(frozen=True, kw_only=True)
-class SequentialConfig:
+class SequentialConfig(Config):
     """Size and training of a Transformer over item ids; defaults are RecBole's unless said otherwise."""
 
-    hidden_size: int = 64
+    hidden_size: PositiveInt = 64
     """Width of item vectors and states."""
-    inner_size: int = 256
+    inner_size: PositiveInt = 256
     """Width inside the feed-forward block."""
-    n_layers: int = 2
+    n_layers: PositiveInt = 2
     """Transformer layers."""
-    n_heads: int = 2
+    n_heads: PositiveInt = 2
     """Attention heads; must divide the hidden size."""
-    dropout: float = 0.5
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Dropout of embeddings, states and attention weights."""
-    max_length: int = 10
+    max_length: PositiveInt = 10
     """Most recent history items that are read (windows of the paper hold at most 10)."""
-    learning_rate: float = 1e-3
+    learning_rate: PositiveFloat = 1e-3
     """Step size of Adam."""
-    weight_decay: float = 0.0
+    weight_decay: NonNegativeFloat = 0.0
     """L2 penalty inside Adam."""
-    batch_size: int = 256
+    batch_size: PositiveInt = 256
     """Training rows a step (RecBole: 2048, the authors' own SASRec: 256)."""
-    epochs: int = 100
+    epochs: PositiveInt = 100
     """Most epochs."""
-    patience: int = 10
+    patience: NonNegativeInt = 10
     """Training stops after more than this many epochs without a better validation NDCG@5."""
 
-    def __post_init__(self) -> None:
-        positive = (
-            "hidden_size",
-            "inner_size",
-            "n_layers",
-            "n_heads",
-            "max_length",
-            "learning_rate",
-        )
-        for name in (*positive, "batch_size", "epochs"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected more than 0")
-        for name in ("weight_decay", "patience"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected 0 or more")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout is {self.dropout}, expected 0 <= dropout < 1")
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
         if self.hidden_size % self.n_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} is not a multiple of n_heads {self.n_heads}"
             )
+        return self
 
 
 class Sequential(Method):
@@ -83,7 +77,7 @@ class Sequential(Method):
     """
 
     family = "traditional"
-    Config: ClassVar[type] = SequentialConfig
+    Config: ClassVar[type[Config]] = SequentialConfig
     with_target: ClassVar[bool] = False
     seconds_per_row: ClassVar[float] = 2.5e-4  # one epoch on two cores at 6,000 items, rounded up
     typical_epochs: ClassVar[int] = 30

@@ -6,23 +6,32 @@ target and never computes a reported metric; the runner does both.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
+import bench.config
 from bench.cell import Need, Run, Size
-from bench.errors import ArtefactError, ConfigError
+from bench.config import Config, Empty, require_config
+from bench.errors import ArtefactError
 from bench.types import Exam, Identity, Queries, Ranking, Windows
 
 Family = Literal["floor", "traditional", "enhanced", "llm", "stage"]
+NoConfig = Empty  # the name that plugins know
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NoConfig:
-    """The configuration of a method that has nothing to configure."""
+class Configurable(Protocol):
+    """A method, loss or decoder: a name and a class of configurations."""
+
+    @property
+    def name(self) -> str:
+        """The registered name."""
+
+    @property
+    def Config(self) -> type[Config]:
+        """What it may be told."""
 
 
 class Method(ABC):
@@ -34,7 +43,7 @@ class Method(ABC):
         takes: kinds of registered losses it accepts (``token``, ``preference``).
         decodes: True if the decoder is an axis of this method.
         identity: whether its lists name items or title classes.
-        Config: a frozen keyword-only dataclass with a default for every field.
+        Config: a subclass of ``bench.config.Config`` with a default for every field.
         search: by config field, the values a tuning may try; see ``search_space``.
         toy: config values and, under ``backbone``, the backbone that let the conformance suite fit
             the method on its toy data in a second or two.
@@ -47,10 +56,14 @@ class Method(ABC):
     takes: ClassVar[frozenset[str]] = frozenset()
     decodes: ClassVar[bool] = False
     identity: ClassVar[Identity] = "item"
-    Config: ClassVar[type] = NoConfig
+    Config: ClassVar[type[Config]] = Empty
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     toy: ClassVar[Mapping[str, Any]] = {}
     tags: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        require_config(cls)
 
     def __init__(
         self,
@@ -110,24 +123,11 @@ class Method(ABC):
         return 2.0
 
 
-def configure(method: type[Method], config: Any) -> Any:
-    """``config`` as an instance of the method's Config; a mapping overrides the defaults.
-
-    Raises:
-        ConfigError: an unknown key or a value the Config refuses.
-    """
-    if isinstance(config, method.Config):
-        return config
-    known = {f.name for f in dataclasses.fields(method.Config)}
-    given = dict(config or {})
-    if unknown := sorted(set(given) - known):
-        allowed = ", ".join(sorted(known)) or "nothing"
-        raise ConfigError(f"{method.name} has no config key {unknown[0]!r}; it knows {allowed}")
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    try:
-        return method.Config(**given)
-    except (TypeError, ValueError) as fault:
-        raise ConfigError(f"{method.name}: {fault}") from fault
+def configure(
+    owner: Configurable, given: Mapping[str, Any] | Config | None, *, stored: bool = False
+) -> Any:
+    """What is given as an instance of the Config of a method, loss or decoder; see ``bench.config``."""
+    return bench.config.configure(owner.Config, given, owner=owner.name, stored=stored)
 
 
 def assign(values: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def keep(method: Method, folder: Path) -> None:
         "loss": method.loss,
         "decoder": method.decoder,
         "backbone": method.backbone,
-        "config": dataclasses.asdict(method.config),
+        "config": method.config.declared(),
     }
     (folder / "method.json").write_text(json.dumps(manifest, indent=1))
 
@@ -167,8 +167,9 @@ def restore(folder: Path, *, device: str) -> Method:
             f"no saved method in {folder}; run the cell again with `bench run --reuse never`"
         )
     manifest = json.loads(path.read_text())
-    method: Method = methods.get(manifest["method"])(
-        manifest["config"],
+    kind: type[Method] = methods.get(manifest["method"])
+    method = kind(
+        configure(kind, manifest["config"], stored=True),
         loss=manifest["loss"],
         decoder=manifest["decoder"],
         backbone=manifest["backbone"],

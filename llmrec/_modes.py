@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeVar
+
+from bench.config import Config
+
+C = TypeVar("C", bound=Config)
 
 
 def settled(
-    config: Any, mode: str, by_mode: Mapping[str, Mapping[str, Any]], authors: Mapping[str, Any]
-) -> Any:
+    config: C, mode: str, by_mode: Mapping[str, Mapping[str, Any]], authors: Mapping[str, Any]
+) -> C:
     """The configuration with its mode and every ``auto`` replaced.
 
     Args:
@@ -21,6 +24,6 @@ def settled(
     values: dict[str, Any] = {"mode": mode} | {
         key: value for key, value in by_mode[mode].items() if getattr(config, key) == "auto"
     }
-    default = {f.name: f.default for f in fields(config)}
+    default = {key: field.default for key, field in type(config).model_fields.items()}
     values |= {k: v for k, v in authors.items() if getattr(config, k) == default[k]}
-    return replace(config, **values)
+    return config.replace(**values)

@@ -174,9 +174,8 @@ def _build(attempt: Attempt) -> tuple[Method, Run]:
         best = json.loads((tuning / "best.json").read_text(encoding="utf-8"))
         config = assign(config, best["config"])
         facts["tuned"] = best["config"]
-    method = kind(
-        configure(kind, config), loss=cell.loss, decoder=cell.decoder, backbone=cell.backbone
-    )
+    given = configure(kind, config, stored=True)
+    method = kind(given, loss=cell.loss, decoder=cell.decoder, backbone=cell.backbone)
     scratch = attempt.folder / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     run = Run(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from math import prod
@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field, PositiveInt
 
 from bench.cell import SELECT_BY, K, Need, Run, Size
+from bench.config import Config
 from bench.errors import ConfigError
 from bench.evaluation.metrics import evaluate
 from bench.method import Method, assign, configure
@@ -30,31 +32,26 @@ from bench.types import Exam, Queries, Ranking, Windows
 DEFAULTS = "defaults"
 
 
-@dataclass(frozen=True, kw_only=True)
-class TuneConfig:
-    """What is tuned.
-
-    Attributes:
-        method, loss, decoder, backbone: the method and its axes.
-        trials: how many different configurations are tried, the defaults included.
-        values: configuration values that differ from the method's defaults.
-        space: the values to try, by name; see ``Method.search_space``.
-        defaults_cell: whether trial 0 is the cell of the defaults; not where that was chosen on the test
-            rows, which a search must not know.
-    """
+class TuneConfig(Config):
+    """What is tuned."""
 
     method: str = ""
+    """The method whose configuration is searched."""
     loss: str | None = None
+    """Its loss."""
     decoder: str | None = None
+    """Its decoder."""
     backbone: str | None = None
-    trials: int = 4
-    values: Mapping[str, Any] = field(default_factory=dict)
-    space: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """Its backbone."""
+    trials: PositiveInt = 4
+    """How many different configurations are tried, the defaults included."""
+    values: Mapping[str, Any] = Field(default_factory=dict)
+    """Configuration values that differ from the method's defaults."""
+    space: Mapping[str, Sequence[Any]] = Field(default_factory=dict)
+    """The values to try, by name; see ``Method.search_space``."""
     defaults_cell: bool = True
-
-    def __post_init__(self) -> None:
-        if self.trials < 1:
-            raise ValueError(f"trials is {self.trials}; at least 1 is needed")
+    """Whether trial 0 is the cell of the defaults; not where that was chosen on the test rows, which a
+    search must not know."""
 
 
 @methods.register("tune")
@@ -89,7 +86,7 @@ class Tune(Method):
                 f"{self.config.method} has no search space, so there is nothing to tune"
             )
         kind: type[Method] = methods.get(self.config.method)
-        start = asdict(_start(self.config))
+        start = _start(self.config).as_dict()
         first = {name: _value(start, name) for name in self.config.space}
         # a default that the space leaves out is tried all the same
         space = {n: list(dict.fromkeys([*v, first[n]])) for n, v in self.config.space.items()}

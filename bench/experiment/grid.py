@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,14 +91,14 @@ class Expansion:
             keys["tuning"] = self._need(dataset, first, row, tuning)
         # a tuning sees as many rows as the method it tunes
         ranks = methods.get(config.method) if row.method == TUNE else method
-        identity = declared(row.method, **asdict(axes), config=plain(config))
+        identity = declared(row.method, **asdict(axes), config=config.declared())
         return replace(
             self._shape(row, ranks.family),
             dataset=dataset,
             data_version=data.version,
             seed=seed,
             select_on="valid" if method.family == "stage" else self.profile.select_on,
-            config=plain(config),
+            config=config.declared(),
             tune=tuning.config["trials"] if tuning else 0,
             versions=identity.versions,
             contents=identity.contents,
@@ -196,7 +196,7 @@ class Expansion:
 
 
 def _fields(method: type[Method]) -> frozenset[str]:
-    return frozenset(f.name for f in fields(method.Config))
+    return frozenset(method.Config.model_fields)
 
 
 def _check_held_out(data: Dataset) -> None:
@@ -212,17 +212,6 @@ def _given(config: Mapping[str, Any], name: str, loss: str | None) -> bool:
     field, _, entry = name.partition(".")
     options = config.get(field, {})
     return entry in {**options, **options.get(loss, {})} if entry else field in config
-
-
-def plain(config: Any) -> dict[str, Any]:
-    """A config as JSON-able values (tuples become lists, as they would on disk)."""
-
-    def simple(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(k): simple(v) for k, v in value.items()}
-        return [simple(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-    return {k: simple(v) for k, v in asdict(config).items()}
 
 
 def expand(suite: Suite, choice: Choice) -> Grid:

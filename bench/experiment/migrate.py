@@ -17,7 +17,7 @@ from typing import Any
 from bench.cell import AXES, Cell, Row
 from bench.errors import BenchError, DataError
 from bench.experiment.axes import Axes
-from bench.experiment.grid import Choice, Expansion, plain
+from bench.experiment.grid import Choice, Expansion
 from bench.experiment.profiles import profile
 from bench.experiment.suite import Suite, SuiteRow, scales
 from bench.registry import methods
@@ -95,7 +95,7 @@ def expanded(raw: Mapping[str, Any], data_root: Path | None) -> tuple[Row, str]:
         asked, method.family
     ):  # a cap of its own holds for what it needs too
         asked = asked.model_copy(update={"train_rows": old["train_rows"] or "all"})
-    usual = plain(work.config(method, asked, axes))
+    usual = work.config(method, asked, axes).as_dict()
     given = {k: v for k, v in old["config"].items() if k in usual and v != usual[k]}
     gone = sorted(set(old["config"]) - set(usual))
     cell = work.cell(old["dataset"], old["seed"], asked.model_copy(update={"config": given}), axes)

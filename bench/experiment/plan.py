@@ -212,4 +212,6 @@ def _guess(cell: Cell, root: Path | None) -> float:
         loss=cell.loss,
         backbone=cell.backbone,
     )
-    return START_SECONDS + method.estimate_seconds(configure(method, cell.config), size)
+    return START_SECONDS + method.estimate_seconds(
+        configure(method, cell.config, stored=True), size
+    )

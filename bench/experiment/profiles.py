@@ -11,11 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.cell import Cell, Chooser
 from bench.errors import UnknownName
+from bench.experiment.yaml_text import read_yaml
 from bench.registry import Registry, decoders, losses, near
 
 TABLE = Path(__file__).with_name("profiles.yaml")
@@ -93,7 +93,7 @@ class Profile(_Strict):
 def profiles() -> Mapping[str, Profile]:
     """Every profile by name, what it takes from its base written in."""
     found: dict[str, Profile] = {}
-    for name, given in yaml.safe_load(TABLE.read_text(encoding="utf-8")).items():
+    for name, given in read_yaml(TABLE).items():
         own = Profile(**given)
         if own.base is not None:
             base = found[own.base]

@@ -6,18 +6,17 @@ into cells.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
 
 from bench.cell import PROTOCOL
+from bench.config_words import faults, shown
 from bench.errors import SuiteError, UnknownName
-from bench.registry import near
+from bench.experiment.yaml_text import read_yaml
 from bench.results.machine import usable_gpus
 
 SUITES = Path(__file__).parent / "suites"
@@ -29,7 +28,7 @@ PAPER_LOSSES = frozenset({"lml", "s_dpo", "msl_ats"})
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class SuiteRow(_Strict):
@@ -108,7 +107,7 @@ def read(name: str) -> Suite:
     if not path.is_file():
         known = ", ".join(suite_names())
         raise UnknownName(f"no suite is called {name!r}. Known: {known}; or give a .yaml file")
-    suite = _validated(Suite, path)
+    suite = _validated(path)
     if suite.protocol != PROTOCOL:
         raise SuiteError(f"{path}: protocol {suite.protocol!r}, but this is protocol {PROTOCOL!r}")
     return suite
@@ -117,7 +116,7 @@ def read(name: str) -> Suite:
 @cache
 def scales() -> dict[str, Scale]:
     """The three scales by name."""
-    raw = yaml.safe_load((SUITES / "_scales.yaml").read_text(encoding="utf-8"))
+    raw = read_yaml(SUITES / "_scales.yaml")
     return {name: Scale(**value) for name, value in raw.items()}
 
 
@@ -145,23 +144,27 @@ def choose_scale(asked: str, gpus: Sequence[int] | None = None) -> tuple[str, st
     return "small", f"{len(gib)} GPU(s) with up to {max(gib):.0f} GiB were found; full needs 40"
 
 
-def _validated(model: type[Suite], path: Path) -> Suite:
+def _validated(path: Path) -> Suite:
+    raw = read_yaml(path)
+    if not isinstance(raw, Mapping):
+        raise SuiteError(f"{path}: a suite is a mapping with title, datasets and rows")
     try:
-        return model(**yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as fault:
-        raise SuiteError(f"{path} cannot be read as UTF-8 text: {fault}") from fault
-    except yaml.YAMLError as fault:
-        raise SuiteError(f"{path}: not YAML: {fault}") from fault
-    except TypeError as fault:
-        raise SuiteError(f"{path}: a suite is a mapping with title, datasets and rows") from fault
+        return Suite.model_validate(raw)
     except ValidationError as fault:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {_said(e)}" for e in fault.errors()]
-        raise SuiteError(f"{path} has {len(lines)} fault(s):\n" + "\n".join(lines)) from fault
+        lines = _faults(fault, raw)
+        raise SuiteError(f"{path} has {len(lines)} fault(s):\n  " + "\n  ".join(lines)) from fault
 
 
-def _said(error: ErrorDetails) -> str:
-    """One fault of a suite in words; an unknown key gets a near match and the keys there are."""
-    if error["type"] != "extra_forbidden":
-        return error["msg"]
-    model = SuiteRow if error["loc"][0] == "rows" else Suite
-    return f"no such key.{near(str(error['loc'][-1]), model.model_fields)}"
+def _faults(fault: ValidationError, raw: Mapping[str, Any]) -> list[str]:
+    """Every fault of a suite in words, those of its rows with their number."""
+    errors = fault.errors()
+    within = [error for error in errors if error["loc"][0] == "rows" and len(error["loc"]) > 1]
+    lines = faults(Suite, [error for error in errors if error not in within], raw)
+    for number in dict.fromkeys(error["loc"][1] for error in within):
+        row = raw["rows"][number]
+        if not isinstance(row, Mapping):
+            lines.append(f"rows.{number} is {shown(row)}; it must be a mapping with a method")
+            continue
+        own = [error for error in within if error["loc"][1] == number]
+        lines += [f"rows.{number}: {line}" for line in faults(SuiteRow, own, row, depth=2)]
+    return lines

@@ -12,14 +12,14 @@ Recommender System", KDD 2024, Section 4.2. The original leaves the language mod
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
@@ -28,7 +28,7 @@ from bench.errors import ArtefactError
 from bench.method import configure, keep, restore
 from bench.registry import methods
 from bench.types import Catalogue, Exam, Queries, Ranking, Windows
-from llmrec.generative._soft import TOY_SASREC, SoftConfig, SoftGenerative, allow
+from llmrec.generative._soft import TOY_SASREC, SoftConfig, SoftGenerative
 from llmrec.lm.backbone import Backbone
 from llmrec.lm.soft_tokens import ItemVectors, check_trained_on, fingerprint
 from llmrec.lm.soft_users import Numbering, Users
@@ -38,34 +38,25 @@ from llmrec.prompt import Prompter, Style
 SASREC, MEAN = "sasrec", "user.safetensors"
 
 
-@dataclass(frozen=True, kw_only=True)
 class ALLMRecConfig(SoftConfig):
-    """Configuration of A-LLMRec, stage 2.
+    """Configuration of A-LLMRec, stage 2."""
 
-    Attributes:
-        llm_tuning: ``lora`` (adapters, or all weights of a model without pretraining) or ``frozen``; None
-            is ``frozen`` in mode ``paper`` and ``lora`` otherwise.
-        unseen: what stands for an item that SASRec never saw: the joint vector of its ``text`` (paper), its
-            ``raw`` item vector, or a ``placeholder``.
-        user_slot: whether the prompt has a user vector; it is of all the history that SASRec reads, also
-            where ``history`` shows less.
-        align: options of stage 1, see ``a_llmrec_align``; its mode and SASRec are those given here.
-    """
-
-    llm_tuning: str | None = None
-    unseen: str = "text"
+    llm_tuning: Literal["lora", "frozen"] | None = None
+    """``lora`` (adapters, or all weights of a model without pretraining) or ``frozen``; null is ``frozen``
+    in mode ``paper`` and ``lora`` otherwise."""
+    unseen: Literal["text", "raw", "placeholder"] = "text"
+    """What stands for an item that SASRec never saw: the joint vector of its ``text`` (paper), its ``raw``
+    item vector, or a ``placeholder``."""
     user_slot: bool = True
-    align: Mapping[str, Any] = field(default_factory=dict)
+    """Whether the prompt has a user vector; it is of all the history that SASRec reads, also where
+    ``history`` shows less."""
+    align: Mapping[str, Any] = Field(default_factory=dict)
+    """Options of stage 1, see ``a_llmrec_align``; its mode and SASRec are those given here."""
 
     @property
     def whole(self) -> bool:
         """Whether all weights of a pretrained model are trained."""
         return super().whole and self.llm_tuning != "frozen"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        allow(self, "llm_tuning", None, "lora", "frozen")
-        allow(self, "unseen", "text", "raw", "placeholder")
 
 
 def into_words(width_in: int, width: int, between: nn.Module) -> nn.Module:
@@ -107,10 +98,10 @@ class ALLMRec(SoftGenerative):
             "sasrec": config.sasrec,
             "sasrec_loss": config.sasrec_loss,
         }
-        align = dataclasses.asdict(stage.settled(configure(stage, given)))
+        align = stage.settled(configure(stage, given)).as_dict()
         tuning = config.llm_tuning or "lora"
         lora_r = 0 if tuning == "frozen" else config.lora_r
-        return replace(config, llm_tuning=tuning, lora_r=lora_r, align=align)
+        return config.replace(llm_tuning=tuning, lora_r=lora_r, align=align)
 
     @classmethod
     def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:
@@ -139,7 +130,7 @@ class ALLMRec(SoftGenerative):
     def _whole_histories(self) -> Iterator[None]:
         """Meanwhile ``history`` cuts prompts only: SASRec reads what it can, so the prompter has to cut."""
         own = self.config
-        self._most, self.config = own.history, replace(own, history=None)
+        self._most, self.config = own.history, own.replace(history=None)
         try:
             yield
         finally:

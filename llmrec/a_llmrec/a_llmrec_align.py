@@ -10,18 +10,19 @@ Source: see ``_align``. Axes: W training rows, N items, D, T and E widths as the
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from safetensors.numpy import load_file, save_file
 
 from bench.cell import Need, Run, Size
+from bench.config import Config
 from bench.errors import ArtefactError, ConfigError
 from bench.method import Method
 from bench.registry import methods
@@ -29,7 +30,7 @@ from bench.types import BoolArray, Catalogue, Exam, IntArray, Queries, Ranking, 
 from llmrec.a_llmrec._align import Weights, agreement
 from llmrec.a_llmrec._align_training import Aligner, Rows, Schedule
 from llmrec.a_llmrec._align_training import train as train_aligner
-from llmrec.generative._soft import TOY_SASREC, allow, by_paper, sasrec_need
+from llmrec.generative._soft import TOY_SASREC, by_paper, sasrec_need
 from llmrec.lm import backbone as backbones
 from llmrec.lm.soft_tokens import ItemVectors, Vectors, check_trained_on, fingerprint
 from llmrec.lm.text_encoder import BACKBONE, load_encoder
@@ -38,47 +39,35 @@ JOINT, META = "joint.safetensors", "joint.json"
 NOTHING, ITEM, TEXT = 0, 1, 2  # where the joint vector of an item comes from
 
 
-@dataclass(frozen=True, kw_only=True)
-class AlignConfig:
-    """Configuration of stage 1; numbers are the authors'.
+class AlignConfig(Config):
+    """Configuration of stage 1; numbers are the authors'."""
 
-    Attributes:
-        mode: ``paper`` fine-tunes the text encoder and keeps the rows in their order.
-        a, b: weights of the item and the text reconstruction (paper: b = 0.5 for movies and games).
-        rec_score: ``mean`` (released code) or ``dot`` (paper).
-        latent: width of the joint space.
-        text_encoder: ``minilm``, ``backbone``, ``hash`` or a local folder, see ``llmrec.lm.text_encoder``.
-        text_trainable: fine-tune it; None does so in mode ``paper``.
-        shuffle: new order of the rows each epoch; None does so unless in mode ``paper``.
-        lr, batch, epochs: of Adam (0.9, 0.98).
-        sasrec, sasrec_loss: the recommender.
-    """
-
-    mode: str = "unified"
-    a: float = 0.5
-    b: float = 0.2
-    rec_score: str = "mean"
-    latent: int = 128
+    mode: Literal["unified", "paper"] = "unified"
+    """``paper`` fine-tunes the text encoder and keeps the rows in their order."""
+    a: NonNegativeFloat = 0.5
+    """Weight of the item reconstruction."""
+    b: NonNegativeFloat = 0.2
+    """Weight of the text reconstruction (paper: 0.5 for movies and games)."""
+    rec_score: Literal["mean", "dot"] = "mean"
+    """Recommendation score: ``mean`` (released code) or ``dot`` (paper)."""
+    latent: PositiveInt = 128
+    """Width of the joint space."""
     text_encoder: str = "minilm"
+    """``minilm``, ``backbone``, ``hash`` or a local folder, see ``llmrec.lm.text_encoder``."""
     text_trainable: bool | None = None
+    """Fine-tune the text encoder; null does so in mode ``paper``."""
     shuffle: bool | None = None
-    lr: float = 1e-4
-    batch: int = 32
-    epochs: int = 10
-    sasrec: Mapping[str, Any] = field(default_factory=dict)
-    sasrec_loss: str = "ce"
-
-    def __post_init__(self) -> None:
-        allow(self, "mode", "unified", "paper")
-        allow(self, "rec_score", "mean", "dot")
-        for key in ("latent", "batch", "epochs"):
-            if not getattr(self, key) >= 1:
-                raise ConfigError(f"{key} is {getattr(self, key)}; it must be at least 1")
-        for key in ("a", "b"):
-            if not getattr(self, key) >= 0:
-                raise ConfigError(f"{key} is {getattr(self, key)}; it must be at least 0")
-        if not self.lr > 0:
-            raise ConfigError(f"lr is {self.lr}; it must be positive")
+    """New order of the rows each epoch; null does so unless in mode ``paper``."""
+    lr: PositiveFloat = 1e-4
+    """Step size of Adam (0.9, 0.98)."""
+    batch: PositiveInt = 32
+    """Rows per step."""
+    epochs: PositiveInt = 10
+    """Passes over the rows."""
+    sasrec: Mapping[str, Any] = Field(default_factory=dict)
+    """Options of the recommender."""
+    sasrec_loss: Literal["ce", "bce"] = "ce"
+    """Loss of the recommender."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +138,7 @@ class Align(Method):
         config = by_paper(config, cls.paper)
         by_mode = {"text_trainable": False, "shuffle": True}
         left = {k: v for k, v in by_mode.items() if getattr(config, k) is None}
-        return dataclasses.replace(config, **left)
+        return config.replace(**left)
 
     @classmethod
     def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:

@@ -5,17 +5,19 @@ Q queries, B users of one batch, K list length, R rows (a user at a trie node), 
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 
+from bench.config import Config, require_config
 from bench.errors import ConfigError
+from bench.method import configure
 from bench.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -49,29 +51,26 @@ class Decoded:
         return len(self.leaf_QK)
 
 
-@dataclass(frozen=True, kw_only=True)
-class DecoderConfig:
-    """Options all decoders share.
+class DecoderConfig(Config):
+    """Options all decoders share."""
 
-    Attributes:
-        batch: users decoded together; moves speed and memory, and scores by rounding only.
-    """
-
-    batch: int = 32
-
-    def __post_init__(self) -> None:
-        need("batch", self.batch, low=1)
+    batch: PositiveInt = 32
+    """Users decoded together; moves speed and memory, and scores by rounding only."""
 
 
 class Decoder(ABC):
     """Turns prompts into ranked answers of the trie.
 
     Class attributes:
-        Config: a frozen keyword-only dataclass with a default for every field.
+        Config: a subclass of ``bench.config.Config`` with a default for every field.
     """
 
     name: ClassVar[str] = ""  # set by the registry
-    Config: ClassVar[type] = DecoderConfig
+    Config: ClassVar[type[Config]] = DecoderConfig
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        require_config(cls)
 
     def __init__(self, config: Any = None) -> None:
         self.config = configure(type(self), config)
@@ -107,23 +106,6 @@ class Decoder(ABC):
     def rule(self) -> str:
         """The scoring rule in a few words, printed beside every result."""
         return self.name
-
-
-def configure(decoder: type[Decoder], config: Any) -> Any:
-    """``config`` as an instance of the decoder's Config; a mapping overrides the defaults.
-
-    Raises:
-        ConfigError: an unknown key or a value the Config refuses.
-    """
-    if isinstance(config, decoder.Config):
-        return config
-    given: Mapping[str, Any] = dict(config or {})
-    known = sorted(f.name for f in dataclasses.fields(decoder.Config))
-    if unknown := sorted(set(given) - set(known)):
-        raise ConfigError(
-            f"the decoder {decoder.name!r} has no option {unknown[0]!r}; it knows {', '.join(known)}"
-        )
-    return decoder.Config(**given)
 
 
 def need(name: str, value: float, *, low: float) -> None:

@@ -11,11 +11,12 @@ Q queries, B users of a batch, W beams, C candidates end to end, X candidates ke
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import NonNegativeInt, PositiveInt
 
+from bench.config import later
 from bench.errors import ConfigError
 from bench.registry import decoders
 from bench.types import BoolArray, IntArray
@@ -31,18 +32,15 @@ from llmrec.decode.base import (
 )
 from llmrec.decode.regret import audit
 from llmrec.decode.scoring import (
-    OF_TRAINING,
     Rule,
     Scores,
     Space,
     Tau,
-    check_tau,
     slack,
     step,
 )
 from llmrec.decode.top_k import best
 from llmrec.decode.tree import Tree
-from llmrec.options import LATER
 
 if TYPE_CHECKING:
     from llmrec.lm.backbone import Backbone
@@ -50,32 +48,21 @@ if TYPE_CHECKING:
     from llmrec.trie import Trie
 
 
-@dataclass(frozen=True, kw_only=True)
 class BeamConfig(DecoderConfig):
-    """Options of the beam search.
+    """Options of the beam search."""
 
-    Attributes:
-        beams: width; the paper's code uses 10.
-        space: softmax over the ``valid`` tokens, or over the ``full`` vocabulary as the released code does.
-        length_penalty: exponent of the length the score is divided by; the released code leaves 1.
-        tau: temperature under the softmax; 1 is the released code's, whatever tau was trained with;
-            ``train`` asks a method for the one it was trained with.
-        audit: users, an eighth of all at most, whose exact lists are computed as well to tell what the
-            beams lose (``valid`` space only); 0 for none. Moves no list.
-    """
-
-    beams: int = 10
+    beams: PositiveInt = 10
+    """Width; the paper's code uses 10."""
     space: Space = "valid"
+    """Softmax over the ``valid`` tokens, or over the ``full`` vocabulary as the released code does."""
     length_penalty: float = 0.0
+    """Exponent of the length the score is divided by; the released code leaves 1."""
     tau: Tau = 1.0
-    audit: int = field(default=32, metadata=LATER)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        need("beams", self.beams, low=1)
-        need("audit", self.audit, low=0)
-        check_tau(self.tau)
-        _ = self.scoring if self.tau != OF_TRAINING else replace(self, tau=1.0)
+    """Temperature under the softmax; 1 is the released code's, whatever tau was trained with; ``train``
+    asks a method for the one it was trained with."""
+    audit: NonNegativeInt = later(default=32)
+    """Users, an eighth of all at most, whose exact lists are computed as well to tell what the beams lose
+    (``valid`` space only); 0 for none. Moves no list."""
 
     @property
     def scoring(self) -> Rule:

@@ -8,7 +8,7 @@ one sentence; a failed one voids the cell.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -217,7 +217,7 @@ def _unaudited(decoder: Decoder) -> Decoder:
     """The same search without exact lists beside its own."""
     if not getattr(decoder.config, "audit", 0):
         return decoder
-    return type(decoder)(replace(decoder.config, audit=0))
+    return type(decoder)(decoder.config.replace(audit=0))
 
 
 def _found(flags: dict[str, Any], nothing: str) -> str:

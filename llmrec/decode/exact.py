@@ -10,10 +10,10 @@ Q queries, B users of a batch, K list length, O open prefixes, F found answers, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import PositiveInt
 
 from bench.registry import decoders
 from bench.types import BoolArray, IntArray
@@ -27,7 +27,7 @@ from llmrec.decode.base import (
     evaluating,
     need,
 )
-from llmrec.decode.scoring import OF_TRAINING, Rule, Scores, Tau, check_tau, slack, step
+from llmrec.decode.scoring import Rule, Scores, Tau, slack, step
 from llmrec.decode.top_k import best
 from llmrec.decode.tree import Tree
 
@@ -37,28 +37,17 @@ if TYPE_CHECKING:
     from llmrec.trie import Trie
 
 
-@dataclass(frozen=True, kw_only=True)
 class ExactConfig(DecoderConfig):
-    """Options of the exact search; its scores are log-probabilities among valid tokens.
-
-    Attributes:
-        tau: temperature under the softmax; ``train`` for the one a method was trained with.
-        length_penalty: exponent of the length the score is divided by.
-        budget: prefixes expanded per user at most; a user who needs more is left uncertified.
-        width: prefixes expanded per user and forward pass; moves speed only.
-    """
+    """Options of the exact search; its scores are log-probabilities among valid tokens."""
 
     tau: Tau = 1.0
+    """Temperature under the softmax; ``train`` for the one a method was trained with."""
     length_penalty: float = 0.0
-    budget: int = 2000
-    width: int = 5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        need("budget", self.budget, low=1)
-        need("width", self.width, low=1)
-        check_tau(self.tau)
-        _ = self.scoring if self.tau != OF_TRAINING else replace(self, tau=1.0)
+    """Exponent of the length the score is divided by."""
+    budget: PositiveInt = 2000
+    """Prefixes expanded per user at most; a user who needs more is left uncertified."""
+    width: PositiveInt = 5
+    """Prefixes expanded per user and forward pass; moves speed only."""
 
     @property
     def scoring(self) -> Rule:

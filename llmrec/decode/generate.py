@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 from transformers import GenerationConfig
 
@@ -28,7 +28,6 @@ from llmrec.decode.base import (
     batches,
     blank,
     evaluating,
-    need,
 )
 from llmrec.decode.beam import require_beams
 
@@ -40,30 +39,21 @@ if TYPE_CHECKING:
 IMPOSSIBLE = -1e7  # transformers starts unused beams at -1e9
 
 
-@dataclass(frozen=True, kw_only=True)
 class GenerateConfig(DecoderConfig):
-    """Options of the released search.
+    """Options of the released search."""
 
-    Attributes:
-        beams: width; the list is cut from what they return.
-        length_penalty: the released code leaves transformers' default, 1.
-        renormalize: softmax among valid tokens before beams are compared (the authors' later decoder).
-        inherit_sampling: leave sampling flags to the model's generation config, as the released code does.
-        max_new_tokens: longest answer in tokens, None for the longest title; the released code has 128.
-    """
-
-    batch: int = 8
-    beams: int = 10
+    batch: PositiveInt = 8
+    """Users decoded together; moves speed and memory, and scores by rounding only."""
+    beams: PositiveInt = 10
+    """Width; the list is cut from what they return."""
     length_penalty: float = 1.0
+    """Exponent of the length the score is divided by; the released code leaves transformers' default, 1."""
     renormalize: bool = False
+    """Softmax among valid tokens before beams are compared (the authors' later decoder)."""
     inherit_sampling: bool = False
-    max_new_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        need("beams", self.beams, low=1)
-        if self.max_new_tokens is not None:
-            need("max_new_tokens", self.max_new_tokens, low=1)
+    """Leave sampling flags to the model's generation config, as the released code does."""
+    max_new_tokens: PositiveInt | None = None
+    """Longest answer in tokens, null for the longest title; the released code has 128."""
 
 
 @decoders.register("generate")

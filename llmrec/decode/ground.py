@@ -9,18 +9,18 @@ Q queries, N texts, I leaves, K list length, D hidden width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 from transformers import GenerationConfig
 
 from bench.errors import ConfigError
 from bench.registry import decoders
 from bench.types import FloatArray, IntArray
-from llmrec.decode.base import Decoded, Decoder, DecoderConfig, Progress, batches, blank, need
+from llmrec.decode.base import Decoded, Decoder, DecoderConfig, Progress, batches, blank
 from llmrec.decode.generate import NO_SAMPLING, own_generation, run
 from llmrec.decode.title_embeddings import (
     choose_gamma,
@@ -41,34 +41,20 @@ if TYPE_CHECKING:
 _POINTS: WeakKeyDictionary[Any, dict[Any, tuple[list[str], Tensor]]] = WeakKeyDictionary()
 
 
-@dataclass(frozen=True, kw_only=True)
 class GroundConfig(DecoderConfig):
-    """Options of the grounding.
+    """Options of the grounding."""
 
-    Attributes:
-        beams: of the free generation, of which only the best is used; 1 is greedy.
-        max_new_tokens: longest generated answer.
-        quote: ``strip`` embeds titles without their quotes, ``keep`` with them, on both sides.
-        gamma: exponent of the popularity weighting, 0 for none, ``valid`` for the one that is best on
-            the validation rows once the model is trained.
-    """
-
-    batch: int = 16
-    beams: int = 4
-    max_new_tokens: int = 128
+    batch: PositiveInt = 16
+    """Users decoded together; moves speed and memory, and scores by rounding only."""
+    beams: PositiveInt = 4
+    """Beams of the free generation, of which only the best is used; 1 is greedy."""
+    max_new_tokens: PositiveInt = 128
+    """Longest generated answer."""
     quote: Literal["strip", "keep"] = "strip"
-    gamma: float | Literal["valid"] = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        need("beams", self.beams, low=1)
-        need("max_new_tokens", self.max_new_tokens, low=1)
-        if self.gamma != "valid":
-            if isinstance(self.gamma, str):
-                raise ConfigError(f"gamma is {self.gamma!r}; it is a number or 'valid'")
-            need("gamma", self.gamma, low=0)
-        if self.quote not in {"strip", "keep"}:
-            raise ConfigError(f"quote is {self.quote!r}; it is 'strip' or 'keep'")
+    """``strip`` embeds titles without their quotes, ``keep`` with them, on both sides."""
+    gamma: NonNegativeFloat | Literal["valid"] = 0.0
+    """Exponent of the popularity weighting, 0 for none, ``valid`` for the one that is best on the
+    validation rows once the model is trained."""
 
 
 @decoders.register("ground")
@@ -177,7 +163,7 @@ class Ground(Decoder):
         """Set the popularity of the leaves, and gamma where it was chosen."""
         self.weight_I = weight_I
         if gamma is not None:
-            self.config = replace(self.config, gamma=gamma)
+            self.config = self.config.replace(gamma=gamma)
 
     def _titles(self, lm: Backbone, trie: Trie) -> tuple[list[str], Tensor]:
         """Text and embedding of each leaf; kept while the weights behind it cannot change."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from bench.errors import ConfigError
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from llmrec.trie import Trie
 
 Space = Literal["full", "valid"]
-Tau = float | Literal["train"]
+Tau = PositiveFloat | Literal["train"]
 OF_TRAINING = "train"
 Scores = npt.NDArray[np.float64]
 CELLS = 2**24  # logits held at once
@@ -54,16 +55,11 @@ class Rule:
     tau: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.space not in {"full", "valid"}:
-            raise ConfigError(f"space is {self.space!r}; it is 'full' or 'valid'")
         if self.tau == OF_TRAINING:
             raise ConfigError(
                 "tau is 'train', the temperature of a method's training, which is not known here; "
                 "give a number"
             )
-        check_tau(self.tau)
-        if not np.isfinite(self.length_penalty):
-            raise ConfigError(f"length_penalty is {self.length_penalty}; it must be a number")
 
     @property
     def words(self) -> str:
@@ -91,17 +87,6 @@ class Rule:
         if self.space == "full":
             return np.zeros(len(node), bool)
         return trie.fan_out_M[node] == 1
-
-
-def check_tau(tau: Tau) -> None:
-    """Refuse what is no temperature.
-
-    Raises:
-        ConfigError: it is neither a positive number nor ``train``.
-    """
-    number = isinstance(tau, int | float) and np.isfinite(tau) and tau > 0
-    if not number and tau != OF_TRAINING:
-        raise ConfigError(f"tau is {tau!r}; it must be a positive number, or 'train'")
 
 
 def slack(lm: Backbone) -> float:

@@ -10,14 +10,17 @@ meaningful score.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from typing_extensions import Self
 
 from baselines.sequential import Sequential, SequentialConfig
 from bench.cell import Need, Run, Size
+from bench.config import Config
 from bench.errors import ConfigError
 from bench.method import configure
 from bench.registry import methods
@@ -27,7 +30,6 @@ from llmrec._modes import settled
 PAPER_CODE = {"n_layers": 1, "n_heads": 1, "dropout": 0.1}  # the authors' student
 
 
-@dataclass(frozen=True, kw_only=True)
 class DLLM2RecConfig(SequentialConfig):
     """SASRec's configuration, the weights of the distillation and how the modes differ.
 
@@ -37,19 +39,19 @@ class DLLM2RecConfig(SequentialConfig):
     mode: Literal["auto", "sane", "paper_code"] = "auto"
     """auto is sane, and paper_code under the paper_faithful profile. In paper_code the student has the
     authors' size and dropout where the value given is SASRec's default or none is given."""
-    k: int = 10
+    k: PositiveInt = 10
     """How many of the teacher's items are distilled."""
-    eta: float = 0.3
+    eta: NonNegativeFloat = 0.3
     """Weight of the title vectors in the item table."""
-    lambda_d: float = 0.7
+    lambda_d: NonNegativeFloat = 0.7
     """Weight of the ranking distillation."""
-    gamma: tuple[float, float, float] = (0.3, 0.5, 0.1)
+    gamma: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (0.3, 0.5, 0.1)
     """Weights of position, confidence and consistency."""
-    beta: float = 1.0
+    beta: PositiveFloat = 1.0
     """Position weight at rank k is exp(-k / beta)."""
-    dro_alpha: float = 0.0
+    dro_alpha: NonNegativeFloat = 0.0
     """Weight of the DROS term (the authors' default of 1 makes the student DROS, not SASRec)."""
-    dro_beta: float = 1.0
+    dro_beta: PositiveFloat = 1.0
     """Temperature of the DROS term."""
     dro_power: float = 0.05
     """Exponent of its propensities."""
@@ -65,42 +67,26 @@ class DLLM2RecConfig(SequentialConfig):
     """Negative term of the distillation: -log s(-y) / -log s(1 - y)."""
     exclude_target: bool = False
     """Leave the true target out of the teacher's list."""
-    teacher: Mapping[str, Any] = field(default_factory=dict)
+    teacher: Mapping[str, Any] = Field(default_factory=dict)
     """Options of the teacher (see ``bench list teacher``): loss, rank, rows ..."""
     folder: str = ""
     """A folder with teacher artefacts made elsewhere, instead of the suite's own teacher."""
     folder_hash: str = ""
     """What is in the folder, filled in: a path alone does not say which artefacts a row rests on."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("eta", "lambda_d", "dro_alpha"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected 0 or more")
-        if self.k < 1 or self.beta <= 0 or self.dro_beta <= 0:
-            raise ConfigError(
-                f"k {self.k}, beta {self.beta}, dro_beta {self.dro_beta} must exceed 0"
-            )
-        if len(self.gamma) != 3 or min(self.gamma) < 0 or not sum(self.gamma) > 0:
-            raise ConfigError(
-                f"gamma is {self.gamma}, expected three weights of 0 or more, not all 0"
-            )
-        for name, allowed in _ALLOWED.items():
-            if getattr(self, name) not in allowed:
-                known = ", ".join(allowed)
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; allowed are {known}")
-        if self.confidence == "target" and dict(self.teacher).get("rank") == "beam":
+    @model_validator(mode="after")
+    def _some_importance(self) -> Self:
+        if not sum(self.gamma) > 0:
+            raise ConfigError(f"gamma is {list(self.gamma)}; at least one weight must be above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _target_has_a_distance(self) -> Self:
+        if self.confidence == "target" and self.teacher.get("rank") == "beam":
             raise ConfigError("confidence 'target' needs a teacher with rank 'l2', not 'beam'")
+        return self
 
 
-_ALLOWED = {
-    "mode": ("auto", "sane", "paper_code"),
-    "batch_loss": ("auto", "ce", "bce"),
-    "confidence": ("candidate", "target"),
-    "conf_norm": ("auto", "rowmin", "none"),
-    "ed_apply": ("auto", "both", "input"),
-    "neg_term": ("auto", "correct", "code", "none"),
-}
 _BY_MODE = {
     "sane": {"batch_loss": "ce", "conf_norm": "rowmin", "ed_apply": "both", "neg_term": "correct"},
     "paper_code": {
@@ -117,7 +103,7 @@ class DLLM2Rec(Sequential):
     """SASRec distilled from a language model's rankings and title vectors."""
 
     family = "enhanced"
-    Config: ClassVar[type] = DLLM2RecConfig
+    Config: ClassVar[type[Config]] = DLLM2RecConfig
     tags = frozenset({"text", "pretrained"})
     search: ClassVar = {
         "lambda_d": (0.3, 0.7, 1.0),
@@ -160,7 +146,7 @@ class DLLM2Rec(Sequential):
     def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
         """What the mode decides is written out, unless the mode itself is left to the profile."""
         if config.folder:
-            config = replace(config, folder_hash=_meta_hash(Path(config.folder)))
+            config = config.replace(folder_hash=_meta_hash(Path(config.folder)))
         return config if config.mode == "auto" else cls.settled(config, "corrected")
 
     @classmethod
@@ -198,7 +184,7 @@ class DLLM2Rec(Sequential):
         from llmrec.dllm2rec import _teacher_files as files
 
         self.config = self.settled(self.config, run.profile)
-        run.facts["settled"] = asdict(self.config)
+        run.facts["settled"] = self.config.as_dict()
         folder = Path(self.config.folder) if self.config.folder else run.inputs["teacher"]
         self._teacher = files.read(folder, train)
         if self.config.folder_hash not in {"", _meta_hash(folder)}:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from bench.cell import Need, Run, Size, digest
+from bench.config import Config
 from bench.errors import ConfigError
 from bench.method import Method
 from bench.registry import methods
@@ -30,41 +31,29 @@ SECONDS_PER_ROW, SECONDS_PER_NEW_TOKEN, SECONDS_PER_TITLE = 0.35, 0.02, 0.02
 SCRATCH_SHARE = 0.03
 
 
-@dataclass(frozen=True, kw_only=True)
-class TeacherConfig:
+class TeacherConfig(Config):
     """Which model teaches, how many rows, and how its ranking is made."""
 
     method: str = "bigrec"
     """Any method of family llm."""
     loss: str = "lml"
     """The loss it was tuned with; the paper's line-up has LML."""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = Field(default_factory=dict)
     """Config values of that method."""
     rank: Literal["l2", "beam"] = "l2"
     """Distance of the written title to all titles (paper), or the constrained beam list."""
-    rows: int | None = None
-    """How many training rows are exported (a fixed random sample); None for all."""
-    k: int = 20
+    rows: PositiveInt | None = None
+    """How many training rows are exported (a fixed random sample); null for all."""
+    k: PositiveInt = 20
     """Items kept a row; a beam list has at most as many as beams."""
-    beams: int = 4
+    beams: PositiveInt = 4
     """Beams of the free generation; 1 is greedy."""
-    max_new_tokens: int = 32
+    max_new_tokens: PositiveInt = 32
     """Longest written title in tokens (the authors: 128)."""
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
     """Of the softmax over beam scores whose negative logarithm is the distance."""
-    chunk: int = 32
+    chunk: PositiveInt = 32
     """Rows made between two appends to the file."""
-
-    def __post_init__(self) -> None:
-        for name in ("k", "beams", "max_new_tokens", "chunk"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected 1 or more")
-        if self.rows is not None and self.rows < 1:
-            raise ConfigError(f"rows is {self.rows}, expected 1 or more, or null for all")
-        if self.rank not in {"l2", "beam"}:
-            raise ConfigError(f"rank is {self.rank!r}; allowed are l2, beam")
-        if self.temperature <= 0:
-            raise ConfigError(f"temperature is {self.temperature}, expected more than 0")
 
 
 @methods.register("teacher")
@@ -142,7 +131,7 @@ class TeacherStage(Method):
     def _meta(self, train: Windows, row_T: IntArray, speaker: Any, folder: Path) -> dict[str, Any]:
         """All that decides the artefacts."""
         return {
-            **{key: value for key, value in asdict(self.config).items() if key != "chunk"},
+            **{key: value for key, value in self.config.as_dict().items() if key != "chunk"},
             "k": min(self.config.k, train.n_items, self._list_length(speaker)),
             "method": speaker.name,
             "loss": speaker.loss,

@@ -13,7 +13,7 @@ import torch
 from bench.cell import Run
 from bench.errors import ConfigError
 from bench.evaluation import metrics
-from bench.method import Method
+from bench.method import Method, configure
 from bench.registry import decoders
 from bench.types import Exam, FloatArray, IntArray, Queries, Ranking, Windows
 from llmrec.decode import checks
@@ -70,7 +70,8 @@ class Decoding(Method):
             options |= {"space": "full", "length_penalty": 1.0}
         if options.get("tau") == OF_TRAINING:
             options["tau"] = self._tau if self._loss is None else self._loss.temperature
-        decoder = decoders.get(name)(options)
+        kind = decoders.get(name)
+        decoder = kind(configure(kind, options, stored=True))
         if self._weight_I is not None:
             decoder.weigh(self._weight_I, self._gamma)
         return decoder

@@ -16,6 +16,7 @@ import torch
 
 from bench.cell import Need, Run, Size
 from bench.errors import ArtefactError
+from bench.method import configure
 from bench.registry import losses
 from bench.types import Catalogue, Exam, IntArray, Queries, Ranking, Windows
 from llmrec.generative._building import Order, build, kept_tokens
@@ -78,7 +79,7 @@ class Generative(Decoding):
         """A preference loss starts from the same method tuned with LML."""
         if not prefers(loss):
             return {}
-        values = {k: v for k, v in vars(config).items() if k not in OPTIONS}
+        values = {k: v for k, v in config.as_dict().items() if k not in OPTIONS}
         return {START: Need(method=cls.name, loss="lml", backbone=backbone, config=values)}
 
     @classmethod
@@ -240,7 +241,9 @@ class Generative(Decoding):
         if self._profile == FAITHFUL and "form" in options:
             options["form"] = "released"
         vocabulary = min(self.lm.vocabulary, len(self.lm.tokenizer))
-        loss = kind(options, self.trie, vocabulary=vocabulary, avt=avt)
+        loss = kind(
+            configure(kind, options, stored=True), self.trie, vocabulary=vocabulary, avt=avt
+        )
         shared = self.prompter.shared if self.config.share_opening else 0
         return Training(rows, TokenBatchLoss(loss, self.trie, shared=shared), self.recipe())
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from bench.config import Config
 from bench.registry import losses
 from llmrec.generative._config import ZERO_SHOT
 from llmrec.lm.backbone import SCRATCH, TINY_NAME
@@ -14,7 +14,7 @@ FACTORS = (0.5, 1, 2, 5, 10)  # of the default learning rate
 
 
 def search_space(
-    config: type, *, loss: str | None, backbone: str | None
+    config: type[Config], *, loss: str | None, backbone: str | None
 ) -> Mapping[str, tuple[Any, ...]]:
     """By name as in ``Method.search_space``; empty for ``zero_shot``, which learns nothing.
 
@@ -30,6 +30,6 @@ def search_space(
     return rates | {f"loss_options.{name}": values for name, values in kind.search.items()}
 
 
-def _around(config: type, rate: str) -> tuple[float, ...]:
-    default = next(f.default for f in dataclasses.fields(config) if f.name == rate)
+def _around(config: type[Config], rate: str) -> tuple[float, ...]:
+    default = config.model_fields[rate].default
     return tuple(float(f"{factor * default:.2g}") for factor in FACTORS)

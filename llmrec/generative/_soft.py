@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from safetensors.numpy import load_file, save_file
 
 from bench.cell import Need, Run
-from bench.errors import ArtefactError, ConfigError
+from bench.errors import ArtefactError
 from bench.method import configure
 from bench.registry import methods
 from bench.types import Windows
@@ -34,49 +34,23 @@ TOY_SASREC = {"epochs": 2, "hidden_size": 16, "inner_size": 32}
 LLARA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-@dataclass(frozen=True, kw_only=True)
 class SoftConfig(GenerativeConfig):
-    """Configuration of methods with soft tokens.
+    """Configuration of methods with soft tokens."""
 
-    Attributes:
-        mode: ``unified`` keeps the recipe of the paper's BIGRec, so that only backbone and loss vary;
-            ``paper`` replaces what is left at its default by the settings of the method's own paper.
-        projector_lr: peak learning rate of the projections; None for that of the adapters.
-        projector_wd: their weight decay.
-        schedule: ``linear`` to 0, or ``cosine`` with a warm-up over 1/20 of the steps, both from and to
-            1/100 of the peak.
-        sasrec: options of the SASRec whose vectors are used.
-        sasrec_loss: ``ce`` or ``bce``.
-    """
-
-    mode: str = "unified"
-    projector_lr: float | None = None
-    projector_wd: float = 0.0
-    schedule: str = "linear"
-    sasrec: Mapping[str, Any] = field(default_factory=dict)
-    sasrec_loss: str = "ce"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        allow(self, "mode", "unified", "paper")
-        allow(self, "schedule", "linear", "cosine")
-        allow(self, "sasrec_loss", "ce", "bce")
-        if self.projector_lr is not None and not self.projector_lr > 0:
-            raise ConfigError(f"projector_lr is {self.projector_lr}; it must be positive or None")
-        if not self.projector_wd >= 0:
-            raise ConfigError(f"projector_wd is {self.projector_wd}; it must be at least 0")
-
-
-def allow(config: Any, key: str, *allowed: Any) -> None:
-    """Refuse a value that is not among the allowed ones.
-
-    Raises:
-        ConfigError: with the value and what is allowed.
-    """
-    value = getattr(config, key)
-    if value not in allowed:
-        known = ", ".join(map(str, allowed))
-        raise ConfigError(f"{key} is {value!r}; allowed are {known}")
+    mode: Literal["unified", "paper"] = "unified"
+    """``unified`` keeps the recipe of the paper's BIGRec, so that only backbone and loss vary; ``paper``
+    replaces what is left at its default by the settings of the method's own paper."""
+    projector_lr: PositiveFloat | None = None
+    """Peak learning rate of the projections; null for that of the adapters."""
+    projector_wd: NonNegativeFloat = 0.0
+    """Weight decay of the projections."""
+    schedule: Literal["linear", "cosine"] = "linear"
+    """``linear`` to 0, or ``cosine`` with a warm-up over 1/20 of the steps, both from and to 1/100 of the
+    peak."""
+    sasrec: Mapping[str, Any] = Field(default_factory=dict)
+    """Options of the SASRec whose vectors are used."""
+    sasrec_loss: Literal["ce", "bce"] = "ce"
+    """Loss of that SASRec."""
 
 
 def by_paper(config: Any, paper: Mapping[str, Any]) -> Any:
@@ -85,7 +59,7 @@ def by_paper(config: Any, paper: Mapping[str, Any]) -> Any:
         return config
     plain = type(config)()
     left = {k: v for k, v in paper.items() if getattr(config, k) == getattr(plain, k)}
-    return dataclasses.replace(config, **left)
+    return config.replace(**left)
 
 
 def sasrec_need(config: Any) -> Need:

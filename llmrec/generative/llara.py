@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import NonNegativeFloat
 from torch import nn
 
 from bench.cell import Run
@@ -27,36 +28,24 @@ from llmrec.generative._soft import (
     TOY_SASREC,
     SoftConfig,
     SoftGenerative,
-    allow,
 )
 from llmrec.lm.soft_tokens import ItemVectors, check_trained_on
 from llmrec.prompt import Style
 
-CURRICULA = ("linear", "linear_reset", "hybrid", "text")
 
-
-@dataclass(frozen=True, kw_only=True)
 class LLaRAConfig(SoftConfig):
-    """Configuration of LLaRA.
+    """Configuration of LLaRA."""
 
-    Attributes:
-        curriculum: ``linear`` (paper), ``linear_reset`` (released code), ``hybrid`` (vectors always) or
-            ``text`` (never, not even at inference).
-        curriculum_unit: draw once per optimizer ``step``, or per ``micro`` batch as in the released code.
-        unseen: what stands for an item without a trained vector: the ``placeholder`` of text-only prompts,
-            its ``raw`` random vector (as in the released code), or the ``mean`` vector.
-    """
-
-    curriculum: str = "linear"
-    curriculum_unit: str = "step"
-    unseen: str = "placeholder"
-    projector_wd: float = 1e-5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        allow(self, "curriculum", *CURRICULA)
-        allow(self, "curriculum_unit", "step", "micro")
-        allow(self, "unseen", "placeholder", "raw", "mean")
+    curriculum: Literal["linear", "linear_reset", "hybrid", "text"] = "linear"
+    """``linear`` (paper), ``linear_reset`` (released code), ``hybrid`` (vectors always) or ``text`` (never,
+    not even at inference)."""
+    curriculum_unit: Literal["step", "micro"] = "step"
+    """Draw once per optimizer ``step``, or per ``micro`` batch as in the released code."""
+    unseen: Literal["placeholder", "raw", "mean"] = "placeholder"
+    """What stands for an item without a trained vector: the ``placeholder`` of text-only prompts, its
+    ``raw`` random vector (as in the released code), or the ``mean`` vector."""
+    projector_wd: NonNegativeFloat = 1e-5
+    """Weight decay of the projections."""
 
 
 @dataclass(frozen=True)

@@ -11,63 +11,47 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field, PositiveInt
 
 from bench.cell import Run, Size, digest
-from bench.errors import ConfigError, ContractError, Unavailable
+from bench.config import Config
+from bench.errors import ContractError, Unavailable
 from bench.method import Method
 from bench.registry import methods
 from bench.types import Exam, Queries, Ranking, Windows
 from llmrec.dllm2rec._teacher_files import titles_hash, train_hash
 from llmrec.llm_cf import _cot
 
-SOURCES = ("local", "cache", "template", "none")
+Share = Annotated[float, Field(gt=0, le=1)]
 SECONDS_PER_NEW_TOKEN, SECONDS_PER_PROMPT, SECONDS_PER_TEXT = 0.012, 0.4, 0.012
 FULL = {"candidates": 3, "new_tokens": 256}
 
 
-@dataclass(frozen=True, kw_only=True)
-class CoTConfig:
+class CoTConfig(Config):
     """Which rows are explained, by whom and how."""
 
     source: Literal["local", "cache", "template", "none"] = "local"
     """Where the texts come from."""
-    sample: float = 0.1
+    sample: Share = 0.1
     """Share of the training rows that is explained, each once as chosen and once as not."""
-    rows: int | None = None
-    """At most this many rows; None for no limit."""
+    rows: PositiveInt | None = None
+    """At most this many rows; null for no limit."""
     negatives: Literal["random", "popularity"] = "random"
     """How the item that was not chosen is drawn."""
     mode: Literal["auto", "cheap", "full"] = "auto"
     """Greedy and short, or three samples of which the best is kept; auto: full if paper_faithful."""
-    new_tokens: int = 160
+    new_tokens: PositiveInt = 160
     """Longest text in tokens (full: 256)."""
-    batch: int = 8
+    batch: PositiveInt = 8
     """Prompts written at a time."""
     text_encoder: str = "minilm"
     """Encoder of texts and titles: minilm, backbone, hash or a folder (the authors: bge-base)."""
     cache_folder: str = ""
     """Where texts are cached; empty for the suite's cache."""
-
-    def __post_init__(self) -> None:
-        allowed = {
-            "source": SOURCES,
-            "negatives": ("random", "popularity"),
-            "mode": ("auto", "cheap", "full"),
-        }
-        for name, values in allowed.items():
-            if getattr(self, name) not in values:
-                known = ", ".join(values)
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; allowed are {known}")
-        if not 0 < self.sample <= 1:
-            raise ConfigError(f"sample is {self.sample}, expected 0 < sample <= 1")
-        for name in ("rows", "new_tokens", "batch"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected 1 or more")
 
 
 @methods.register("cot")
@@ -254,7 +238,7 @@ class CoTStage(Method):
         ]
 
     def _facts(self, train: Windows, drawn: int, run: Run) -> dict[str, Any]:
-        config = replace(self.config, mode=self._mode(run.profile))
+        config = self.config.replace(mode=self._mode(run.profile))
         written = run.facts.get("written_now", 0)  # texts of the cache cost nothing now
         predicted = self._seconds(config, drawn + train.n_items, written)
         return {

@@ -8,12 +8,16 @@ its guards: ``_bank``; rationales: ``cot``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from typing_extensions import Self
 
 from baselines.sequential import Sequential, SequentialConfig
 from bench.cell import Need, Run, Size
+from bench.config import Config
 from bench.errors import ConfigError, DataError
 from bench.method import configure
 from bench.registry import methods
@@ -38,7 +42,6 @@ INSTRUCT = {"meta-llama/Meta-Llama-3-8B": "meta-llama/Meta-Llama-3-8B-Instruct"}
 SOURCES = {"none": "no CoT", "template": "template"}
 
 
-@dataclass(frozen=True, kw_only=True)
 class LLMCFConfig(SequentialConfig):
     """SASRec's configuration and what is read beside the history."""
 
@@ -47,20 +50,20 @@ class LLMCFConfig(SequentialConfig):
     backbone and its training are the released ones where the value given is the default or none is given."""
     cot_source: Literal["local", "cache", "template", "none"] = "local"
     """Who wrote the rationales; see the stage ``cot``."""
-    sample: float = 0.1
+    sample: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Share of the training rows that is explained."""
     writer: str | None = None
     """Backbone that writes the rationales; None for the cell's own, or its instruct model where that is a
     base model, which would go on writing the prompt instead of answering it."""
-    cot: Mapping[str, Any] = field(default_factory=dict)
+    cot: Mapping[str, Any] = Field(default_factory=dict)
     """Further options of the stage ``cot``."""
     text_encoder: str = "minilm"
     """Encoder of titles and rationales: minilm, backbone, hash or a folder (the authors: bge-base)."""
-    n_icl: int = 4
+    n_icl: Annotated[int, Field(ge=2, multiple_of=2)] = 4
     """Examples per query, half of them chosen items."""
-    inject: float = 0.1
+    inject: NonNegativeFloat = 0.1
     """Weight of what the examples add to the user vector; 0 is SASRec."""
-    rho: float = 0.0
+    rho: NonNegativeFloat = 0.0
     """Weight of the reconstruction of rationales (0 in every released retrieval configuration)."""
     user_emb: bool = True
     """Whether users have a vector of their own."""
@@ -68,40 +71,30 @@ class LLMCFConfig(SequentialConfig):
     """What a query must not retrieve: own later entries (sane), anybody's, or the authors' rule (paper)."""
     batch_loss: Literal["auto", "ce", "sampled"] = "auto"
     """Softmax over all items (sane) or over shared negatives (paper)."""
-    negatives: int = 128
+    negatives: PositiveInt = 128
     """How many negatives ``sampled`` shares."""
-    icl_layers: int = 2
+    icl_layers: PositiveInt = 2
     """Layers of the decoder."""
-    icl_heads: int = 2
+    icl_heads: PositiveInt = 2
     """Its heads."""
-    icl_inner: int = 96
+    icl_inner: PositiveInt = 96
     """Its feed-forward width."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        allowed = {
-            "mode": ("auto", "sane", "paper"),
-            "cot_source": ("local", "cache", "template", "none"),
-            "guard": ("auto", "order", "global", "released"),
-            "batch_loss": ("auto", "ce", "sampled"),
-        }
-        for name, values in allowed.items():
-            if getattr(self, name) not in values:
-                known = ", ".join(values)
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; allowed are {known}")
-        if self.n_icl < 2 or self.n_icl % 2:
-            raise ConfigError(f"n_icl is {self.n_icl}, expected an even number from 2 up")
-        for name in ("negatives", "icl_layers", "icl_heads", "icl_inner"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected 1 or more")
+    @model_validator(mode="after")
+    def _heads_divide_decoder(self) -> Self:
         if self.hidden_size % (2 * self.icl_heads):
             raise ConfigError(
                 f"hidden_size {self.hidden_size} is not a multiple of 2 * icl_heads ({self.icl_heads})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_rebuild(self) -> Self:
         if self.rho and not self.inject:
             raise ConfigError(
                 "rho needs inject above 0: without examples there is nothing to rebuild"
             )
+        return self
 
 
 @methods.register("llm_cf")
@@ -109,7 +102,7 @@ class LLMCF(Sequential):
     """SASRec with in-context examples and their rationales."""
 
     family = "enhanced"
-    Config: ClassVar[type] = LLMCFConfig
+    Config: ClassVar[type[Config]] = LLMCFConfig
     tags = frozenset({"text", "pretrained"})
     search: ClassVar = {
         "inject": (0.05, 0.1, 0.3),
@@ -188,7 +181,7 @@ class LLMCF(Sequential):
             DataError: no row has a history.
         """
         self.config = self.settled(self.config, run.profile)
-        run.facts["settled"] = asdict(self.config)
+        run.facts["settled"] = self.config.as_dict()
         paper = self.config.mode == "paper"
         run_as = replace(run, profile="paper_faithful" if paper else "corrected")
         run.facts["variant"] = self._variant(None)

@@ -7,23 +7,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bench.errors import ConfigError, ContractError
-from bench.method import NoConfig, configure
+from bench.config import Config, Empty, later, require_config
+from bench.errors import ContractError
+from bench.method import configure
 from bench.types import IntArray
 from llmrec.lm.head import Head
 from llmrec.losses._valid import fan_out
-from llmrec.options import LATER
 from llmrec.trie import Trie
 
 Kind = Literal["token", "preference"]
-NORMS = ("token_mean", "seq_sum_mean")
 GRID = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0)
 
 
@@ -80,22 +79,12 @@ class NotFinite(ContractError):
         return type(self).at([numbers[row] for row in self.rows], "training rows", self.said)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TokenConfig:
-    """What all losses over answer tokens can be asked.
+class TokenConfig(Config):
+    """What all losses over answer tokens can be asked."""
 
-    Attributes:
-        loss_norm: ``token_mean`` divides the summed loss of an optimizer step by the tokens it counts, as
-            the released code does within a rank; ``seq_sum_mean`` by the answers, as Eq. 1 and 5 are written.
-    """
-
-    loss_norm: Literal["token_mean", "seq_sum_mean"] = field(default="token_mean", metadata=LATER)
-
-    def __post_init__(self) -> None:
-        if self.loss_norm not in NORMS:
-            raise ConfigError(
-                f"loss_norm is {self.loss_norm!r}; it must be one of {', '.join(NORMS)}"
-            )
+    loss_norm: Literal["token_mean", "seq_sum_mean"] = later(default="token_mean")
+    """``token_mean`` divides the summed loss of an optimizer step by the tokens it counts, as the released
+    code does within a rank; ``seq_sum_mean`` by the answers, as Eq. 1 and 5 are written."""
 
 
 class Loss(ABC):
@@ -114,8 +103,12 @@ class Loss(ABC):
     name: ClassVar[str] = ""
     kind: ClassVar[Kind] = "token"
     needs_all_rows: ClassVar[bool] = True
-    Config: ClassVar[type] = NoConfig
+    Config: ClassVar[type[Config]] = Empty
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        require_config(cls)
 
     def __init__(self, config: Any, trie: Trie, *, vocabulary: int, avt: float) -> None:
         """Keep what a loss may need.
@@ -129,7 +122,7 @@ class Loss(ABC):
         Raises:
             ConfigError: an option out of range.
         """
-        self.config = configure(type(self), config)  # type: ignore[arg-type]
+        self.config = configure(type(self), config)
         self.trie, self.vocabulary, self.avt = trie, vocabulary, avt
         self.training = True
 
@@ -140,7 +133,7 @@ class Loss(ABC):
         Raises:
             ConfigError: an unknown key or a value out of range.
         """
-        return configure(cls, options)  # type: ignore[arg-type]
+        return configure(cls, options)
 
     def __call__(self, hidden_RD: Tensor, head: Head, answers: Answers) -> Tensor:
         """Sum of the loss over the rows it counts, a scalar in fp32 (fp64 for fp64 inputs).
@@ -215,13 +208,3 @@ class Loss(ABC):
             f"{answers.token_R[bad].tolist()} (tau {self.temperature}, largest logit {peak}); "
             "lower the learning rate or look at these rows",
         )
-
-
-def positive(name: str, value: float) -> None:
-    """Refuse a value that is not a positive finite number.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    if not (np.isfinite(value) and value > 0):
-        raise ConfigError(f"{name} is {value}; it must be a positive finite number")

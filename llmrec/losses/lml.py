@@ -7,17 +7,18 @@ chunk x V of logits is alive, in the forward or in the backward pass. R rows, D 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from bench.config import Config
 from bench.registry import losses
 from llmrec.lm.head import Head
-from llmrec.losses.base import GRID, Answers, Loss, TokenConfig, positive
+from llmrec.losses.base import GRID, Answers, Loss, TokenConfig
 
 CHUNK_ELEMENTS = 1 << 24  # logits alive at a time: 64 MiB in fp32, and their softmax in place
 
@@ -103,28 +104,20 @@ def _chunk(
     return nll_C, head.pull(share_CV, logits_CV) / tau
 
 
-@dataclass(frozen=True, kw_only=True)
 class LMLTauConfig(TokenConfig):
-    """Temperature of the softmax over the vocabulary; the paper's grid is unpublished.
+    """Temperature of the softmax over the vocabulary; the paper's grid is unpublished."""
 
-    Attributes:
-        tau: temperature.
-        leading_tau: multiply the loss by tau, as MSL's Eq. 9 does; the authors' LML script does not.
-    """
-
-    tau: float = 2.0
+    tau: PositiveFloat = 2.0
+    """The temperature."""
     leading_tau: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive("tau", self.tau)
+    """Multiply the loss by tau, as MSL's Eq. 9 does; the authors' LML script does not."""
 
 
 @losses.register("lml")
 class LML(Loss):
     """Softmax over the whole vocabulary, mean over all answer tokens (MSL, Eq. 1)."""
 
-    Config: ClassVar[type] = TokenConfig
+    Config: ClassVar[type[Config]] = TokenConfig
 
     def per_row(self, hidden_RD: Tensor, head: Head, answers: Answers) -> Tensor:
         """See ``lml``."""

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 
-from bench.errors import ConfigError
+from bench.config import Config
 from bench.registry import losses
 from llmrec.lm.head import Head
 from llmrec.losses._masked import Softmax, masked_nll
 from llmrec.losses._valid import fan_out
-from llmrec.losses.base import GRID, Answers, Loss, TokenConfig, positive
+from llmrec.losses.base import GRID, Answers, Loss, TokenConfig
 from llmrec.trie import Trie
 
 Form = Literal["corrected", "released"]
-FORMS = ("corrected", "released")
 
 
 def msl(hidden_RD: Tensor, head: Head, answers: Answers, trie: Trie, *, tau: float = 1.0) -> Tensor:
@@ -61,48 +60,25 @@ def msl_alpha(
     return masked_nll(hidden_RD, head, answers, trie, how).nll_R
 
 
-def check_form(form: str) -> None:
-    """Refuse a form that does not exist.
-
-    Raises:
-        ConfigError: it is none of the two.
-    """
-    if form not in FORMS:
-        raise ConfigError(f"form is {form!r}; it must be one of {', '.join(FORMS)}")
-
-
-@dataclass(frozen=True, kw_only=True)
 class MSLConfig(TokenConfig):
-    """Which rows the mean is over: those with a choice (corrected) or all (released)."""
+    """Options of every masked softmax loss."""
 
     form: Form = "corrected"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_form(self.form)
+    """Which rows the mean is over: those with a choice (corrected) or all (released)."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class MSLTauConfig(MSLConfig):
-    """Attributes: tau, the temperature (the authors' best: Toy 4.5, Book 1.5, Clothing 4, Office 3)."""
+    """A fixed temperature."""
 
-    tau: float = 1.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive("tau", self.tau)
+    tau: PositiveFloat = 1.5
+    """The temperature (the authors' best: Toy 4.5, Book 1.5, Clothing 4, Office 3)."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class MSLAlphaConfig(MSLConfig):
-    """Attributes: mode, whether alpha is V / valid tokens of the row, or V / their mean for all rows."""
+    """How heavily negatives count."""
 
     mode: Literal["per_position", "global"] = "per_position"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.mode not in {"per_position", "global"}:
-            raise ConfigError(f"mode is {self.mode!r}; it must be one of per_position, global")
+    """Whether alpha is V / valid tokens of the row, or V / their mean for all rows."""
 
 
 @losses.register("msl")
@@ -110,7 +86,7 @@ class MSL(Loss):
     """Masked softmax without temperature (MSL, Eq. 5)."""
 
     needs_all_rows = False
-    Config: ClassVar[type] = MSLConfig
+    Config: ClassVar[type[Config]] = MSLConfig
 
     def __init__(self, config: Any, trie: Trie, *, vocabulary: int, avt: float) -> None:
         """As every loss; warns if the trie leaves nothing to learn."""

@@ -16,18 +16,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor, distributed
+from typing_extensions import Self
 
 from bench.errors import ConfigError
 from bench.registry import losses
 from llmrec.lm.head import Head
 from llmrec.losses._masked import Softmax, masked_nll
 from llmrec.losses._valid import fan_out
-from llmrec.losses.base import Answers, positive
+from llmrec.losses.base import Answers
 from llmrec.losses.msl import MSL, MSLConfig
 from llmrec.trie import Trie
 
@@ -62,38 +63,27 @@ def sum_over_ranks(sums: Tensor) -> Tensor:
     return sums
 
 
-@dataclass(frozen=True, kw_only=True)
 class MSLATSConfig(MSLConfig):
-    """Adaptive temperature; the defaults are the authors'.
+    """Adaptive temperature; the defaults are the authors'."""
 
-    Attributes:
-        eta: share of probability the target is meant to have.
-        m: what counts as the number of valid tokens in the corrected form: ``avt`` (mean over the
-            training targets), ``first`` (the root's), ``branching`` (mean over positions with a choice,
-            each title once, whatever the number of its items). The released form always takes the root's.
-        rate: weight of the new value in the moving average.
-        start: first temperature.
-        clamp: lowest and highest temperature.
-    """
-
-    eta: float = 0.25
+    eta: PositiveFloat = 0.25
+    """Share of probability the target is meant to have."""
     m: Literal["avt", "first", "branching"] = "avt"
-    rate: float = 0.05
-    start: float = 1.5
-    clamp: tuple[float, float] = (1.5, 5.0)
+    """What counts as the number of valid tokens in the corrected form: ``avt`` (mean over the training
+    targets), ``first`` (the root's), ``branching`` (mean over positions with a choice, each title once,
+    whatever the number of its items). The released form always takes the root's."""
+    rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Weight of the new value in the moving average."""
+    start: PositiveFloat = 1.5
+    """First temperature."""
+    clamp: tuple[PositiveFloat, PositiveFloat] = (1.5, 5.0)
+    """Lowest and highest temperature."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("eta", "start"):
-            positive(name, getattr(self, name))
-        if not 0 < self.rate <= 1:
-            raise ConfigError(f"rate is {self.rate}; it must be above 0 and at most 1")
-        if self.m not in {"avt", "first", "branching"}:
-            raise ConfigError(f"m is {self.m!r}; it must be one of avt, first, branching")
-        if len(self.clamp) != 2 or not 0 < self.clamp[0] <= self.clamp[1] < math.inf:
-            raise ConfigError(
-                f"clamp is {self.clamp}; it must be two positive numbers, low then high"
-            )
+    @model_validator(mode="after")
+    def _clamp_rises(self) -> Self:
+        if self.clamp[0] > self.clamp[1]:
+            raise ConfigError(f"clamp is {list(self.clamp)}; the lower bound comes first")
+        return self
 
 
 @losses.register("msl_ats")

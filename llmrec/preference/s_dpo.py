@@ -9,17 +9,17 @@ B rows, J = 1 + K answers a row (the positive first), R answer tokens, D width.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional
 
-from bench.errors import ConfigError
+from bench.config import Config
 from bench.registry import losses
 from llmrec.lm.head import Head
-from llmrec.losses.base import Answers, Kind, Loss, NotFinite, positive
+from llmrec.losses.base import Answers, Kind, Loss, NotFinite
 from llmrec.losses.lml import lml
 
 if TYPE_CHECKING:
@@ -27,13 +27,6 @@ if TYPE_CHECKING:
     from bench.types import Windows
     from llmrec.generative._generative import Generative
     from llmrec.training.loop import Training
-
-CHOICES = {
-    "resample": ("once", "epoch"),
-    "sampling": ("uniform", "popularity"),
-    "route": ("shared_prefix", "plain", "trl"),
-    "schedule": ("cosine", "linear"),
-}
 
 
 def s_dpo(reward_BJ: Tensor, *, beta: float = 1.0) -> Tensor:
@@ -53,57 +46,39 @@ def s_dpo(reward_BJ: Tensor, *, beta: float = 1.0) -> Tensor:
     return functional.softplus(gap_BK.logsumexp(1))
 
 
-@dataclass(frozen=True, kw_only=True)
-class SDPOConfig:
-    """Stage two of S-DPO; defaults are the authors' scripts.
+class SDPOConfig(Config):
+    """Stage two of S-DPO; defaults are the authors' scripts."""
 
-    Attributes:
-        negatives: K, titles a row that the target is preferred to.
-        beta: inverse temperature of the preference.
-        epochs: passes over the rows; the best by validation NDCG@5 is kept.
-        lr: peak learning rate of a pretrained backbone.
-        scratch_lr: the same for a backbone without pretraining.
-        clip: largest gradient norm.
-        schedule: of the learning rate after the warm-up, ``cosine`` or ``linear``.
-        warmup: share of the steps with a rising learning rate, at most 0.1.
-        resample: draw the negatives ``once`` or anew each ``epoch``.
-        sampling: ``uniform`` over the catalogue, or ``popularity``: in proportion to one plus the
-            number of training rows with that target.
-        class_aware: a title is drawn at most once a row and never if it equals the target's or one of
-            the history's; False compares item ids only, as the authors do.
-        dropout: keep the adapters' dropout in training, as the authors do. Without it the first loss
-            is ln(1 + K) exactly and every route gives the same gradients.
-        route: ``shared_prefix`` computes a prompt once for all its answers, ``plain`` once for each,
-            ``trl`` trains with TRL's DPOTrainer and its reference adapter (adapters only).
-    """
-
-    negatives: int = 3
-    beta: float = 1.0
-    epochs: int = 3
-    lr: float = 1e-5
-    scratch_lr: float = 1e-4
-    clip: float = 0.3
-    schedule: str = "cosine"
-    warmup: float = 0.05
-    resample: str = "once"
-    sampling: str = "uniform"
+    negatives: PositiveInt = 3
+    """K, titles a row that the target is preferred to."""
+    beta: PositiveFloat = 1.0
+    """Inverse temperature of the preference."""
+    epochs: PositiveInt = 3
+    """Passes over the rows; the best by validation NDCG@5 is kept."""
+    lr: PositiveFloat = 1e-5
+    """Peak learning rate of a pretrained backbone."""
+    scratch_lr: PositiveFloat = 1e-4
+    """Peak learning rate of a backbone without pretraining."""
+    clip: PositiveFloat = 0.3
+    """Largest gradient norm."""
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """Course of the learning rate after the warm-up."""
+    warmup: Annotated[float, Field(ge=0, le=0.1)] = 0.05
+    """Share of the steps with a rising learning rate."""
+    resample: Literal["once", "epoch"] = "once"
+    """Draw the negatives once, or anew each epoch."""
+    sampling: Literal["uniform", "popularity"] = "uniform"
+    """``uniform`` over the catalogue, or ``popularity``: in proportion to one plus the number of training
+    rows with that target."""
     class_aware: bool = True
+    """A title is drawn at most once a row and never if it equals the target's or one of the history's;
+    False compares item ids only, as the authors do."""
     dropout: bool = False
-    route: str = "shared_prefix"
-
-    def __post_init__(self) -> None:
-        for key in ("beta", "lr", "scratch_lr", "clip"):
-            positive(key, getattr(self, key))
-        for key in ("negatives", "epochs"):
-            if not getattr(self, key) >= 1:
-                raise ConfigError(f"{key} is {getattr(self, key)}; it must be at least 1")
-        if not 0 <= self.warmup <= 0.1:
-            raise ConfigError(f"warmup is {self.warmup}; it must be a share from 0 to 0.1")
-        for key, allowed in CHOICES.items():
-            if getattr(self, key) not in allowed:
-                raise ConfigError(
-                    f"{key} is {getattr(self, key)!r}; allowed are {', '.join(allowed)}"
-                )
+    """Keep the adapters' dropout in training, as the authors do. Without it the first loss is ln(1 + K)
+    exactly and every route gives the same gradients."""
+    route: Literal["shared_prefix", "plain", "trl"] = "shared_prefix"
+    """``shared_prefix`` computes a prompt once for all its answers, ``plain`` once for each, ``trl`` trains
+    with TRL's DPOTrainer and its reference adapter (adapters only)."""
 
 
 @losses.register("s_dpo")

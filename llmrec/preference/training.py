@@ -21,6 +21,7 @@ from torch import Tensor
 
 from bench.cell import Run
 from bench.errors import ContractError
+from bench.method import configure
 from bench.types import FloatArray, IntArray, Windows
 from llmrec.lm.backbone import Backbone
 from llmrec.losses.base import NotFinite
@@ -160,9 +161,9 @@ def training(kind: type[SDPO], method: Generative, train: Windows, run: Run) -> 
     """
     options = profiled(kind, method.config.loss_options, run)
     vocabulary = min(method.lm.vocabulary, len(method.lm.tokenizer))
+    config: SDPOConfig = configure(kind, options, stored=True)
     avt = method.trie.avt(train.target_W)
-    loss = kind(options, method.trie, vocabulary=vocabulary, avt=avt)
-    config: SDPOConfig = loss.config
+    loss = kind(config, method.trie, vocabulary=vocabulary, avt=avt)
     recipe = recipe_of(config, method, len(train))
     lm = _ready(method.lm, config)
     shared = method.prompter.shared if method.config.share_opening else 0
@@ -186,8 +187,7 @@ def profiled(kind: type[SDPO], given: Mapping[str, Any], run: Run) -> dict[str, 
 
     A default that was asked for by name looks like any other: ``paper_faithful`` replaces it too.
     """
-    plain = vars(kind.complete(None))
-    own = AS_PUBLISHED if run.profile == FAITHFUL else {}
+    plain, own = kind.complete(None).as_dict(), AS_PUBLISHED if run.profile == FAITHFUL else {}
     changed = {k: v for k, v in own.items() if given.get(k, plain[k]) != v}
     if changed:
         told = {f"loss_options.{key}": value for key, value in changed.items()}

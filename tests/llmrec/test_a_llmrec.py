@@ -279,7 +279,7 @@ def test_mode_paper():
     assert ALLMRec.complete(config, loss="lml", decoder="beam") == config
     unified = ALLMRec.complete(configure(ALLMRec, {}), loss="lml", decoder="beam")
     assert unified.llm_tuning == "lora" and not unified.align["text_trainable"]
-    with pytest.raises(ConfigError, match="llm_tuning is 'all'; allowed are"):
+    with pytest.raises(ConfigError, match="llm_tuning is 'all'; allowed: one of"):
         configure(ALLMRec, {"llm_tuning": "all"})
-    with pytest.raises(ConfigError, match="no config key 'latten'"):
+    with pytest.raises(ConfigError, match="there is no key 'latten'"):
         ALLMRec.complete(configure(ALLMRec, {"align": {"latten": 3}}), loss="lml", decoder="beam")

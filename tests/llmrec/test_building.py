@@ -58,7 +58,7 @@ def test_a_frozen_model_may_be_quantised_without_adapters(asked):
     build(config, order("some-model"), None)
     assert asked["quant"] == 8 and asked["dtype"] is torch.bfloat16
     with pytest.raises(ConfigError, match="adapters only"):
-        ALLMRecConfig(lora_r=0, quant=8)
+        ALLMRecConfig().replace(lora_r=0, quant=8)
 
 
 def test_the_profile_quantises_on_a_gpu_and_says_so(asked, monkeypatch):

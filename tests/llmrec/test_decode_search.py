@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -132,7 +130,7 @@ def test_lists_do_not_depend_on_the_batch_or_the_order(lm, decoder):
     np.testing.assert_array_equal(mixed.leaf_QK, whole.leaf_QK[order])
     np.testing.assert_array_equal(mixed.score_QK, whole.score_QK[order])
     for size in (1, 3):
-        small = type(decoder)(replace(decoder.config, batch=size))(lm, prompts, trie, K)
+        small = type(decoder)(decoder.config.replace(batch=size))(lm, prompts, trie, K)
         np.testing.assert_array_equal(small.leaf_QK, whole.leaf_QK)
         np.testing.assert_allclose(small.score_QK, whole.score_QK, atol=1e-4)
 
@@ -249,11 +247,11 @@ def test_more_results_than_beams_is_refused_with_both_numbers(lm):
         ({"beams": 0}, "beams is 0"),
         ({"space": "half"}, "'half'"),
         ({"tau": 0.0}, "tau is 0"),
-        ({"tau": "hot"}, "tau is 'hot'; it must be a positive number, or 'train'"),
-        ({"tau": None}, "tau is None"),
+        ({"tau": "hot"}, "tau is 'hot'; allowed: a number, above 0 or train"),
+        ({"tau": None}, "tau is null"),
         ({"tau": "train", "space": "half"}, "'half'"),
         ({"audit": -1}, "audit is -1"),
-        ({"beam": 3}, "no option 'beam'"),
+        ({"beam": 3}, "no key 'beam'"),
         ({"batch": 0}, "batch is 0"),
     ],
 )

@@ -79,7 +79,7 @@ def test_gamma_is_chosen_on_validation_kept_and_used(tmp_path, monkeypatch):
 
 
 def test_gamma_is_a_number_or_the_word():
-    with pytest.raises(ConfigError, match="a number or 'valid'"):
+    with pytest.raises(ConfigError, match="a number, at least 0 or valid"):
         Ground({"gamma": "test"})
 
 

@@ -1,6 +1,6 @@
 """DLLM2Rec: weights by hand, equality with SASRec, and refusal of artefacts that do not belong."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -213,7 +213,7 @@ def test_saved_student_needs_no_teacher(tmp_path, profile):
     assert mine.config.neg_term == ("code" if faithful else "correct")
     assert mine.config.n_layers == (1 if faithful else 2)
     assert hasattr(mine.model, "head") == faithful
-    assert run.facts["settled"] == asdict(mine.config)
+    assert run.facts["settled"] == mine.config.as_dict()
 
 
 def test_a_row_shows_what_its_mode_decides():
@@ -375,6 +375,6 @@ def test_its_teacher_is_a_need_that_any_llm_row_can_fill():
     assert (inner.method, inner.loss, inner.backbone) == ("bigrec", "msl_ats", "tiny")
     with pytest.raises(ConfigError, match="family llm"):
         stage.needs(configure(stage, {"method": "sasrec"}), loss=None, backbone=None)
-    with pytest.raises(ConfigError, match="no config key"):
+    with pytest.raises(ConfigError, match="there is no key"):
         kind.needs(configure(kind, {"teacher": {"rnk": "l2"}}), loss=None, backbone=None)
     assert kind.needs(configure(kind, {"folder": "x"}), loss=None, backbone=None) == {}

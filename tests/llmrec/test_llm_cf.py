@@ -1,6 +1,6 @@
 """LLM-CF: guards that hold on sliding windows, causality, and equality with SASRec."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -290,7 +290,7 @@ def test_it_learns_is_kept_and_says_what_it_read(tmp_path, cot, source, config, 
     assert run.facts["variant"] == variant
     assert mine.config.batch_loss == ("sampled" if profile == "paper_faithful" else "ce")
     assert mine.config.n_layers == (1 if profile == "paper_faithful" else 2)
-    assert run.facts["settled"] == asdict(mine.config)
+    assert run.facts["settled"] == mine.config.as_dict()
 
 
 def test_a_row_shows_what_its_mode_decides():
@@ -416,7 +416,7 @@ def test_its_rationales_are_a_need():
     config = configure(kind, {"cot_source": "template", "cot": {"rows": 9}})
     need = kind.needs(config, loss=None, backbone="tiny")["cot"]
     assert (need.method, need.config["source"], need.config["rows"]) == ("cot", "template", 9)
-    with pytest.raises(ConfigError, match="no config key"):
+    with pytest.raises(ConfigError, match="there is no key"):
         kind.needs(configure(kind, {"cot": {"rowz": 9}}), loss=None, backbone=None)
 
 

@@ -1,7 +1,5 @@
 """What a tuning of a language model tries: values that are in force, and nothing else."""
 
-from dataclasses import asdict
-
 import pytest
 
 from bench.experiment.grid import Choice, expand
@@ -32,7 +30,7 @@ def test_the_rate_in_force_and_the_options_of_the_loss_are_tried(loss, backbone,
     own = {f"loss_options.{name}" for name in losses.get(loss).search}
     assert space.keys() == own | {rate}
     tried = configure(
-        methods.get("bigrec"), assign(asdict(config), {k: v[0] for k, v in space.items()})
+        methods.get("bigrec"), assign(config.as_dict(), {k: v[0] for k, v in space.items()})
     )
     for name, values in space.items():
         field, _, entry = name.partition(".")

@@ -101,7 +101,7 @@ def test_the_mean_over_answers_is_the_sum_over_their_tokens(loss):
     setting = Setting(loss)
     rows = setting.rows[:8]
     by_token = gradient(setting, rows, 4) * setting.batch_loss().count(rows)
-    setting.loss.config = dataclasses.replace(setting.loss.config, loss_norm="seq_sum_mean")
+    setting.loss.config = setting.loss.config.replace(loss_norm="seq_sum_mean")
     assert setting.batch_loss().count(rows) == 8
     torch.testing.assert_close(gradient(setting, rows, 4), by_token / 8)
     with pytest.raises(ConfigError, match="one of token_mean, seq_sum_mean"):
