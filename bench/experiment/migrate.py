@@ -91,9 +91,8 @@ def expanded(raw: Mapping[str, Any], data_root: Path | None) -> tuple[Row, str]:
     suite = Suite(title="one row", datasets=[old["dataset"]], seeds=seeds, rows=[])
     work = Expansion(suite, choice, scales()[choice.scale], profile(choice.profile))
     asked, method = SuiteRow(method=old["method"], tune=old["tune"]), methods.get(old["method"])
-    if old["train_rows"] != work.train_rows(
-        asked, method.family
-    ):  # a cap of its own holds for what it needs too
+    # a cap of its own holds for what it needs too
+    if old["train_rows"] != work.train_rows(asked, method.family):
         asked = asked.model_copy(update={"train_rows": old["train_rows"] or "all"})
     usual = work.config(method, asked, axes).as_dict()
     given = {k: v for k, v in old["config"].items() if k in usual and v != usual[k]}

@@ -21,7 +21,11 @@ def moved(pinned: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if pinned["scores"]:
         return _by_score(*items, *(np.array(run["scores"]) for run in (pinned, now)))
     different = np.flatnonzero((items[0] != items[1]).any(1))
-    return f"{len(different)} of {len(items[0])} lists, first query {different[0]}" if len(different) else ""
+    return (
+        f"{len(different)} of {len(items[0])} lists, first query {different[0]}"
+        if len(different)
+        else ""
+    )
 
 
 def _by_score(was_QK: Any, is_QK: Any, was: Any, now: Any) -> str:
@@ -68,7 +72,11 @@ def _metrics_moved(pinned: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if pinned["items"] != now["items"]:
         return ""
     off = [k for k, v in pinned["metrics"].items() if abs(now["metrics"].get(k, -1) - v) > 1e-9]
-    return f"metric {off[0]} of the same lists; for a scorer raise PROTOCOL in bench/cell.py" if off else ""
+    return (
+        f"metric {off[0]} of the same lists; for a scorer raise PROTOCOL in bench/cell.py"
+        if off
+        else ""
+    )
 
 
 def _files(label: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The tiny runs: every method, loss and decoder of the suite, fitted on the toy data of the conformance tests."""
+"""The tiny runs: every method, loss and decoder, fitted on the toy data of the conformance tests."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from tests.pinned.variants import losses_of
 
 RESULTS = Path(__file__).parent / "results"
 SEED, LENGTH = 7, 10
+SHORT = {"epochs": 3}  # a few steps show a moved result as well as a hundred epochs do
 
 
 def names() -> list[str]:
@@ -37,19 +38,25 @@ def results_of(name: str) -> dict[str, dict[str, Any]]:
             fitted = _fitted(name, loss, by_decoder[0], Path(place))
             keep(fitted, Path(place) / "kept")
             for decoder in by_decoder:
-                label = "".join([name, f"+{loss}" if loss else "", f"/{decoder}" if decoder else ""])
+                label = "".join(
+                    [name, f"+{loss}" if loss else "", f"/{decoder}" if decoder else ""]
+                )
                 found[label] = _record(_reread(Path(place) / "kept", decoder), loss)
     return found
 
 
 def _fitted(
-    name: str, loss: str | None, decoder: str | None, place: Path, given: Mapping[str, Any] = {}
+    name: str,
+    loss: str | None,
+    decoder: str | None,
+    place: Path,
+    given: Mapping[str, Any] | None = None,
 ) -> Method:
     """A method fitted on the toy data, and before it everything that it needs."""
     kind: type[Method] = methods.get(name)
-    toy = dict(kind.toy)
+    toy = {k: v for k, v in SHORT.items() if k in kind.Config.model_fields} | dict(kind.toy)
     backbone = toy.pop("backbone", None)
-    config = kind.complete(_configured(kind, {**given, **toy}), loss=loss, decoder=decoder)
+    config = kind.complete(configure(kind, {**(given or {}), **toy}), loss=loss, decoder=decoder)
     method = kind(config, loss=loss, decoder=decoder, backbone=backbone)
     inputs = {}
     for role, need in method.needs(config, loss=loss, backbone=backbone).items():
@@ -71,10 +78,6 @@ def _fitted(
     run = Run(seed=SEED, device="cpu", folder=scratch, inputs=inputs)
     method.fit(data.train.sample(len(data.train) - 10), data.valid, run)
     return method
-
-
-def _configured(kind: type[Method], values: Mapping[str, Any]) -> Any:
-    return configure(kind.Config, values, owner=kind.name)
 
 
 def _reread(folder: Path, decoder: str | None) -> Method:
