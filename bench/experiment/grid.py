@@ -132,7 +132,7 @@ class Expansion:
             method=row.method,
             loss=axes.loss,
             decoder=axes.decoder,
-            fields=_fields(method),
+            fields=frozenset(method.Config.model_fields),
         )
 
     def _need(self, dataset: str, seed: int, asker: SuiteRow, need: Need) -> str:
@@ -193,10 +193,6 @@ class Expansion:
         if self.profile.valid_rows != "scale":
             return self.profile.valid_rows
         return self.suite.valid_rows or self.scale.valid_rows[family]
-
-
-def _fields(method: type[Method]) -> frozenset[str]:
-    return frozenset(method.Config.model_fields)
 
 
 def _check_held_out(data: Dataset) -> None:

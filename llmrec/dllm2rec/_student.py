@@ -110,7 +110,7 @@ class StudentModel(RobustModel):
 
     def draw(self, batch: Any, dataset: Any, rng: np.random.Generator) -> Any:
         """Add the negatives that the losses need, outside the row's window."""
-        if self.batch_loss == "bce" and not self.faithful:
+        if self.objective == "bce" and not self.faithful:
             return super().draw(batch, dataset, rng)
         if self.faithful or self.lambda_d:
             window_BL = torch.cat([batch[rb.HISTORY], batch[rb.ITEM][:, None]], 1)
@@ -122,7 +122,7 @@ class StudentModel(RobustModel):
         """Recommendation loss plus ``lambda_d`` times the distillation, a scalar."""
         if not self.lambda_d:
             return super().calculate_loss(batch)
-        every = self.batch_loss == "bce" and not self.faithful
+        every = self.objective == "bce" and not self.faithful
         if every:
             state_BHD = self.states(batch[rb.HISTORY])
             base = self._bce(state_BHD, batch)

@@ -55,7 +55,7 @@ class DLLM2RecConfig(SequentialConfig):
     """Temperature of the DROS term."""
     dro_power: float = 0.05
     """Exponent of its propensities."""
-    batch_loss: Literal["auto", "ce", "bce"] = "auto"
+    objective: Literal["auto", "ce", "bce"] = "auto"
     """Recommendation loss: ce / bce at the last position."""
     confidence: Literal["candidate", "target"] = "candidate"
     """Distance to each candidate (code) or to the true target (paper)."""
@@ -88,9 +88,9 @@ class DLLM2RecConfig(SequentialConfig):
 
 
 _BY_MODE = {
-    "sane": {"batch_loss": "ce", "conf_norm": "rowmin", "ed_apply": "both", "neg_term": "correct"},
+    "sane": {"objective": "ce", "conf_norm": "rowmin", "ed_apply": "both", "neg_term": "correct"},
     "paper_code": {
-        "batch_loss": "bce",
+        "objective": "bce",
         "conf_norm": "none",
         "ed_apply": "input",
         "neg_term": "code",
@@ -157,10 +157,10 @@ class DLLM2Rec(Sequential):
         return settled(c, mode, _BY_MODE, PAPER_CODE if mode == "paper_code" else {})
 
     def options(self) -> dict[str, Any]:
-        """The batch_loss, the robust term, and the distillation."""
+        """The objective, the robust term, and the distillation."""
         c = self.config
         position, confidence, consistency = c.gamma
-        keys = ("batch_loss", "eta", "lambda_d", "ed_apply", "neg_term", "exclude_target")
+        keys = ("objective", "eta", "lambda_d", "ed_apply", "neg_term", "exclude_target")
         return {
             **{key: getattr(c, key) for key in (*keys, "dro_alpha", "dro_beta", "dro_power")},
             "teacher_width": 0 if self._teacher is None else self._teacher.point_ND.shape[1],

@@ -208,7 +208,7 @@ class InContextModel(CausalModel):
 
     def draw(self, batch: Any, dataset: Any, rng: np.random.Generator) -> Any:
         """Add the negatives that the loss needs."""
-        if self.batch_loss != "sampled":
+        if self.objective != "sampled":
             return super().draw(batch, dataset, rng)
         draw_E = torch.from_numpy(rng.integers(1, self.n_items, self.negatives))
         self.shared_E = draw_E.to(batch[rb.ITEM].device)
@@ -216,7 +216,7 @@ class InContextModel(CausalModel):
 
     def calculate_loss(self, batch: Any) -> Tensor:
         """Recommendation loss on u plus ``rho`` times the reconstruction loss, a scalar."""
-        if self.context is None and self.batch_loss != "sampled":
+        if self.context is None and self.objective != "sampled":
             return super().calculate_loss(batch)
         extra: Tensor | float = 0.0
         if self.context is None:
@@ -226,7 +226,7 @@ class InContextModel(CausalModel):
             user_BD, extra = self.informed(
                 batch[rb.HISTORY], batch[rb.LENGTH], self.user_W[row_B], self.example_WC[row_B]
             )
-        if self.batch_loss == "sampled":
+        if self.objective == "sampled":
             return self.sampled_softmax(user_BD, batch[rb.ITEM]) + self.rho * extra
         return F.cross_entropy(self.logits(user_BD), batch[rb.ITEM] - 1) + self.rho * extra
 
