@@ -16,8 +16,8 @@ import numpy as np
 from bench.cell import Need, Run
 from bench.errors import BenchError, ConfigError, ContractError, Unavailable
 from bench.evaluation import metrics
-from bench.method import Method, configure, keep, restore
-from bench.registry import decoders, losses, methods
+from bench.method import Method, configure, keep, losses_of, restore
+from bench.registry import decoders, methods
 from bench.types import Catalogue, Exam, Queries, Ragged, Ranking, Windows
 
 N_ITEMS, N_ROWS, N_QUERIES, LIST = 40, 160, 24, 5
@@ -79,13 +79,11 @@ _WORDS = (
 def variants(name: str) -> list[tuple[str | None, str | None]]:
     """The (loss, decoder) pairs of a method that are worth a test: each loss once, each decoder once."""
     method: type[Method] = methods.get(name)
-    taken = [n for n in losses if method.takes and losses.get(n).kind in method.takes]
-    some_losses: list[str | None] = list(dict.fromkeys([*method.losses, *taken])) or [None]
+    some_losses: list[str | None] = [*losses_of(method)] or [None]
     if not method.decodes:
         return [(loss, None) for loss in some_losses]
-    first = next((n for n in some_losses if n in taken), some_losses[0])
     pairs = [(loss, "beam") for loss in some_losses]
-    return [*pairs, *((first, decoder) for decoder in decoders if decoder != "beam")]
+    return [*pairs, *((method.default_loss, decoder) for decoder in decoders if decoder != "beam")]
 
 
 def examine(name: str, loss: str | None = None, decoder: str | None = None) -> Iterator[Finding]:
@@ -147,8 +145,7 @@ class _Lab:
         toy = dict(kind.toy)
         backbone = toy.pop("backbone", None)
         loss = need.loss if need else self.loss
-        if loss is None and (kind.losses or kind.takes):
-            loss = kind.losses[0] if kind.losses else "lml"
+        loss = loss or kind.default_loss
         decoder = "beam" if need and kind.decodes else self.decoder
         values = {**(need.config if need else {}), **toy}
         config = kind.complete(configure(kind, values), loss=loss, decoder=decoder)

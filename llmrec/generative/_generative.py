@@ -49,6 +49,7 @@ class Generative(Decoding):
 
     family = "llm"
     takes: ClassVar[frozenset[str]] = frozenset({"token", "preference"})
+    default_loss = "lml"
     decodes = True
     identity = "title"
     Config = GenerativeConfig

@@ -35,8 +35,8 @@ PAPER = {  # the released retrieval configuration
     "epochs": 50,
 }
 BY_MODE = {
-    "sane": {"batch_loss": "ce", "guard": "order"},
-    "paper": {"batch_loss": "sampled", "guard": "released"},
+    "sane": {"objective": "ce", "guard": "order"},
+    "paper": {"objective": "sampled", "guard": "released"},
 }
 INSTRUCT = {"meta-llama/Meta-Llama-3-8B": "meta-llama/Meta-Llama-3-8B-Instruct"}
 SOURCES = {"none": "no CoT", "template": "template"}
@@ -69,7 +69,7 @@ class LLMCFConfig(SequentialConfig):
     """Whether users have a vector of their own."""
     guard: Literal["auto", "order", "global", "released"] = "auto"
     """What a query must not retrieve: own later entries (sane), anybody's, or the authors' rule (paper)."""
-    batch_loss: Literal["auto", "ce", "sampled"] = "auto"
+    objective: Literal["auto", "ce", "sampled"] = "auto"
     """Softmax over all items (sane) or over shared negatives (paper)."""
     negatives: PositiveInt = 128
     """How many negatives ``sampled`` shares."""
@@ -104,6 +104,7 @@ class LLMCF(Sequential):
     family = "enhanced"
     Config: ClassVar[type[Config]] = LLMCFConfig
     tags = frozenset({"text", "pretrained"})
+    released: ClassVar = {"ce": "ce_padded"}
     search: ClassVar = {
         "inject": (0.05, 0.1, 0.3),
         "rho": (0.0, 1.0),
@@ -157,14 +158,16 @@ class LLMCF(Sequential):
         return settled(c, mode, BY_MODE, PAPER if mode == "paper" else {})
 
     def options(self) -> dict[str, Any]:
-        """The batch_loss and the shape of the decoder."""
+        """The loss and the shape of the decoder."""
         c, bank = self.config, self.bank
         users = 0 if bank is None or not c.user_emb else len(bank.users_U)
-        return {
-            "batch_loss": c.batch_loss,
+        asked = {"negatives": c.negatives} if c.objective == "sampled" else {}
+        loss = self.trained_with(c.objective, **asked)
+        if c.inject:
+            loss["objective"] = c.objective  # the released network has a softmax of its own
+        return loss | {
             "inject": c.inject,
             "rho": c.rho,
-            "negatives": c.negatives,
             "context": {
                 "text": 0 if bank is None else bank.item_NT.shape[1],
                 "users": users,

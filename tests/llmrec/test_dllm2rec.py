@@ -172,12 +172,12 @@ def fitted(name, folder, config=None, *, teacher=None, profile="corrected", trai
     return method, run
 
 
-@pytest.mark.parametrize("batch_loss", ["ce", "bce"])
-def test_without_weights_it_is_sasrec_bit_for_bit(tmp_path, batch_loss):
+@pytest.mark.parametrize("objective", ["ce", "bce"])
+def test_without_weights_it_is_sasrec_bit_for_bit(tmp_path, objective):
     toy = toy_data()
     teacher = teacher_for(toy.train, tmp_path / "teacher")
-    plain, plain_run = fitted("sasrec", tmp_path / "a", loss=batch_loss)
-    config = {"eta": 0.0, "lambda_d": 0.0, "batch_loss": batch_loss}
+    plain, plain_run = fitted("sasrec", tmp_path / "a", loss=objective)
+    config = {"eta": 0.0, "lambda_d": 0.0, "objective": objective}
     mine, run = fitted("dllm2rec", tmp_path / "b", config, teacher=teacher)
     for name, weight in plain.model.state_dict().items():
         assert torch.equal(weight, mine.model.state_dict()[name]), name
@@ -187,11 +187,11 @@ def test_without_weights_it_is_sasrec_bit_for_bit(tmp_path, batch_loss):
     assert plain_run.facts["valid_ndcg@5"] == run.facts["valid_ndcg@5"]
 
 
-@pytest.mark.parametrize("config", [{"eta": 0.0}, {"lambda_d": 0.0}, {"batch_loss": "bce"}])
+@pytest.mark.parametrize("config", [{"eta": 0.0}, {"lambda_d": 0.0}, {"objective": "bce"}])
 def test_each_part_changes_the_student(tmp_path, config):
     toy = toy_data()
     teacher = teacher_for(toy.train, tmp_path / "teacher")
-    plain, _ = fitted("sasrec", tmp_path / "a", loss=config.get("batch_loss", "ce"))
+    plain, _ = fitted("sasrec", tmp_path / "a", loss=config.get("objective", "ce"))
     mine, run = fitted("dllm2rec", tmp_path / "b", config, teacher=teacher)
     assert not np.array_equal(plain.item_vectors(), mine.item_vectors())
     assert run.facts["variant"] == "sane, teacher on 100 of 160 rows"

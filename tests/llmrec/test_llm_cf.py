@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from baselines.losses.base import Trained
 from bench.cell import Run
 from bench.conformance import toy_data
 from bench.errors import ArtefactError, ConfigError
@@ -288,7 +289,7 @@ def test_it_learns_is_kept_and_says_what_it_read(tmp_path, cot, source, config, 
     one, two = (m.recommend(toy.queries, 10) for m in (mine, back))
     np.testing.assert_array_equal(one.item_QK, two.item_QK)
     assert run.facts["variant"] == variant
-    assert mine.config.batch_loss == ("sampled" if profile == "paper_faithful" else "ce")
+    assert mine.config.objective == ("sampled" if profile == "paper_faithful" else "ce")
     assert mine.config.n_layers == (1 if profile == "paper_faithful" else 2)
     assert run.facts["settled"] == mine.config.as_dict()
 
@@ -300,7 +301,7 @@ def test_a_row_shows_what_its_mode_decides():
         return kind.complete(configure(kind, values), loss=None, decoder=None)
 
     paper = complete(mode="paper", patience=7)
-    assert (paper.guard, paper.batch_loss, paper.dropout) == ("released", "sampled", 0.2)
+    assert (paper.guard, paper.objective, paper.dropout) == ("released", "sampled", 0.2)
     assert paper.patience == 7 and complete(mode="paper", guard="order").guard == "order"
     assert (complete(mode="sane").guard, complete(mode="sane").n_layers) == ("order", 2)
     assert complete().guard == "auto"  # the profile decides
@@ -384,16 +385,18 @@ def test_an_empty_history_and_a_lone_query_are_served(tmp_path, cot):
 
 
 def test_sampled_softmax_against_a_loop(tmp_path, cot):
-    mine, _ = fitted("llm_cf", tmp_path / "a", {"batch_loss": "sampled"}, cot=cot["template"])
+    mine, _ = fitted("llm_cf", tmp_path / "a", {"objective": "sampled"}, cot=cot["template"])
     model, target = mine.model.eval(), torch.tensor([3, 5])
-    model.shared_E = torch.tensor([5, 9, 9, 30])
+    shared_E = torch.tensor([5, 9, 9, 30])
     user, table = torch.randn(2, 16), model.item_table()
     total = 0.0
     for u, t in zip(user, target, strict=True):
-        others = [(u @ table[e]).item() for e in model.shared_E if e != t]
+        others = [(u @ table[e]).item() for e in shared_E if e != t]
         own = (u @ table[t]).item()
         total -= own - np.log(np.exp([own, *others]).sum())
-    assert model.sampled_softmax(user, target).item() == pytest.approx(total / 2, rel=1e-4)
+    assert model.item_loss(Trained(user, target, model, shared_E)).item() == pytest.approx(
+        total / 2, rel=1e-4
+    )
 
 
 def test_rationales_of_other_rows_are_refused(tmp_path, cot):
