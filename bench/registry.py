@@ -120,7 +120,8 @@ class Registry(Generic[T]):
 
     def _check_readable(self, path: Path, text: str, read: int) -> None:
         """Refuse calls of ``register`` beyond those that were read; texts that only mention it may stay."""
-        calls = [node.lineno for node in ast.walk(ast.parse(text)) if self._registers(node)]
+        nodes = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
+        calls = [node.lineno for node in nodes if self._registers(node)]
         if len(calls) == read:
             return
         plain = re.compile(rf"""@{self.plural}\.register\(\s*(["'][\w.-]+["']|$)""")
@@ -128,9 +129,9 @@ class Registry(Generic[T]):
         line = next((n for n in calls if not plain.match(lines[n - 1])), calls[0])
         raise BenchError(f"{path}:{line} registers a {self.kind} unreadably; {self._way('name')}")
 
-    def _registers(self, node: ast.AST) -> bool:
+    def _registers(self, node: ast.Call) -> bool:
         """Whether this is a call of this registry's ``register``, by whatever path it is reached."""
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        if not isinstance(node.func, ast.Attribute):
             return False
         owner = node.func.value
         known_as = owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", None)

@@ -81,7 +81,7 @@ def check_fit(row: SuiteRow, axes: Axes) -> None:
         decoders.get(axes.decoder)
         if not method.decodes:
             raise ConfigError(f"it has no decoder, but {axes.decoder!r} is asked for")
-    if axes.loss in {None, method.default_loss, *method.untrained}:
+    if axes.loss is None or axes.loss in {method.default_loss, *method.untrained}:
         return
     if losses.get(axes.loss).kind not in method.takes:
         taken = ", ".join(losses_of(method)) or "none"
