@@ -6,37 +6,35 @@ nothing to ``bench``.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 from bench.config import Config as BaseConfig
-from bench.config import Empty
+from bench.config import Empty, require_config
 
 Check = Callable[[], str | None]
 Kind = Literal["item", "item_term", "token", "preference"]
 
 
-class Component(ABC):
+class Component:
     """A loss or a decoder: registered under a name and configured by options.
 
     Class attributes:
         version: declared by the author and raised when results move at equal options; it is part of what
             identifies a result.
+        contract: the module whose ``questions(kind)`` gives what ``bench test`` asks of such a class: by
+            question a check on small random inputs, None where it holds, else what was seen instead.
         Config: a subclass of ``bench.config.Config`` with a default for every field.
     """
 
     name: ClassVar[str] = ""  # set by the registry
     version: ClassVar[int] = 1
+    contract: ClassVar[str] = ""
     Config: ClassVar[type[BaseConfig]] = Empty
 
-    @classmethod
-    @abstractmethod
-    def questions(cls) -> Mapping[str, Check]:
-        """The contract of its kind on small random inputs, by question.
-
-        Each check returns None where the answer is yes, else what was seen instead; see ``bench test``.
-        """
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        require_config(cls)
 
 
 class Loss(Component):

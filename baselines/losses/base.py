@@ -5,8 +5,7 @@ B rows of a batch, H history, M trained positions, N items, D width.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -72,7 +71,7 @@ class Trained:
         return self.negative
 
 
-class ItemLoss(component.Loss):
+class ItemLoss(component.Loss, ABC):
     """A loss over scores of items: called with trained positions, gives their mean, a scalar.
 
     Class attributes:
@@ -83,6 +82,7 @@ class ItemLoss(component.Loss):
     """
 
     kind: ClassVar[component.Kind] = "item"
+    contract: ClassVar[str] = "baselines.losses.contract"
     positions: ClassVar[Positions] = "last"
     trains_padding: ClassVar[bool] = False
 
@@ -113,13 +113,6 @@ class ItemLoss(component.Loss):
             rng: where chance comes from.
         """
         return None
-
-    @classmethod
-    def questions(cls) -> Mapping[str, component.Check]:
-        """The contract of losses over items."""
-        from baselines.losses.contract import questions
-
-        return questions(cls)
 
 
 def other_items(item: Tensor, n_items: int, rng: np.random.Generator) -> Tensor:
