@@ -114,7 +114,7 @@ class Registry(Generic[T]):
                     )
                 module = ".".join(path.relative_to(HOUSE).with_suffix("").parts)
                 found[name] = Origin(module, path)
-        for point in importlib.metadata.entry_points(group=f"bench.{self.plural}"):
+        for point in _entry_points().select(group=f"bench.{self.plural}"):
             found.setdefault(point.name, Origin(point.value.partition(":")[0]))
         return found
 
@@ -198,9 +198,16 @@ def _registering(rooms: tuple[str, ...]) -> list[tuple[Path, str]]:
     return [(path, text) for path, text in texts if ".register(" in text]
 
 
+@cache
+def _entry_points() -> importlib.metadata.EntryPoints:
+    """Those of every installed package; reading them takes as long as reading the rooms."""
+    return importlib.metadata.entry_points()
+
+
 def look_again() -> None:
     """Read the rooms anew when names are next asked for; what is imported stays as it is."""
     _registering.cache_clear()
+    _entry_points.cache_clear()
     for registry in REGISTRIES:
         registry.__dict__.pop("index", None)
 
