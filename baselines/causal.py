@@ -1,8 +1,9 @@
 """The torch modules of the sequential baselines: RecBole's models, with their repairs.
 
-The seam for methods that build on them: ``encode`` (histories to user vectors), ``input_table`` (what
-histories are looked up in), ``item_table`` (what user vectors are compared with), ``draw`` (what chance adds
-to a batch) and ``calculate_loss``. Ids are the suite's: 1..N, 0 is padding.
+Methods that build on them override ``encode`` (histories to user vectors), ``input_table`` (what histories
+are looked up in), ``item_table`` (what user vectors are compared with), ``draw`` (what chance adds to a
+batch) and ``loss_and_last``. The loss itself is any registered one of kind ``item``. Ids are the suite's:
+1..N, 0 is padding.
 
 Axes: B batch, W training rows, H history, L positions, M trained positions, N items, D width.
 """
@@ -19,30 +20,11 @@ from torch.nn import functional as F
 
 from baselines import _recbole as rb
 from baselines.encoder import causal_mask, full_layer, run_layers
+from baselines.losses.base import ItemLoss, Trained
+from bench.registry import losses
 from bench.types import Windows
 
 NEGATIVE = "neg_item_id"
-
-
-def other_items(item: Tensor, n_items: int, rng: np.random.Generator) -> Tensor:
-    """One uniform draw for each entry of ``item`` among the other items, same shape, int64."""
-    draw = torch.from_numpy(rng.integers(1, max(n_items, 2), tuple(item.shape)))
-    return (draw + (draw >= item.cpu())).clamp_(max=n_items).to(item.device)
-
-
-def outside_window(window_BL: Tensor, width: int, n_items: int, rng: np.random.Generator) -> Tensor:
-    """Uniform draws among the items that are not in the row's window, int64 [B, width].
-
-    Rejected entries are drawn again; after 50 rounds (a window that holds all items) they stay.
-    """
-    window_BL = window_BL.cpu()
-    draw = torch.from_numpy(rng.integers(1, n_items + 1, (len(window_BL), width)))
-    for _ in range(50):
-        clash = (draw[:, :, None] == window_BL[:, None, :]).any(-1)
-        if not clash.any():
-            break
-        draw[clash] = torch.from_numpy(rng.integers(1, n_items + 1, int(clash.sum())))
-    return draw
 
 
 def once_each(train: Windows, width: int) -> npt.NDArray[np.bool_]:
@@ -83,21 +65,19 @@ def next_items(batch: Any) -> Tensor:
 class CausalModel(rb.SASRec):
     """RecBole's SASRec: causal Transformer over the history, dot product with the item table.
 
-    Losses: ``ce``, softmax over the items at the last position (RecBole's, without the padding row, which
-    would be a perpetual negative); ``ce_all``, the same over every interaction once (the positions that
-    ``attach_positions`` marks), mean over them; ``bce``, at every position -log s(h.e_pos) - log s(-h.e_neg)
-    with one negative drawn outside the window (Kang and McAuley 2018, equation 7), mean over positions.
-
-    Under ``faithful`` the forward pass and ``ce`` are RecBole's own.
+    Attributes:
+        item_loss: what it is trained with. Under ``faithful`` the forward pass is RecBole's own.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.objective: str = config["objective"]
         self.faithful: bool = config["faithful"]
+        self.count_N = torch.bincount(dataset.inter_feat[rb.ITEM], minlength=self.n_items)[1:]
+        kind = item_loss(config["objective"])
+        self.item_loss = kind(config["objective_options"], count_N=self.count_N)
 
     def attach_positions(self, trained_WH: npt.NDArray[np.bool_]) -> None:
-        """Say which positions of the training rows ``ce_all`` trains; kept out of the state."""
+        """Say which positions of the training rows hold each interaction once; kept out of the state."""
         self.trained_WH = torch.from_numpy(trained_WH).to(self.item_embedding.weight.device)
 
     def input_table(self) -> Tensor:
@@ -144,56 +124,64 @@ class CausalModel(rb.SASRec):
 
     def draw(self, batch: Any, dataset: Any, rng: np.random.Generator) -> Any:
         """Add the negatives that the loss needs."""
-        if self.objective == "bce":
-            window_BL = torch.cat([batch[rb.HISTORY], batch[rb.ITEM][:, None]], 1)
-            width = batch[rb.HISTORY].shape[1]
-            draw_BH = outside_window(window_BL, width, self.n_items - 1, rng)
-            batch[NEGATIVE] = draw_BH.to(window_BL.device)
+        n_items = self.n_items - 1
+        negative = self.item_loss.draw(batch[rb.HISTORY], batch[rb.ITEM], n_items, rng)
+        if negative is not None:
+            batch[NEGATIVE] = negative
         return batch
 
     def calculate_loss(self, batch: Any) -> Tensor:
         """The loss of one batch, a scalar."""
-        if self.objective == "bce":
-            return self._bce(self.states(batch[rb.HISTORY]), batch)
-        if self.objective == "ce_all":
-            trained_BH = self.trained_WH[batch[rb.ROW]]
-            state_MD = self.states(batch[rb.HISTORY])[trained_BH]
-            total = F.cross_entropy(
-                self.logits(state_MD), next_items(batch)[trained_BH] - 1, reduction="sum"
-            )
-            return total / max(len(state_MD), 1)
-        if self.faithful:
-            return super().calculate_loss(batch)
-        user_BD = self.encode(batch[rb.HISTORY], batch[rb.LENGTH])
-        return F.cross_entropy(self.logits(user_BD), batch[rb.ITEM] - 1)
+        return self.loss_and_last(batch)[0]
 
-    def _bce(self, state_BHD: Tensor, batch: Any) -> Tensor:
-        table = self.item_table()
-        positive_BH = (state_BHD * F.embedding(next_items(batch), table)).sum(-1)
-        negative_BH = (state_BHD * F.embedding(batch[NEGATIVE], table)).sum(-1)
-        loss_BH = F.softplus(-positive_BH) + F.softplus(negative_BH)
-        return loss_BH[batch[rb.HISTORY] > 0].mean()
+    def loss_and_last(self, batch: Any) -> tuple[Tensor, Trained]:
+        """The loss of one batch, and its last positions for whatever a method adds."""
+        drawn = batch[NEGATIVE] if NEGATIVE in batch.columns else None
+        if self.item_loss.positions == "last":
+            last = self.last(self.encode(batch[rb.HISTORY], batch[rb.LENGTH]), batch, drawn)
+            return self.item_loss(last), last
+        state_BHD = self.states(batch[rb.HISTORY])
+        loss = self.item_loss(self.inside(state_BHD, batch, drawn))
+        return loss, self.last(self.gather_indexes(state_BHD, batch[rb.LENGTH] - 1), batch)
+
+    def last(self, user_BD: Tensor, batch: Any, drawn: Tensor | None = None) -> Trained:
+        """The last positions: user vectors and the rows' targets."""
+        return Trained(user_BD, batch[rb.ITEM], self, drawn)
+
+    def inside(self, state_BHD: Tensor, batch: Any, drawn: Tensor | None) -> Trained:
+        """The positions of a loss that trains more than the last one.
+
+        Args:
+            state_BHD: the state after each item.
+            batch: the batch.
+            drawn: its negatives.
+        """
+        next_BH = next_items(batch)
+        if self.item_loss.positions == "all":
+            return Trained(state_BHD, next_BH, self, drawn, batch[rb.HISTORY] > 0)
+        here_BH = self.trained_WH[batch[rb.ROW]]
+        drawn = drawn[here_BH] if drawn is not None and drawn.ndim == 2 else drawn
+        return Trained(state_BHD[here_BH], next_BH[here_BH], self, drawn)
+
+
+def item_loss(name: str) -> type[ItemLoss]:
+    """The registered loss over items of this name."""
+    kind = losses.get(name)
+    assert issubclass(kind, ItemLoss), f"{name} is no loss over items"
+    return kind
 
 
 class RobustModel(CausalModel):
-    """DROS: a SASRec whose loss adds a distributionally robust term (weight ``dro_alpha``).
+    """DROS: a SASRec whose loss adds a distributionally robust term (loss ``dro``, weight ``dro_alpha``).
 
-    For scores s, target t and c_j, how often j is a training target::
-
-        p_j   = ((c_j + 1) / sum_k (c_k + 1)) ^ dro_power
-        L_dro = logsumexp_j( p_j (s_j - [j = t])^2 / dro_beta )
-        L     = L_rec + dro_alpha * mean L_dro
-
-    ``L_rec`` is the objective of CausalModel. Padding has no propensity and does not enter the sum. The
-    authors subtract and add exponentials instead, which overflows from |s| of about 12 on. Under ``faithful``
-    the output layer is a separate one with a bias, and ``L_rec`` is BCE at the last position only.
+    Under ``faithful`` the output layer is a separate one with a bias.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.dro_alpha, self.dro_beta = config["dro_alpha"], config["dro_beta"]
-        count_N = torch.bincount(dataset.inter_feat[rb.ITEM].cpu(), minlength=self.n_items)[1:] + 1
-        self.register_buffer("propensity_N", (count_N / count_N.sum()) ** config["dro_power"])
+        self.dro_alpha: float = config["dro_alpha"]
+        options = {"beta": config["dro_beta"], "power": config["dro_power"]}
+        self.robust_term = item_loss("dro")(options, count_N=self.count_N)
         if self.faithful:
             self.head = torch.nn.Linear(self.hidden_size, self.n_items - 1)
             self.head.apply(self._init_weights)
@@ -202,43 +190,7 @@ class RobustModel(CausalModel):
         """Scores of the items 1..N, [B, N]."""
         return self.head(user_BD) if self.faithful else super().logits(user_BD)
 
-    def draw(self, batch: Any, dataset: Any, rng: np.random.Generator) -> Any:
-        """Add the negatives that the loss needs."""
-        if not self.faithful:
-            return super().draw(batch, dataset, rng)
-        batch[NEGATIVE] = other_items(batch[rb.ITEM], self.n_items - 1, rng)
-        return batch
-
-    def robust_loss(self, logit_BN: Tensor, target_B: Tensor) -> Tensor:
-        """Mean of L_dro, in fp32.
-
-        Args:
-            logit_BN: scores of the items 1..N.
-            target_B: target ids, 1..N.
-        """
-        own_B1 = target_B[:, None] - 1
-        error_BN = logit_BN.float().scatter_add(1, own_B1, -torch.ones_like(own_B1).float())
-        return (self.propensity_N * error_BN.square() / self.dro_beta).logsumexp(1).mean()
-
-    def calculate_loss(self, batch: Any) -> Tensor:
-        """The loss of one batch, a scalar; without the robust term it is CausalModel's."""
-        if self.dro_alpha == 0 and not self.faithful:
-            return super().calculate_loss(batch)
-        target_B = batch[rb.ITEM]
-        if self.objective == "bce" and not self.faithful:
-            state_BHD = self.states(batch[rb.HISTORY])
-            base = self._bce(state_BHD, batch)
-            logit_BN = self.logits(self.gather_indexes(state_BHD, batch[rb.LENGTH] - 1))
-        else:
-            logit_BN = self.logits(self.encode(batch[rb.HISTORY], batch[rb.LENGTH]))
-            base = self._last_position(logit_BN, batch)
-        if self.dro_alpha == 0:
-            return base
-        return base + self.dro_alpha * self.robust_loss(logit_BN, target_B)
-
-    def _last_position(self, logit_BN: Tensor, batch: Any) -> Tensor:
-        if self.objective == "ce":
-            return F.cross_entropy(logit_BN, batch[rb.ITEM] - 1)
-        positive_B = logit_BN.gather(1, batch[rb.ITEM][:, None] - 1)
-        negative_B = logit_BN.gather(1, batch[NEGATIVE][:, None] - 1)
-        return (F.softplus(-positive_B).mean() + F.softplus(negative_B).mean()) / 2
+    def loss_and_last(self, batch: Any) -> tuple[Tensor, Trained]:
+        """``L + dro_alpha * L_dro``, the robust term at the last positions; see CausalModel."""
+        loss, last = super().loss_and_last(batch)
+        return (loss + self.dro_alpha * self.robust_term(last) if self.dro_alpha else loss), last

@@ -25,11 +25,13 @@ class DROSConfig(SequentialConfig):
 class DROS(Sequential):
     """SASRec whose loss adds a robust term over all items, weighted by popularity.
 
-    Losses name what the term is added to: ``bce`` as in the original or ``ce``. Under the faithful profile
-    the output layer is untied and BCE is taken at the last position only.
+    The loss names what the term is added to: ``bce`` as in the original, or any other over items. Under the
+    faithful profile the output layer is untied and BCE is taken at the last position only.
     """
 
-    losses = ("bce", "ce")
+    takes = frozenset({"item"})
+    default_loss = "bce"
+    released: ClassVar = {"bce": "bce_last"}
     Config = DROSConfig
     search: ClassVar = {
         "dro_alpha": (0.01, 0.05, 0.1, 0.3, 0.5, 1.0),
@@ -46,8 +48,6 @@ class DROS(Sequential):
         return RobustModel
 
     def options(self) -> dict[str, Any]:
-        """The objective and the robust term."""
-        keys = ("dro_alpha", "dro_beta", "dro_power")
-        return {"objective": self.loss or self.losses[0]} | {
-            key: getattr(self.config, key) for key in keys
-        }
+        """The loss and the robust term."""
+        term = {key: getattr(self.config, key) for key in ("dro_alpha", "dro_beta", "dro_power")}
+        return self.trained_with(self.loss or self.default_loss) | term

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from baselines import _recbole as rb
 from baselines.encoder import padding_mask, run_layers
+from baselines.losses.ce_all import mean_or_zero
 
 MASKED = "Mask_item_id_list"
 
@@ -59,9 +60,8 @@ class MaskedModel(rb.BERT4Rec):
             return super().calculate_loss(batch)
         row_M, place_M = (batch[MASKED] == self.mask_token).nonzero(as_tuple=True)
         logit_MN = self.logits(self.read(batch[MASKED], place_M, row_M))
-        target_M = batch[rb.HISTORY][row_M, place_M] - 1
-        total = F.cross_entropy(logit_MN, target_M, reduction="sum")
-        return total / max(len(row_M), 1)
+        target_M = batch[rb.HISTORY][row_M, place_M]
+        return mean_or_zero(logit_MN, target_M)
 
     def read(self, item_BL: Tensor, place_M: Tensor, row_M: Tensor | None = None) -> Tensor:
         """Output vectors at the read positions, [M, D]; one position a row if ``row_M`` is None."""

@@ -1,13 +1,14 @@
 """What SASRec, BERT4Rec and DROS share as methods. Torch and RecBole are loaded when first needed.
 
-To build on one of them (another loss, an enriched item table), subclass the method, override ``module`` (the
-torch class), ``options`` (keys it reads) or ``prepare`` (what to set on the module before training).
+To build on one of them (an enriched item table, say), subclass the method, override ``module`` (the torch
+class), ``options`` (keys it reads) or ``prepare`` (what to set on the module before training). Another loss
+is a file of its own, see ``baselines.losses``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -73,11 +74,13 @@ class Sequential(Method):
     Attributes:
         model: the torch module, once fitted or loaded.
         seen: items that occur in the training rows, bool [N + 1]; the vectors of others are untrained.
+        released: by loss, the one in whose place it is trained under the faithful profile.
         with_target: whether training rows hold the target as well, because the model masks items itself.
     """
 
     family = "traditional"
     Config: ClassVar[type[Config]] = SequentialConfig
+    released: ClassVar[Mapping[str, str]] = {}
     with_target: ClassVar[bool] = False
     seconds_per_row: ClassVar[float] = 2.5e-4  # one epoch on two cores at 6,000 items, rounded up
     typical_epochs: ClassVar[int] = 30
@@ -95,9 +98,23 @@ class Sequential(Method):
         """RecBole keys of the model besides the shared ones."""
         return {}
 
-    def prepare(self, model: Any, train: Windows, run: Run) -> Callable[[Any], Any] | None:
-        """Set what only training knows on the fresh module; may return a loss in place of the module's."""
-        return None
+    def trained_with(self, loss: str, **options: Any) -> dict[str, Any]:
+        """Keys that name the loss over items.
+
+        Args:
+            loss: a registered one; under the faithful profile its released form takes its place.
+            **options: of that loss.
+        """
+        name = self.released.get(loss, loss) if self.faithful else loss
+        return {"objective": name, "objective_options": options}
+
+    def prepare(self, model: Any, train: Windows, run: Run) -> None:
+        """Set what only training knows on the fresh module: where a loss over every interaction is taken."""
+        loss = getattr(model, "item_loss", None)
+        if loss is not None and loss.positions == "once":
+            from baselines.causal import once_each
+
+            model.attach_positions(once_each(train, self.width))
 
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:
         """Train; see ``baselines.training.train`` for checkpoints and facts.
@@ -120,7 +137,7 @@ class Sequential(Method):
         with torch.random.fork_rng():
             torch.manual_seed(run.seed_for("weights"))
             config, dataset = self.build(columns, train.n_items, run.folder, run.device)
-            loss = self.prepare(self.model, train, run)
+            self.prepare(self.model, train, run)
             training.seed_everything(run.seed_for("dropout"))
             course = training.Course(
                 valid=valid,
@@ -128,7 +145,6 @@ class Sequential(Method):
                 width=self.config.max_length,
                 batch_size=self.config.batch_size,
                 run=run,
-                calculate_loss=loss,
             )
             training.train(self.model, config, dataset, course)
 

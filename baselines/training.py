@@ -26,7 +26,6 @@ from bench.types import Exam, IntArray, Ragged, Ranking
 
 BLOCK = 512  # histories scored at a time
 CHECKPOINT = "checkpoint.pt"
-Loss = Callable[[Any], Tensor]
 Scores = Callable[[IntArray, Tensor, Tensor], Tensor]
 
 
@@ -146,7 +145,6 @@ class Course:
         width: longest history.
         batch_size: rows a step.
         run: seeds, folder, progress.
-        calculate_loss: loss of one batch; None for the model's own.
         ask: the lists for the validation queries, by list length; None to rank by history alone.
     """
 
@@ -155,7 +153,6 @@ class Course:
     width: int
     batch_size: int
     run: Run
-    calculate_loss: Loss | None = None
     ask: Callable[[int], Ranking] | None = None
 
 
@@ -183,7 +180,7 @@ class ExamTrainer(rb.Trainer):
 
     def _train_epoch(self, train_data: Batches, epoch_idx: int, **kwargs: Any) -> float:
         train_data.epoch = epoch_idx
-        return super()._train_epoch(train_data, epoch_idx, loss_func=self.course.calculate_loss)
+        return super()._train_epoch(train_data, epoch_idx)
 
     def _check_nan(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):

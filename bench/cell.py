@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench.saved import restore
+
 if TYPE_CHECKING:
     from bench.method import Method
 
@@ -224,6 +226,4 @@ class Run:
 
     def load(self, name: str) -> Method:
         """The fitted method behind a need, ready to recommend."""
-        from bench.method import restore
-
         return restore(self.inputs[name], device=self.device)

@@ -1,26 +1,30 @@
-"""Does a method keep the contract? Fits it on toy data in seconds and asks what the suite will ask.
+"""Does a method, a loss or a decoder keep the contract? Asks in seconds what the suite will ask.
 
-``bench test NAME`` prints the answers; one parametrised test runs it over the whole registry.
+A method is fitted on toy data; a loss or a decoder names the module that has its questions. ``bench test
+NAME`` prints the answers; one parametrised test runs over each registry.
 """
 
 from __future__ import annotations
 
+import importlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from bench.cell import Need, Run
+from bench.component import Component, Kind, Loss
 from bench.errors import BenchError, ConfigError, ContractError, Unavailable
 from bench.evaluation import metrics
-from bench.method import Method, configure, keep, restore
-from bench.registry import decoders, losses, methods
+from bench.method import Method, configure, keep, losses_of, restore
+from bench.registry import decoders, methods
 from bench.types import Catalogue, Exam, Queries, Ragged, Ranking, Windows
 
-N_ITEMS, N_ROWS, N_QUERIES, LIST = 40, 160, 24, 5
+N_ITEMS, N_ROWS, N_QUERIES = 40, 160, 24
+LIST, LONGER = 5, 8  # items asked for; a beam search has ten
 SEED = 7
 
 
@@ -79,13 +83,11 @@ _WORDS = (
 def variants(name: str) -> list[tuple[str | None, str | None]]:
     """The (loss, decoder) pairs of a method that are worth a test: each loss once, each decoder once."""
     method: type[Method] = methods.get(name)
-    taken = [n for n in losses if method.takes and losses.get(n).kind in method.takes]
-    some_losses: list[str | None] = list(dict.fromkeys([*method.losses, *taken])) or [None]
+    some_losses: list[str | None] = [*losses_of(method)] or [None]
     if not method.decodes:
         return [(loss, None) for loss in some_losses]
-    first = next((n for n in some_losses if n in taken), some_losses[0])
     pairs = [(loss, "beam") for loss in some_losses]
-    return [*pairs, *((first, decoder) for decoder in decoders if decoder != "beam")]
+    return [*pairs, *((method.default_loss, decoder) for decoder in decoders if decoder != "beam")]
 
 
 def examine(name: str, loss: str | None = None, decoder: str | None = None) -> Iterator[Finding]:
@@ -97,12 +99,38 @@ def examine(name: str, loss: str | None = None, decoder: str | None = None) -> I
     toy = toy_data()
     with tempfile.TemporaryDirectory() as folder:
         lab = _Lab(name, loss, decoder, toy, Path(folder))
+        yield _asked("declares a version, a whole number from 1", lambda: _version(lab.kind))
         yield _asked("refuses a config key it does not know", lab.refuses_unknown_keys)
         yield _asked("fits", lab.fit)
         if lab.method is None or lab.method.family == "stage":
             return
         for question, check in lab.questions().items():
             yield _asked(question, check)
+
+
+def examine_component(kind: type[Component]) -> Iterator[Finding]:
+    """Check the contract of a registered loss or decoder, question by question.
+
+    Raises:
+        Unavailable: this machine lacks what it needs.
+    """
+    yield _asked("declares a version, a whole number from 1", lambda: _version(kind))
+    if issubclass(kind, Loss):
+        known = get_args(Kind)
+        here = getattr(kind, "kind", None)
+        yield _asked("is of a known kind", lambda: None if here in known else f"{here!r}")
+    if not kind.contract:
+        yield Finding(
+            "says what its contract is", False, "derive it from the base class of its kind"
+        )
+        return
+    for question, check in importlib.import_module(kind.contract).questions(kind).items():
+        yield _asked(question, check)
+
+
+def _version(kind: type[Component] | type[Method]) -> str | None:
+    version = kind.version
+    return None if type(version) is int and version >= 1 else f"its version is {version!r}"
 
 
 def _asked(question: str, check: Callable[[], str | None]) -> Finding:
@@ -137,6 +165,8 @@ class _Lab:
         return {
             f"gives {LIST} distinct known items a query, best first": self.lists,
             "does not depend on the order of the queries": self.order,
+            "gives a query the same list whatever else is asked": self.some,
+            f"begins a list of {LONGER} with that of {LIST}": self.longer,
             "gives the same lists under the same seed": self.again,
             "recommends the same after save and load": self.saved,
             "leaves its inputs as they were": self.untouched,
@@ -147,8 +177,7 @@ class _Lab:
         toy = dict(kind.toy)
         backbone = toy.pop("backbone", None)
         loss = need.loss if need else self.loss
-        if loss is None and (kind.losses or kind.takes):
-            loss = kind.losses[0] if kind.losses else "lml"
+        loss = loss or kind.default_loss
         decoder = "beam" if need and kind.decodes else self.decoder
         values = {**(need.config if need else {}), **toy}
         config = kind.complete(configure(kind, values), loss=loss, decoder=decoder)
@@ -208,6 +237,16 @@ class _Lab:
         turned = np.arange(len(self.toy.queries))[::-1].copy()
         back = self.lists_of(self._ready(), self.toy.queries.take(turned)).item_QK[turned]
         return _differ(self.first.item_QK, back)
+
+    def some(self) -> str | None:
+        few = np.arange(3, len(self.toy.queries), 7)
+        back = self.lists_of(self._ready(), self.toy.queries.take(few)).item_QK
+        return _differ(self.first.item_QK[few], back)
+
+    def longer(self) -> str | None:
+        ranking = self._ready().recommend(self.toy.queries, LONGER)
+        metrics.check_ranking(ranking, self.toy.queries, LONGER, N_ITEMS)
+        return _differ(self.first.item_QK, ranking.item_QK[:, :LIST])
 
     def again(self) -> str | None:
         twin = self.fitted(self.build(), self.folder / "again")

@@ -6,7 +6,6 @@ target and never computes a reported metric; the runner does both.
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +14,20 @@ from typing import Any, ClassVar, Literal, Protocol
 import bench.config
 from bench.cell import Need, Run, Size
 from bench.config import Config, Empty, require_config
-from bench.errors import ArtefactError
+from bench.registry import losses
+from bench.saved import keep, restore
 from bench.types import Exam, Identity, Queries, Ranking, Windows
+
+__all__ = [
+    "Family",
+    "Method",
+    "NoConfig",
+    "assign",
+    "configure",
+    "keep",
+    "losses_of",
+    "restore",
+]
 
 Family = Literal["floor", "traditional", "enhanced", "llm", "stage"]
 NoConfig = Empty  # the name that plugins know
@@ -39,8 +50,12 @@ class Method(ABC):
 
     Class attributes:
         family: what the tables group by. ``stage`` methods make artefacts for others and never rank.
-        losses: losses only this method knows, default first.
-        takes: kinds of registered losses it accepts (``token``, ``preference``).
+        version: declared by the author and raised when results move at equal configurations; it is part
+            of what identifies a result.
+        takes: kinds of registered losses it accepts (``item``, ``token``, ``preference``); empty if its
+            training has no such axis.
+        default_loss: the one that a row without a loss gets; None where there is no such axis.
+        untrained: names on the axis of losses that stand for no training at all (``zero_shot``).
         decodes: True if the decoder is an axis of this method.
         identity: whether its lists name items or title classes.
         Config: a subclass of ``bench.config.Config`` with a default for every field.
@@ -52,8 +67,10 @@ class Method(ABC):
 
     name: ClassVar[str] = ""  # set by the registry
     family: ClassVar[Family]
-    losses: ClassVar[tuple[str, ...]] = ()
+    version: ClassVar[int] = 1
     takes: ClassVar[frozenset[str]] = frozenset()
+    default_loss: ClassVar[str | None] = None
+    untrained: ClassVar[tuple[str, ...]] = ()
     decodes: ClassVar[bool] = False
     identity: ClassVar[Identity] = "item"
     Config: ClassVar[type[Config]] = Empty
@@ -130,6 +147,13 @@ def configure(
     return bench.config.configure(owner.Config, given, owner=owner.name, stored=stored)
 
 
+def losses_of(method: type[Method]) -> list[str]:
+    """What a method's axis of losses may hold, its default first; empty where it has no such axis."""
+    taken = [name for name in losses if method.takes and losses.get(name).kind in method.takes]
+    first = [method.default_loss] if method.default_loss else []
+    return list(dict.fromkeys([*first, *method.untrained, *taken]))
+
+
 def assign(values: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` with those found by a search written in; a dotted name reaches into a mapping."""
     whole = dict(values)
@@ -137,42 +161,3 @@ def assign(values: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any
         field, _, entry = name.partition(".")
         whole[field] = {**whole.get(field, {}), entry: value} if entry else value
     return whole
-
-
-def keep(method: Method, folder: Path) -> None:
-    """Save a fitted method with what ``restore`` needs to build it again; the manifest is written last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    method.save(folder)
-    manifest = {
-        "method": method.name,
-        "loss": method.loss,
-        "decoder": method.decoder,
-        "backbone": method.backbone,
-        "config": method.config.declared(),
-    }
-    (folder / "method.json").write_text(json.dumps(manifest, indent=1))
-
-
-def restore(folder: Path, *, device: str) -> Method:
-    """Build the method saved in ``folder``.
-
-    Raises:
-        ArtefactError: there is no complete method in the folder.
-    """
-    from bench.registry import methods
-
-    path = folder / "method.json"
-    if not path.exists():
-        raise ArtefactError(
-            f"no saved method in {folder}; run the cell again with `bench run --reuse never`"
-        )
-    manifest = json.loads(path.read_text())
-    kind: type[Method] = methods.get(manifest["method"])
-    method = kind(
-        configure(kind, manifest["config"], stored=True),
-        loss=manifest["loss"],
-        decoder=manifest["decoder"],
-        backbone=manifest["backbone"],
-    )
-    method.load(folder, device=device)
-    return method

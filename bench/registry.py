@@ -1,12 +1,14 @@
 """Methods, losses, decoders and datasets by name.
 
-A name is found by reading the source of the rooms as text (``@methods.register("sasrec")``), so listing
-imports nothing; the module that owns a name is imported when the name is first used. Names also come
-from entry points (groups ``bench.methods``, ``bench.losses`` ...) and from ``--plugin file.py``.
+A name is found by reading the source of the rooms as text (``@methods.register("sasrec")`` at the start of a
+line), so listing imports nothing; the module that owns a name is imported when the name is first used. A
+registration written in another way would never be listed, so it is an error. Names also come from entry
+points (groups ``bench.methods``, ``bench.losses`` ...) and from ``--plugin file.py``.
 """
 
 from __future__ import annotations
 
+import ast
 import difflib
 import hashlib
 import importlib
@@ -16,16 +18,22 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bench.errors import BenchError, UnknownName
 
+if TYPE_CHECKING:
+    from bench.component import Component, Loss
+    from bench.method import Method
+    from bench.types import Dataset
+
 T = TypeVar("T")
+Named = TypeVar("Named")
 HOUSE = Path(__file__).resolve().parent.parent
 ROOMS = ("bench", "baselines", "llmrec")  # packages whose files, at any depth, may register names
-REGISTRIES: list[Registry] = []  # all there are, so that a plugin can be taken out of each
+REGISTRIES: list[Registry[Any]] = []  # all there are, so that a plugin can be taken out of each
 
 
 @dataclass(frozen=True)
@@ -36,8 +44,8 @@ class Origin:
     path: Path | None = None
 
 
-class Registry:
-    """One kind of named thing.
+class Registry(Generic[T]):
+    """One kind of named thing, of type T.
 
     Args:
         kind, plural: the noun for messages, and the one used in source and entry points.
@@ -47,19 +55,20 @@ class Registry:
     def __init__(self, kind: str, plural: str, rooms: tuple[str, ...]) -> None:
         self.kind, self.plural = kind, plural
         self.rooms = rooms
-        self._loaded: dict[str, Any] = {}
+        self._loaded: dict[str, T] = {}
         self._owner: dict[str, str] = {}
         REGISTRIES.append(self)
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def register(self, name: str) -> Callable[[Named], Named]:
         """Decorator that gives a class or function its name.
 
         Raises:
-            BenchError: the name is taken by another module.
+            BenchError: the name is taken by another module, or reading the source did not find it.
         """
 
-        def accept(thing: T) -> T:
+        def accept(thing: Named) -> Named:
             module = getattr(thing, "__module__", "?")
+            self._check_listed(name, module)
             built_in = self.index.get(name)
             first = built_in.module if built_in and built_in.path else module
             owner = self._owner.setdefault(name, first)
@@ -69,28 +78,69 @@ class Registry:
                 )
             if isinstance(thing, type):
                 thing.name = name  # type: ignore[attr-defined]
-            self._loaded[name] = thing
+            self._loaded[name] = thing  # type: ignore[assignment]
             return thing
 
         return accept
 
+    def _check_listed(self, name: str, module: str) -> None:
+        """Refuse a name of the house that its source does not show: it would work and never be listed."""
+        if module.partition(".")[0] not in self.rooms or name in self.index:
+            return
+        look_again()  # the file may have been written since the rooms were read
+        if name not in self.index:
+            raise BenchError(
+                f"{module} registers the {self.kind} {name!r}, but reading its source does not show it; "
+                f"{self._way(name)}"
+            )
+
     @cached_property
     def index(self) -> dict[str, Origin]:
-        """Every name that can be had without importing a plugin, with its origin."""
+        """Every name that can be had without importing a plugin, with its origin.
+
+        Raises:
+            BenchError: a name is defined twice, or a registration is written so that it cannot be read.
+        """
         pattern = re.compile(rf"""^@{self.plural}\.register\(\s*["']([\w.-]+)["']""", re.MULTILINE)
         found: dict[str, Origin] = {}
-        for room in self.rooms:
-            for path in sorted((HOUSE / room.replace(".", "/")).rglob("*.py")):
-                for name in pattern.findall(path.read_text(encoding="utf-8")):
-                    if name in found:
-                        raise BenchError(
-                            f"the {self.kind} {name!r} is defined in both {found[name].path} and {path}"
-                        )
-                    module = ".".join(path.relative_to(HOUSE).with_suffix("").parts)
-                    found[name] = Origin(module, path)
-        for point in importlib.metadata.entry_points(group=f"bench.{self.plural}"):
+        for path, text in _registering(self.rooms):
+            names = pattern.findall(text)
+            if len(names) != text.count(f"{self.plural}.register("):
+                self._check_readable(path, text, len(names))
+            for name in names:
+                if name in found:
+                    raise BenchError(
+                        f"the {self.kind} {name!r} is defined in both {found[name].path} and {path}"
+                    )
+                module = ".".join(path.relative_to(HOUSE).with_suffix("").parts)
+                found[name] = Origin(module, path)
+        for point in _entry_points().select(group=f"bench.{self.plural}"):
             found.setdefault(point.name, Origin(point.value.partition(":")[0]))
         return found
+
+    def _check_readable(self, path: Path, text: str, read: int) -> None:
+        """Refuse calls of ``register`` beyond those that were read; texts that only mention it may stay."""
+        nodes = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
+        calls = [node.lineno for node in nodes if self._registers(node)]
+        if len(calls) == read:
+            return
+        plain = re.compile(rf"""@{self.plural}\.register\(\s*(["'][\w.-]+["']|$)""")
+        lines = text.splitlines()
+        line = next((n for n in calls if not plain.match(lines[n - 1])), calls[0])
+        raise BenchError(f"{path}:{line} registers a {self.kind} unreadably; {self._way('name')}")
+
+    def _registers(self, node: ast.Call) -> bool:
+        """Whether this is a call of this registry's ``register``, by whatever path it is reached."""
+        if not isinstance(node.func, ast.Attribute):
+            return False
+        owner = node.func.value
+        known_as = owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", None)
+        return node.func.attr == "register" and known_as == self.plural
+
+    def _way(self, name: str) -> str:
+        return (
+            f'write @{self.plural}.register("{name}") at the start of a line, above the definition'
+        )
 
     def names(self) -> list[str]:
         """All known names, sorted."""
@@ -102,7 +152,7 @@ class Registry:
     def __contains__(self, name: object) -> bool:
         return name in self._loaded or name in self.index
 
-    def get(self, name: str) -> Any:
+    def get(self, name: str) -> T:
         """The thing behind a name; imports its module on first use.
 
         Raises:
@@ -119,10 +169,6 @@ class Registry:
         for name in [name for name, owner in self._owner.items() if owner == module]:
             del self._owner[name]
             self._loaded.pop(name, None)
-
-    def look_again(self) -> None:
-        """Read the rooms anew when names are next asked for; what is imported stays as it is."""
-        self.__dict__.pop("index", None)
 
     def path(self, name: str) -> Path:
         """The source file behind a name."""
@@ -144,10 +190,32 @@ def near(name: str, known: Iterable[str]) -> str:
     return f"{hint} Known: {', '.join(known) or 'none'}"
 
 
-methods = Registry("method", "methods", ROOMS)
-losses = Registry("loss", "losses", ROOMS)
-decoders = Registry("decoder", "decoders", ROOMS)
-datasets = Registry("dataset", "datasets", ROOMS)
+@cache
+def _registering(rooms: tuple[str, ...]) -> list[tuple[Path, str]]:
+    """The files of these rooms that call some ``register``, with their text; read once for all registries."""
+    paths = (p for room in rooms for p in sorted((HOUSE / room.replace(".", "/")).rglob("*.py")))
+    texts = ((path, path.read_text(encoding="utf-8")) for path in paths)
+    return [(path, text) for path, text in texts if ".register(" in text]
+
+
+@cache
+def _entry_points() -> importlib.metadata.EntryPoints:
+    """Those of every installed package; reading them takes as long as reading the rooms."""
+    return importlib.metadata.entry_points()
+
+
+def look_again() -> None:
+    """Read the rooms anew when names are next asked for; what is imported stays as it is."""
+    _registering.cache_clear()
+    _entry_points.cache_clear()
+    for registry in REGISTRIES:
+        registry.__dict__.pop("index", None)
+
+
+methods: Registry[type[Method]] = Registry("method", "methods", ROOMS)
+losses: Registry[type[Loss]] = Registry("loss", "losses", ROOMS)
+decoders: Registry[type[Component]] = Registry("decoder", "decoders", ROOMS)
+datasets: Registry[Callable[..., Dataset]] = Registry("dataset", "datasets", ROOMS)
 
 
 def load_plugins(paths: Iterable[str | Path]) -> None:

@@ -34,6 +34,7 @@ from llmrec.generative.bigrec import BIGRec
 from llmrec.lm.backbone import Lora, load
 from llmrec.preference.rows import PreferenceRow
 from llmrec.preference.s_dpo import SDPO
+from llmrec.preference.setup import preference_training
 from llmrec.preference.training import PreferenceBatchLoss
 from llmrec.training.batch_loss import TokenBatchLoss
 from llmrec.training.shared_prefix import LogProbs
@@ -101,7 +102,9 @@ def prepare(data: Dataset, backbone: str, n_rows: int, negatives: int) -> Sides:
     method.lm = load(backbone, device=device, lora=Lora(dropout=0.0))
     method._index(data.catalogue)
     with tempfile.TemporaryDirectory() as place:
-        training = SDPO.training(method, train, Run(seed=0, device=device, folder=Path(place)))
+        training = preference_training(
+            SDPO, method, train, Run(seed=0, device=device, folder=Path(place))
+        )
     fast = training.batch_loss
     assert isinstance(fast, PreferenceBatchLoss)
     shared = fast.log_probs.shared

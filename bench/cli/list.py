@@ -6,11 +6,12 @@ import argparse
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench.registry import HOUSE, Registry, datasets, decoders, load_plugin, losses, methods
 from bench.results.source_files import tree
 
-KINDS: dict[str, Registry] = {
+KINDS: dict[str, Registry[Any]] = {
     "methods": methods,
     "losses": losses,
     "decoders": decoders,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import multiprocessing
 from multiprocessing import forkserver
 
+from bench import registry
 from bench.data import load
-from bench.registry import HOUSE, REGISTRIES
+from bench.registry import HOUSE
 from bench.results import model_files, provenance, source_hash
 from bench.results.source_files import ROOMS
 
@@ -21,8 +22,7 @@ def look_again() -> None:
     """Forget every hash, dataset, commit and list of names that was read before."""
     for part in (source_hash, model_files, load, provenance):
         part.forget()
-    for registry in REGISTRIES:
-        registry.look_again()
+    registry.look_again()
     marks = _marks()
     if _seen and marks != _seen:
         _end_server()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.errors import ConfigError
 from bench.experiment.suite import PAPER_LOSSES, PAPER_METHODS, Scale, SuiteRow
-from bench.method import Method
+from bench.method import Method, losses_of
 from bench.registry import decoders, losses, methods
 
 
@@ -23,7 +23,7 @@ class Axes:
 def default_axes(method: type[Method], scale: Scale) -> Axes:
     """What a row that names no values gets."""
     return Axes(
-        loss=method.losses[0] if method.losses else ("lml" if method.takes else None),
+        loss=method.default_loss,
         decoder="beam" if method.decodes else None,
         backbone=scale.backbone if "pretrained" in method.tags else None,
     )
@@ -81,12 +81,8 @@ def check_fit(row: SuiteRow, axes: Axes) -> None:
         decoders.get(axes.decoder)
         if not method.decodes:
             raise ConfigError(f"it has no decoder, but {axes.decoder!r} is asked for")
-    if axes.loss is None or axes.loss in method.losses:
+    if axes.loss is None or axes.loss in {method.default_loss, *method.untrained}:
         return
-    if not method.takes or losses.get(axes.loss).kind not in method.takes:
-        raise ConfigError(f"it does not take the loss {axes.loss!r}; it takes {_takes(method)}")
-
-
-def _takes(method: type[Method]) -> str:
-    registered = [n for n in losses if method.takes and losses.get(n).kind in method.takes]
-    return ", ".join([*method.losses, *registered]) or "none"
+    if losses.get(axes.loss).kind not in method.takes:
+        taken = ", ".join(losses_of(method)) or "none"
+        raise ConfigError(f"it does not take the loss {axes.loss!r}; it takes {taken}")

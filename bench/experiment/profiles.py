@@ -172,7 +172,9 @@ def with_profile(
     return whole
 
 
-def own_options(options: Mapping[str, Any], name: str | None, known: Registry) -> dict[str, Any]:
+def own_options(
+    options: Mapping[str, Any], name: str | None, known: Registry[Any]
+) -> dict[str, Any]:
     """The options of one loss or decoder, where a configuration may hold those of several by name."""
     if any(key in known for key in options):
         return dict(options.get(name or "", {}))

@@ -74,7 +74,7 @@ def declared(
 
 def _roles(
     method: str, loss: str | None, decoder: str | None
-) -> Iterator[tuple[str, Registry, str]]:
+) -> Iterator[tuple[str, Registry[Any], str]]:
     yield "method", methods, method
     if loss is not None and loss in losses:
         yield "loss", losses, loss

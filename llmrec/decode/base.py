@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from pydantic import PositiveInt
 
-from bench.config import Config, require_config
+from bench.component import Component
+from bench.config import Config
 from bench.errors import ConfigError
 from bench.method import configure
 from bench.types import BoolArray, FloatArray, IntArray
@@ -58,19 +59,11 @@ class DecoderConfig(Config):
     """Users decoded together; moves speed and memory, and scores by rounding only."""
 
 
-class Decoder(ABC):
-    """Turns prompts into ranked answers of the trie.
+class Decoder(Component, ABC):
+    """Turns prompts into ranked answers of the trie."""
 
-    Class attributes:
-        Config: a subclass of ``bench.config.Config`` with a default for every field.
-    """
-
-    name: ClassVar[str] = ""  # set by the registry
+    contract: ClassVar[str] = "llmrec.decode.contract"
     Config: ClassVar[type[Config]] = DecoderConfig
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        require_config(cls)
 
     def __init__(self, config: Any = None) -> None:
         self.config = configure(type(self), config)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.types import IntArray
+from llmrec.decode.base import Decoder
 from llmrec.decode.exact import Exact
 from llmrec.decode.scoring import Rule, Scores
 
 if TYPE_CHECKING:
-    from llmrec.decode.beam import Beam
     from llmrec.lm.backbone import Backbone
     from llmrec.prompt import Prompt
     from llmrec.trie import Trie
@@ -71,7 +71,7 @@ def beam_regret(
     trie: Trie,
     k: int,
     *,
-    beam: Beam,
+    beam: Decoder,
     target_Q: IntArray | None = None,
 ) -> dict[str, Any]:
     """What a beam search loses against the exact list under the same rule.
@@ -81,7 +81,7 @@ def beam_regret(
         prompts: a sample of users.
         trie: the catalogue.
         k: list length.
-        beam: the search, in ``valid`` space.
+        beam: the beam search, in ``valid`` space.
         target_Q: the leaf each user went on to, for the difference in NDCG@k.
 
     Returns:

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from baselines import _recbole as rb  # noqa: PLC2701 the suite's own SASRec
-from baselines.causal import NEGATIVE, RobustModel, outside_window
+from baselines.causal import NEGATIVE, RobustModel
 from baselines.encoder import causal_mask, run_layers
+from baselines.losses.base import outside_window
 from llmrec.dllm2rec._distill import (
     Importance,
     importance,
@@ -110,7 +111,7 @@ class StudentModel(RobustModel):
 
     def draw(self, batch: Any, dataset: Any, rng: np.random.Generator) -> Any:
         """Add the negatives that the losses need, outside the row's window."""
-        if self.objective == "bce" and not self.faithful:
+        if self.item_loss.positions != "last":
             return super().draw(batch, dataset, rng)
         if self.faithful or self.lambda_d:
             window_BL = torch.cat([batch[rb.HISTORY], batch[rb.ITEM][:, None]], 1)
@@ -120,19 +121,10 @@ class StudentModel(RobustModel):
 
     def calculate_loss(self, batch: Any) -> Tensor:
         """Recommendation loss plus ``lambda_d`` times the distillation, a scalar."""
+        loss, last = self.loss_and_last(batch)
         if not self.lambda_d:
-            return super().calculate_loss(batch)
-        every = self.objective == "bce" and not self.faithful
-        if every:
-            state_BHD = self.states(batch[rb.HISTORY])
-            base = self._bce(state_BHD, batch)
-            logit_BN = self.logits(self.gather_indexes(state_BHD, batch[rb.LENGTH] - 1))
-        else:
-            logit_BN = self.logits(self.encode(batch[rb.HISTORY], batch[rb.LENGTH]))
-            base = self._last_position(logit_BN, batch)
-        if self.dro_alpha:
-            base = base + self.dro_alpha * self.robust_loss(logit_BN, batch[rb.ITEM])
-        return base + self.lambda_d * self.distillation(logit_BN, batch)
+            return loss
+        return loss + self.lambda_d * self.distillation(last.logit_MN, batch)
 
     def distillation(self, logit_BN: Tensor, batch: Any) -> Tensor:
         """The ranking distillation of a batch, a scalar; rows without a teacher weigh nothing."""
@@ -143,7 +135,11 @@ class StudentModel(RobustModel):
         loss = ranking_distillation(logit_BN, item_BK, weight_BK, negative, self.neg_term)
         if self.dro_alpha:
             robust = robust_distillation(
-                logit_BN, item_BK, weight_BK, self.propensity_N, self.dro_beta
+                logit_BN,
+                item_BK,
+                weight_BK,
+                self.robust_term.propensity_N,
+                self.robust_term.config.beta,
             )
             loss = loss + self.dro_alpha * robust
         return loss

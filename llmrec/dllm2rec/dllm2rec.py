@@ -105,6 +105,7 @@ class DLLM2Rec(Sequential):
     family = "enhanced"
     Config: ClassVar[type[Config]] = DLLM2RecConfig
     tags = frozenset({"text", "pretrained"})
+    released: ClassVar = {"bce": "bce_last"}
     search: ClassVar = {
         "lambda_d": (0.3, 0.7, 1.0),
         "eta": (0.1, 0.3),
@@ -157,11 +158,12 @@ class DLLM2Rec(Sequential):
         return settled(c, mode, _BY_MODE, PAPER_CODE if mode == "paper_code" else {})
 
     def options(self) -> dict[str, Any]:
-        """The objective, the robust term, and the distillation."""
+        """The loss, the robust term, and the distillation."""
         c = self.config
         position, confidence, consistency = c.gamma
-        keys = ("objective", "eta", "lambda_d", "ed_apply", "neg_term", "exclude_target")
+        keys = ("eta", "lambda_d", "ed_apply", "neg_term", "exclude_target")
         return {
+            **self.trained_with(c.objective),
             **{key: getattr(c, key) for key in (*keys, "dro_alpha", "dro_beta", "dro_power")},
             "teacher_width": 0 if self._teacher is None else self._teacher.point_ND.shape[1],
             "importance": {

@@ -103,7 +103,7 @@ class GenerativeConfig(Config):
         return self
 
 
-def options_for(options: Mapping[str, Any], name: str | None, known: Registry) -> Any:
+def options_for(options: Mapping[str, Any], name: str | None, known: Registry[Any]) -> Any:
     """The options meant for one loss or decoder, where a config may hold those of several by name."""
     return options.get(name or "", {}) if any(key in known for key in options) else options
 

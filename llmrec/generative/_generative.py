@@ -26,6 +26,8 @@ from llmrec.generative._ranking import examples_of
 from llmrec.generative._search import search_space
 from llmrec.lm.backbone import EMBEDDED, SCRATCH, Backbone
 from llmrec.lm.scratch import CompactTokenizer
+from llmrec.preference.base import PreferenceLoss
+from llmrec.preference.setup import preference_training
 from llmrec.prompt import Prompter, Style
 from llmrec.training.batch_loss import TokenBatchLoss
 from llmrec.training.loop import Recipe, Training
@@ -49,6 +51,7 @@ class Generative(Decoding):
 
     family = "llm"
     takes: ClassVar[frozenset[str]] = frozenset({"token", "preference"})
+    default_loss = "lml"
     decodes = True
     identity = "title"
     Config = GenerativeConfig
@@ -231,8 +234,8 @@ class Generative(Decoding):
 
     def _training(self, train: Windows, run: Run) -> Training:
         kind = losses.get(self.loss or "lml")
-        if kind.kind == "preference":
-            return kind.training(self, train, run)
+        if issubclass(kind, PreferenceLoss):
+            return preference_training(kind, self, train, run)
         rows = self.examples(train)
         run.facts["history_dropped"] = sum(row.prompt.dropped for row in rows)
         run.facts["prompt_tokens"] = float(np.mean([len(row.prompt) for row in rows]))

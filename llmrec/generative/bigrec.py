@@ -21,4 +21,4 @@ from llmrec.generative._generative import Generative
 class BIGRec(Generative):
     """Titles in, title out."""
 
-    losses: ClassVar[tuple[str, ...]] = ("lml", ZERO_SHOT)
+    untrained: ClassVar[tuple[str, ...]] = (ZERO_SHOT,)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines import _recbole as rb  # noqa: PLC2701 the suite's own SASRec
-from baselines.causal import CausalModel
+from baselines.causal import NEGATIVE, CausalModel
 from llmrec.llm_cf._bank import Bank
 
 
@@ -117,13 +117,13 @@ class InContext(nn.Module):
 class InContextModel(CausalModel):
     """SASRec whose user vector is u = SASRec(history) + inject * w.
 
-    With ``inject`` 0 the decoder does not exist and everything is SASRec's, bit for bit. Objectives:
-    SASRec's own ``ce``, or ``sampled``, a softmax over the target and negatives shared by the batch.
+    With ``inject`` 0 the decoder does not exist and everything is SASRec's, bit for bit. Any loss over items
+    at the last position trains it.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        for key in ("inject", "rho", "negatives"):
+        for key in ("inject", "rho"):
             setattr(self, key, config[key])
         shape = config["context"]
         self.context = InContext(width=self.hidden_size, **shape) if self.inject else None
@@ -206,37 +206,13 @@ class InContextModel(CausalModel):
             loss = 1 - alike_BC.sum() / (there_B1.sum() * alike_BC.shape[1]).clamp(min=1)
         return state_BD + self.inject * w_BD * there_B1, loss
 
-    def draw(self, batch: Any, dataset: Any, rng: np.random.Generator) -> Any:
-        """Add the negatives that the loss needs."""
-        if self.objective != "sampled":
-            return super().draw(batch, dataset, rng)
-        draw_E = torch.from_numpy(rng.integers(1, self.n_items, self.negatives))
-        self.shared_E = draw_E.to(batch[rb.ITEM].device)
-        return batch
-
     def calculate_loss(self, batch: Any) -> Tensor:
         """Recommendation loss on u plus ``rho`` times the reconstruction loss, a scalar."""
-        if self.context is None and self.objective != "sampled":
-            return super().calculate_loss(batch)
-        extra: Tensor | float = 0.0
         if self.context is None:
-            user_BD = self.encode(batch[rb.HISTORY], batch[rb.LENGTH])
-        else:
-            row_B = batch[rb.ROW]
-            user_BD, extra = self.informed(
-                batch[rb.HISTORY], batch[rb.LENGTH], self.user_W[row_B], self.example_WC[row_B]
-            )
-        if self.objective == "sampled":
-            return self.sampled_softmax(user_BD, batch[rb.ITEM]) + self.rho * extra
-        return F.cross_entropy(self.logits(user_BD), batch[rb.ITEM] - 1) + self.rho * extra
-
-    def sampled_softmax(self, user_BD: Tensor, target_B: Tensor) -> Tensor:
-        """Cross-entropy of the target among itself and the shared negatives, a scalar.
-
-        A negative that happens to be the target is left out of that row.
-        """
-        table_ND = self.item_table()
-        own_B1 = (user_BD * table_ND[target_B]).sum(1, keepdim=True)
-        other_BE = user_BD @ table_ND[self.shared_E].T
-        other_BE = other_BE.masked_fill(target_B[:, None] == self.shared_E, -torch.inf)
-        return F.cross_entropy(torch.cat([own_B1, other_BE], 1), torch.zeros_like(target_B))
+            return super().calculate_loss(batch)
+        row_B = batch[rb.ROW]
+        user_BD, extra = self.informed(
+            batch[rb.HISTORY], batch[rb.LENGTH], self.user_W[row_B], self.example_WC[row_B]
+        )
+        drawn = batch[NEGATIVE] if NEGATIVE in batch.columns else None
+        return self.item_loss(self.last(user_BD, batch, drawn)) + self.rho * extra

@@ -104,6 +104,7 @@ class LLMCF(Sequential):
     family = "enhanced"
     Config: ClassVar[type[Config]] = LLMCFConfig
     tags = frozenset({"text", "pretrained"})
+    released: ClassVar = {"ce": "ce_padded"}
     search: ClassVar = {
         "inject": (0.05, 0.1, 0.3),
         "rho": (0.0, 1.0),
@@ -157,14 +158,16 @@ class LLMCF(Sequential):
         return settled(c, mode, BY_MODE, PAPER if mode == "paper" else {})
 
     def options(self) -> dict[str, Any]:
-        """The objective and the shape of the decoder."""
+        """The loss and the shape of the decoder."""
         c, bank = self.config, self.bank
         users = 0 if bank is None or not c.user_emb else len(bank.users_U)
-        return {
-            "objective": c.objective,
+        asked = {"negatives": c.negatives} if c.objective == "sampled" else {}
+        loss = self.trained_with(c.objective, **asked)
+        if c.inject:
+            loss["objective"] = c.objective  # the released network has a softmax of its own
+        return loss | {
             "inject": c.inject,
             "rho": c.rho,
-            "negatives": c.negatives,
             "context": {
                 "text": 0 if bank is None else bank.item_NT.shape[1],
                 "users": users,

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.config import Config, Empty, later, require_config
+from bench import component
+from bench.config import Config, later
 from bench.errors import ContractError
 from bench.method import configure
 from bench.types import IntArray
@@ -22,7 +23,6 @@ from llmrec.lm.head import Head
 from llmrec.losses._valid import fan_out
 from llmrec.trie import Trie
 
-Kind = Literal["token", "preference"]
 GRID = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0)
 
 
@@ -87,28 +87,20 @@ class TokenConfig(Config):
     code does within a rank; ``seq_sum_mean`` by the answers, as Eq. 1 and 5 are written."""
 
 
-class Loss(ABC):
+class Loss(component.Loss, ABC):
     """A training loss over answer tokens, with whatever state it carries from step to step.
 
     A trainer sums ``loss(...)`` over all micro-batches and ranks of an optimizer step, divides by the
     sum of ``divisor(...)`` and calls ``step()`` after the optimizer.
 
     Class attributes:
-        kind: ``token`` or ``preference``; methods say which kinds they take.
         needs_all_rows: False if rows with a single valid token may be left out of the forward pass
             (``count`` still wants all of them).
-        search: by config field, the values a tuning may try.
     """
 
-    name: ClassVar[str] = ""
-    kind: ClassVar[Kind] = "token"
+    kind: ClassVar[component.Kind] = "token"
+    contract: ClassVar[str] = "llmrec.losses.contract"
     needs_all_rows: ClassVar[bool] = True
-    Config: ClassVar[type[Config]] = Empty
-    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        require_config(cls)
 
     def __init__(self, config: Any, trie: Trie, *, vocabulary: int, avt: float) -> None:
         """Keep what a loss may need.

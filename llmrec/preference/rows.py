@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.errors import ConfigError, DataError
 from bench.types import FloatArray, IntArray, Windows
-from llmrec.preference.s_dpo import SDPOConfig
+from llmrec.preference.base import PreferenceConfig
 from llmrec.prompt import Prompt, TooLong
 from llmrec.trie import Trie
 
@@ -39,7 +39,7 @@ class PreferenceRow:
 
 
 def negatives(
-    train: Windows, trie: Trie, config: SDPOConfig, *, seed: int, epoch: int = 0
+    train: Windows, trie: Trie, config: PreferenceConfig, *, seed: int, epoch: int = 0
 ) -> IntArray:
     """The leaves of K negatives a row, [W, K].
 
@@ -74,7 +74,7 @@ def negatives(
 
 
 def preference_rows(
-    method: Generative, train: Windows, config: SDPOConfig, *, seed: int
+    method: Generative, train: Windows, config: PreferenceConfig, *, seed: int
 ) -> list[PreferenceRow]:
     """Training rows with their answers for every draw.
 

@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,21 +21,14 @@ from torch import Tensor
 
 from bench.cell import Run
 from bench.errors import ContractError
-from bench.method import configure
-from bench.types import FloatArray, IntArray, Windows
+from bench.types import FloatArray, IntArray
 from llmrec.lm.backbone import Backbone
 from llmrec.losses.base import NotFinite
-from llmrec.preference.rows import PreferenceRow, longest_first, preference_rows
-from llmrec.preference.s_dpo import SDPO, SDPOConfig
+from llmrec.preference.base import PreferenceLoss
+from llmrec.preference.rows import PreferenceRow, longest_first
 from llmrec.prompt import Prompt
-from llmrec.training.loop import Recipe, Training, first_try, tune
 from llmrec.training.shared_prefix import LogProbs
 
-if TYPE_CHECKING:
-    from llmrec.generative._generative import Generative
-
-FAITHFUL = "paper_faithful"
-AS_PUBLISHED = {"class_aware": False}  # options of the authors' code that are not our defaults
 COLUMNS = ("loss", "reward_chosen", "reward_rejected", "reward_margin", "reward_accuracy")
 
 
@@ -48,7 +41,7 @@ class PreferenceBatchLoss:
         steps_per_epoch: optimizer steps between two draws of negatives.
     """
 
-    def __init__(self, loss: SDPO, log_probs: LogProbs, *, steps_per_epoch: int) -> None:
+    def __init__(self, loss: PreferenceLoss, log_probs: LogProbs, *, steps_per_epoch: int) -> None:
         self.loss, self.log_probs, self.steps_per_epoch = loss, log_probs, steps_per_epoch
         self.steps, self.tokens = 0, 0
         self.sums: list[list[float]] = []  # by epoch: rows, then COLUMNS
@@ -151,67 +144,6 @@ class PreferenceBatchLoss:
         return facts
 
 
-def training(kind: type[SDPO], method: Generative, train: Windows, run: Run) -> Training:
-    """Everything a preference training of ``method.lm`` needs; the model must be the start model.
-
-    Raises:
-        ConfigError: an option out of range, too few titles, or a route the backbone cannot take.
-        DataError: a row that does not fit the cutoff even with one history item.
-        ContractError: a reference log-probability is not finite.
-    """
-    options = profiled(kind, method.config.loss_options, run)
-    vocabulary = min(method.lm.vocabulary, len(method.lm.tokenizer))
-    config: SDPOConfig = configure(kind, options, stored=True)
-    avt = method.trie.avt(train.target_W)
-    loss = kind(config, method.trie, vocabulary=vocabulary, avt=avt)
-    recipe = recipe_of(config, method, len(train))
-    lm = _ready(method.lm, config)
-    shared = method.prompter.shared if method.config.share_opening else 0
-    log_probs = LogProbs(loss, method.trie, shared, together=config.route == "shared_prefix")
-    steps = -(-len(train) // recipe.batch)
-    batch_loss = PreferenceBatchLoss(loss, log_probs, steps_per_epoch=steps)
-    rows = preference_rows(method, train, config, seed=run.seed_for("negatives"))
-    run.facts["history_dropped"] = sum(row.prompt.dropped for row in rows)
-    if config.route == "trl":
-        from llmrec.preference.trl_trainer import check, train_with_trl
-
-        check(lm)
-        return Training(rows, batch_loss, recipe, train_with_trl)
-    wide = 1 if log_probs.together else 1 + config.negatives
-    size = max(1, (recipe.micro_batch or first_try(recipe, run)) // wide)
-    return Training(with_reference(lm, rows, log_probs, size, run), batch_loss, recipe, tune)
-
-
-def profiled(kind: type[SDPO], given: Mapping[str, Any], run: Run) -> dict[str, Any]:
-    """The loss options of the run's profile; what it replaced goes to the facts.
-
-    A default that was asked for by name looks like any other: ``paper_faithful`` replaces it too.
-    """
-    plain, own = kind.complete(None).as_dict(), AS_PUBLISHED if run.profile == FAITHFUL else {}
-    changed = {k: v for k, v in own.items() if given.get(k, plain[k]) != v}
-    if changed:
-        told = {f"loss_options.{key}": value for key, value in changed.items()}
-        run.facts["profile_overrides"] = run.facts.get("profile_overrides", {}) | told
-    return {**given, **changed}
-
-
-def recipe_of(config: SDPOConfig, method: Generative, n_rows: int) -> Recipe:
-    """The optimizer's side: the loss's own epochs, rate, schedule and clip, the method's batch."""
-    given = method.config
-    total = -(-n_rows // given.batch) * config.epochs
-    return Recipe(
-        epochs=config.epochs,
-        lr=config.lr if method.lm.pretrained else config.scratch_lr,
-        batch=given.batch,
-        warmup_steps=round(config.warmup * total),
-        schedule=config.schedule,
-        micro_batch=given.micro_batch,
-        clip=config.clip,
-        patience=given.patience,
-        report_to=given.report_to,
-    )
-
-
 def with_reference(
     lm: Backbone, rows: Sequence[PreferenceRow], log_probs: LogProbs, size: int, run: Run
 ) -> list[PreferenceRow]:
@@ -287,14 +219,3 @@ def _mark(lm: Backbone, rows: Sequence[PreferenceRow], leaf_EWJ: IntArray) -> st
         whole = value.detach().cpu().contiguous().reshape(-1)
         made.update(f"{name} {whole.dtype} ".encode() + whole.view(torch.uint8).numpy().tobytes())
     return made.hexdigest()[:16]
-
-
-def _ready(lm: Backbone, config: SDPOConfig) -> Backbone:
-    """The model as preference training wants it: vectors always shown, dropout as configured."""
-    if hasattr(lm, "curriculum"):
-        lm.curriculum = None
-    if not config.dropout:
-        for module in lm.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
-    return lm

@@ -1,12 +1,13 @@
-"""One test over the whole registry: every method, with every loss and decoder it takes."""
+"""One test over each registry: every method with the losses and decoders it takes, every loss and decoder."""
 
 import numpy as np
 import pytest
 
-from bench.conformance import examine, toy_data, variants
+from bench.cli import main
+from bench.conformance import examine, examine_component, toy_data, variants
 from bench.errors import Unavailable
 from bench.method import Method
-from bench.registry import methods
+from bench.registry import decoders, losses, methods
 from bench.types import Ranking
 
 HOUSE = [n for n in methods.index if methods.index[n].path is not None]
@@ -20,6 +21,16 @@ def test_method_keeps_the_contract(name, loss, decoder):
     except Unavailable as reason:
         pytest.skip(str(reason))
     assert [f"{f.question}: {f.seen}" for f in findings if not f.ok] == []
+
+
+COMPONENTS = [(r, n) for r in (losses, decoders) for n in r if r.index[n].path is not None]
+
+
+@pytest.mark.parametrize(("registry", "name"), COMPONENTS, ids=[name for _, name in COMPONENTS])
+def test_loss_or_decoder_keeps_the_contract(registry, name):
+    findings = list(examine_component(registry.get(name)))
+    assert [f"{f.question}: {f.seen}" for f in findings if not f.ok] == []
+    assert len(findings) >= 7
 
 
 class _Sound(Method):
@@ -60,6 +71,20 @@ class _KnowsTheOrder(_Sound):
         return Ranking(lists + np.arange(len(queries))[:, None])
 
 
+class _KnowsHowMany(_Sound):
+    def recommend(self, queries, k):
+        return Ranking(super().recommend(queries, k).item_QK + (len(queries) == 24))
+
+
+class _KnowsTheLength(_Sound):
+    def recommend(self, queries, k):
+        return Ranking(super().recommend(queries, k).item_QK + (k == 8))
+
+
+class _Unversioned(_Sound):
+    version = "1.0"
+
+
 class _Unseeded(_Sound):
     made = 0
 
@@ -84,6 +109,9 @@ FAULTS = {
     _Repeats: "an item twice",
     _Short: "fewer than 5 items in 1 of 24 lists, first query 3",
     _KnowsTheOrder: "does not depend on the order",
+    _KnowsHowMany: "gives a query the same list whatever else is asked",
+    _KnowsTheLength: "begins a list of 8 with that of 5",
+    _Unversioned: "its version is '1.0'",
     _Unseeded: "same lists under the same seed",
     _Forgets: "same after save and load",
     _Writes: "it wrote to train.timestamp_W, valid.queries.history.values",
@@ -99,6 +127,14 @@ def test_each_fault_is_caught_by_its_own_question(broken, monkeypatch):
         assert faults == []
     else:
         assert any(FAULTS[broken] in fault for fault in faults), faults
+
+
+def test_the_verb_takes_losses_and_decoders_and_knows_what_it_does_not(capsys):
+    assert main(["test", "ce", "bce_last"]) == 0
+    said = capsys.readouterr().out
+    assert "ok   loss ce (8 questions" in said and "16 passed, 0 failed" in said
+    assert main(["test", "bce_lost"]) == 2
+    assert "no method, loss or decoder is called 'bce_lost'. Did you" in capsys.readouterr().err
 
 
 def test_toy_data_is_the_same_every_time():

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from bench import registry
 from bench.cli import main
 from bench.errors import BenchError, UnknownName
 from bench.registry import Registry, load_plugin, load_plugins, methods
@@ -74,6 +76,68 @@ def test_two_owners_of_one_name_are_refused():
     registry.register("x")(one)
     with pytest.raises(BenchError, match="already defined by"):
         registry.register("x")(two)
+
+
+UNREADABLE = {
+    "indented": "if True:\n    @things.register('x')\n    def x(): ...\n",
+    "called": "def x(): ...\n\nthings.register('x')(x)\n",
+    "computed": "NAME = 'x'\n@things.register(NAME)\ndef x(): ...\n",
+    "by another path": "@registry.things.register('x')\ndef x(): ...\n",
+}
+
+
+def _house(folder, monkeypatch, **files):
+    """A registry over a house of these files, in a room within a room."""
+    room = folder / "rooms" / "inner"
+    room.mkdir(parents=True)
+    for name, text in files.items():
+        (room / f"{name}.py").write_text(text)
+    monkeypatch.setattr(registry, "HOUSE", folder)
+    registry.look_again()
+    return Registry("thing", "things", ("rooms",))
+
+
+@pytest.mark.parametrize("text", UNREADABLE.values(), ids=list(UNREADABLE))
+def test_a_registration_that_the_index_cannot_read_is_named(text, tmp_path, monkeypatch):
+    sound = '"""Written as ``@things.register("a")``."""\n@things.register("a")\ndef a(): ...\n'
+    things = _house(tmp_path, monkeypatch, sound=sound, odd=f"import things\n\n{text}")
+    line = 3 + [*("register" in line for line in text.splitlines())].index(True)
+    with pytest.raises(BenchError, match=rf"inner/odd.py:{line} registers a thing unreadably; wri"):
+        things.names()
+
+
+def test_names_lie_in_subfolders_and_texts_may_mention_a_registration(tmp_path, monkeypatch):
+    sound = (
+        '"""Written as ``@things.register("a")``."""\n@things.register(\n    "b"\n)\ndef b(): ...\n'
+    )
+    things = _house(tmp_path, monkeypatch, sound=sound)
+    assert things.names() == ["b"] and things.index["b"].module == "rooms.inner.sound"
+
+
+def test_a_name_that_its_source_does_not_show_is_refused_at_import(tmp_path, monkeypatch):
+    things = _house(tmp_path, monkeypatch, empty="")
+
+    def hidden():
+        pass
+
+    hidden.__module__ = "rooms.inner.empty"
+    with pytest.raises(BenchError, match=r"rooms.inner.empty registers the thing 'x', but reading"):
+        things.register("x")(hidden)
+    late = tmp_path / "rooms/inner/empty.py"
+    late.write_text("@things.register('x')\ndef hidden(): ...\n")
+    assert things.register("x")(hidden) is hidden  # a file that was written meanwhile is read
+
+
+def test_all_registries_read_each_file_once(monkeypatch):
+    registry.look_again()
+    read = []
+    text = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, **how: read.append(path) or text(path, **how)
+    )
+    for known in (methods, registry.losses, registry.decoders, registry.datasets):
+        assert known.names()
+    assert len(read) == len(set(read)) > 100
 
 
 def test_a_plugin_brings_a_method_that_passes_the_contract(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from baselines.losses.base import Trained
 from bench.cell import Run
 from bench.conformance import toy_data
 from bench.errors import ArtefactError, ConfigError
@@ -386,14 +387,16 @@ def test_an_empty_history_and_a_lone_query_are_served(tmp_path, cot):
 def test_sampled_softmax_against_a_loop(tmp_path, cot):
     mine, _ = fitted("llm_cf", tmp_path / "a", {"objective": "sampled"}, cot=cot["template"])
     model, target = mine.model.eval(), torch.tensor([3, 5])
-    model.shared_E = torch.tensor([5, 9, 9, 30])
+    shared_E = torch.tensor([5, 9, 9, 30])
     user, table = torch.randn(2, 16), model.item_table()
     total = 0.0
     for u, t in zip(user, target, strict=True):
-        others = [(u @ table[e]).item() for e in model.shared_E if e != t]
+        others = [(u @ table[e]).item() for e in shared_E if e != t]
         own = (u @ table[t]).item()
         total -= own - np.log(np.exp([own, *others]).sum())
-    assert model.sampled_softmax(user, target).item() == pytest.approx(total / 2, rel=1e-4)
+    assert model.item_loss(Trained(user, target, model, shared_E)).item() == pytest.approx(
+        total / 2, rel=1e-4
+    )
 
 
 def test_rationales_of_other_rows_are_refused(tmp_path, cot):

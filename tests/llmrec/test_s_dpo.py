@@ -11,8 +11,9 @@ from bench.errors import ConfigError, ContractError
 from bench.registry import losses
 from bench.types import Catalogue, Ragged, Windows
 from llmrec.lm import backbone
+from llmrec.preference.base import PreferenceConfig
 from llmrec.preference.rows import negatives
-from llmrec.preference.s_dpo import SDPO, SDPOConfig, s_dpo
+from llmrec.preference.s_dpo import SDPO, s_dpo
 from llmrec.preference.training import PreferenceBatchLoss
 from llmrec.training.shared_prefix import LogProbs
 from llmrec.trie import for_titles
@@ -107,7 +108,7 @@ def test_refuses_options_out_of_range(options, words):
 
 
 def test_defaults_are_the_authors():
-    config = SDPOConfig()
+    config = PreferenceConfig()
     assert (config.negatives, config.beta, config.epochs) == (3, 1.0, 3)
     assert (config.lr, config.clip, config.resample) == (1e-5, 0.3, "once")
     assert losses.get("s_dpo").kind == "preference"
@@ -116,7 +117,7 @@ def test_defaults_are_the_authors():
 def test_negatives_are_other_titles_without_repeats(trie):
     rows = [([1, 5], 2), ([7], 4), ([3, 9, 2], 1), ([8], 5)] * 5
     train = windows(rows)
-    leaf_WK = negatives(train, trie, SDPOConfig(), seed=3)
+    leaf_WK = negatives(train, trie, PreferenceConfig(), seed=3)
     assert leaf_WK.shape == (20, 3)
     for (history, target), leaves in zip(rows, leaf_WK, strict=True):
         taken = {TITLES[item] for item in [*history, target]}
@@ -127,8 +128,8 @@ def test_negatives_are_other_titles_without_repeats(trie):
 
 def test_negatives_by_item_may_hold_the_targets_title(trie):
     train = windows([([5], 1)] * 200)
-    by_title = negatives(train, trie, SDPOConfig(), seed=0)
-    by_item = negatives(train, trie, SDPOConfig(class_aware=False), seed=0)
+    by_title = negatives(train, trie, PreferenceConfig(), seed=0)
+    by_item = negatives(train, trie, PreferenceConfig(class_aware=False), seed=0)
     target = trie.leaf_of_item_N[1]  # item 3 has the same title
     assert not (by_title == target).any()
     assert (by_item == target).any()
@@ -138,7 +139,7 @@ def test_negatives_by_item_may_hold_the_targets_title(trie):
 
 def test_a_rows_negatives_depend_on_seed_epoch_and_row_alone(trie):
     rows = [([1], 2), ([5], 4), ([7], 9)]
-    config = SDPOConfig()
+    config = PreferenceConfig()
     whole = negatives(windows(rows), trie, config, seed=5)
     np.testing.assert_array_equal(negatives(windows(rows[:2]), trie, config, seed=5), whole[:2])
     many = windows([rows[0]] * 30)
@@ -150,7 +151,7 @@ def test_a_rows_negatives_depend_on_seed_epoch_and_row_alone(trie):
 
 def test_every_free_title_is_drawn_equally_often(trie):
     train = windows([([1], 2)] * 3000)
-    leaf_WK = negatives(train, trie, SDPOConfig(), seed=1)
+    leaf_WK = negatives(train, trie, PreferenceConfig(), seed=1)
     count = np.bincount(leaf_WK.ravel(), minlength=trie.n_leaves)
     taken = trie.leaf_of_item_N[[1, 2]]
     assert (count[taken] == 0).all()
@@ -161,7 +162,7 @@ def test_every_free_title_is_drawn_equally_often(trie):
 
 def test_popular_titles_are_drawn_more_often(trie):
     rows = [([1], 2)] * 600 + [([1], 9)] * 300
-    config = SDPOConfig(sampling="popularity", negatives=1)
+    config = PreferenceConfig(sampling="popularity", negatives=1)
     leaf_WK = negatives(windows(rows), trie, config, seed=1)[:600]
     count = np.bincount(leaf_WK.ravel(), minlength=trie.n_leaves)
     assert count[trie.leaf_of_item_N[9]] > 0.95 * 600
@@ -173,7 +174,7 @@ def test_too_few_titles_name_the_row_and_the_repair(trie):
     with pytest.raises(
         ConfigError, match=r"training row 1 has 2 titles left for 3 negatives.*lower"
     ):
-        negatives(train, trie, SDPOConfig(), seed=0)
+        negatives(train, trie, PreferenceConfig(), seed=0)
 
 
 def loss_of(trie, **options):

@@ -18,6 +18,7 @@ from llmrec.lm.backbone import Backbone, Lora, adapted
 from llmrec.preference import training as preference
 from llmrec.preference import trl_trainer
 from llmrec.preference.s_dpo import SDPO
+from llmrec.preference.setup import preference_training
 from llmrec.prompt import Prompt
 from llmrec.training.loop import last_checkpoint
 
@@ -65,7 +66,7 @@ def run_in(folder, **more):
 
 def train(folder, lm, validate=None, progress=None, rows=TRAIN, **options):
     run = run_in(folder) if progress is None else run_in(folder, progress=progress)
-    training = SDPO.training(method_for(lm, **options), rows, run)
+    training = preference_training(SDPO, method_for(lm, **options), rows, run)
     training.run(lm, run, validate)
     return flat(lm), run.facts
 
@@ -164,7 +165,7 @@ def test_trl_trains_the_same_adapters(tmp_path):
 def test_a_profile_says_which_options_it_replaced(tmp_path):
     def made(profile, **options):
         run = run_in(tmp_path, profile=profile)
-        training = SDPO.training(method_for(adapters(), **options), TRAIN, run)
+        training = preference_training(SDPO, method_for(adapters(), **options), TRAIN, run)
         return training.batch_loss.loss.config.class_aware, run.facts.get("profile_overrides")
 
     assert made("paper_faithful") == (False, {"loss_options.class_aware": False})
@@ -223,22 +224,22 @@ def test_the_reference_is_computed_once_and_only_for_these_weights(tmp_path, mon
     dull = preference._reference
     monkeypatch.setattr(preference, "_reference", lambda *a: (calls.append(1), dull(*a))[1])
     run = run_in(tmp_path)
-    rows = [SDPO.training(method_for(adapters()), TRAIN, run).rows for _ in range(2)]
+    rows = [preference_training(SDPO, method_for(adapters()), TRAIN, run).rows for _ in range(2)]
     assert len(calls) == 1
     for one, two in zip(*rows, strict=True):
         np.testing.assert_array_equal(one.reference_EJ, two.reference_EJ)
     other = adapters()
     with torch.no_grad():
         next(iter(other.trainable().values())).mul_(1.5)
-    SDPO.training(method_for(other), TRAIN, run)
+    preference_training(SDPO, method_for(other), TRAIN, run)
     assert len(calls) == 2
-    SDPO.training(method_for(adapters(), resample="epoch", epochs=2), TRAIN, run)
+    preference_training(SDPO, method_for(adapters(), resample="epoch", epochs=2), TRAIN, run)
     assert len(calls) == 4
 
 
 def test_references_of_other_prompts_or_vectors_are_others(tmp_path):
     lm, run = adapters(), run_in(tmp_path)
-    first, second, *rest = SDPO.training(method_for(lm), TRAIN, run).rows
+    first, second, *rest = preference_training(SDPO, method_for(lm), TRAIN, run).rows
     leaf_EWJ = np.stack([row.leaf_EJ for row in (first, second, *rest)], 1)
 
     def mark(*ids, slots=0, lm=lm):
@@ -264,7 +265,7 @@ def test_a_broken_start_model_is_refused(tmp_path):
     with torch.no_grad():
         next(p for n, p in lm.named_parameters() if "lora_B" in n).fill_(float("nan"))
     with pytest.raises(ContractError, match=r"training row 0 .*not finite.*--reuse never"):
-        SDPO.training(method_for(lm), TRAIN, run_in(tmp_path))
+        preference_training(SDPO, method_for(lm), TRAIN, run_in(tmp_path))
 
 
 def test_bigrec_goes_on_from_its_lml_model(tmp_path):

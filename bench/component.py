@@ -1,0 +1,51 @@
+"""What losses and decoders have in common: a name, a version, options and a contract.
+
+Methods reach them by name through ``bench.registry``; where they are written, and with what library, is
+nothing to ``bench``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+from bench.config import Config as BaseConfig
+from bench.config import Empty, require_config
+
+Check = Callable[[], str | None]
+Kind = Literal["item", "item_term", "token", "preference"]
+
+
+class Component:
+    """A loss or a decoder: registered under a name and configured by options.
+
+    Class attributes:
+        version: declared by the author and raised when results move at equal options; it is part of what
+            identifies a result.
+        contract: the module whose ``questions(kind)`` gives what ``bench test`` asks of such a class: by
+            question a check on small random inputs, None where it holds, else what was seen instead.
+        Config: a subclass of ``bench.config.Config`` with a default for every field.
+    """
+
+    name: ClassVar[str] = ""  # set by the registry
+    version: ClassVar[int] = 1
+    contract: ClassVar[str] = ""
+    Config: ClassVar[type[BaseConfig]] = Empty
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        require_config(cls)
+
+
+class Loss(Component):
+    """A training loss.
+
+    Class attributes:
+        kind: what it is a loss over, and so which methods take it. ``item``: scores of all items at
+            positions of a history. ``item_term``: a term that a method adds to an ``item`` loss.
+            ``token``: the tokens of one answer. ``preference``: several answers to one prompt.
+        search: by option, the values a tuning may try.
+    """
+
+    kind: ClassVar[Kind]
+    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}

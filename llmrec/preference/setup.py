@@ -1,0 +1,104 @@
+"""From a generative method and its rows to a preference training, by the route that the options name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bench.cell import Run
+from bench.method import configure
+from bench.types import Windows
+from llmrec.lm.backbone import Backbone
+from llmrec.preference.base import PreferenceConfig, PreferenceLoss
+from llmrec.preference.rows import preference_rows
+from llmrec.preference.training import PreferenceBatchLoss, with_reference
+from llmrec.training.loop import Recipe, Training, first_try, tune
+from llmrec.training.shared_prefix import LogProbs
+
+if TYPE_CHECKING:
+    from llmrec.generative._generative import Generative
+
+FAITHFUL = "paper_faithful"
+AS_PUBLISHED = {"class_aware": False}  # options of the authors' code that are not our defaults
+
+
+def preference_training(
+    kind: type[PreferenceLoss], method: Generative, train: Windows, run: Run
+) -> Training:
+    """Everything a preference training of ``method.lm`` needs; the model must be the start model.
+
+    Args:
+        kind: the loss.
+        method: prompts, catalogue, options and the model that is also the reference.
+        train: training rows.
+        run: seeds and folder.
+
+    Raises:
+        ConfigError: an option out of range, too few titles, or a route the backbone cannot take.
+        DataError: a row that does not fit the cutoff even with one history item.
+        ContractError: a reference log-probability is not finite.
+    """
+    options = profiled(kind, method.config.loss_options, run)
+    vocabulary = min(method.lm.vocabulary, len(method.lm.tokenizer))
+    config: PreferenceConfig = configure(kind, options, stored=True)
+    avt = method.trie.avt(train.target_W)
+    loss = kind(config, method.trie, vocabulary=vocabulary, avt=avt)
+    recipe = recipe_of(config, method, len(train))
+    lm = _ready(method.lm, config)
+    shared = method.prompter.shared if method.config.share_opening else 0
+    log_probs = LogProbs(loss, method.trie, shared, together=config.route == "shared_prefix")
+    steps = -(-len(train) // recipe.batch)
+    batch_loss = PreferenceBatchLoss(loss, log_probs, steps_per_epoch=steps)
+    rows = preference_rows(method, train, config, seed=run.seed_for("negatives"))
+    run.facts["history_dropped"] = sum(row.prompt.dropped for row in rows)
+    if config.route == "trl":
+        from llmrec.preference.trl_trainer import check, train_with_trl
+
+        check(lm)
+        return Training(rows, batch_loss, recipe, train_with_trl)
+    wide = 1 if log_probs.together else 1 + config.negatives
+    size = max(1, (recipe.micro_batch or first_try(recipe, run)) // wide)
+    return Training(with_reference(lm, rows, log_probs, size, run), batch_loss, recipe, tune)
+
+
+def profiled(kind: type[PreferenceLoss], given: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """The loss options of the run's profile; what it replaced goes to the facts.
+
+    A default that was asked for by name looks like any other: ``paper_faithful`` replaces it too.
+    """
+    plain, own = kind.complete(None).as_dict(), AS_PUBLISHED if run.profile == FAITHFUL else {}
+    changed = {k: v for k, v in own.items() if given.get(k, plain[k]) != v}
+    if changed:
+        told = {f"loss_options.{key}": value for key, value in changed.items()}
+        run.facts["profile_overrides"] = run.facts.get("profile_overrides", {}) | told
+    return {**given, **changed}
+
+
+def recipe_of(config: PreferenceConfig, method: Generative, n_rows: int) -> Recipe:
+    """The optimizer's side: the loss's own epochs, rate, schedule and clip, the method's batch."""
+    given = method.config
+    total = -(-n_rows // given.batch) * config.epochs
+    return Recipe(
+        epochs=config.epochs,
+        lr=config.lr if method.lm.pretrained else config.scratch_lr,
+        batch=given.batch,
+        warmup_steps=round(config.warmup * total),
+        schedule=config.schedule,
+        micro_batch=given.micro_batch,
+        clip=config.clip,
+        patience=given.patience,
+        report_to=given.report_to,
+    )
+
+
+def _ready(lm: Backbone, config: PreferenceConfig) -> Backbone:
+    """The model as preference training wants it: vectors always shown, dropout as configured."""
+    if hasattr(lm, "curriculum"):
+        lm.curriculum = None
+    if not config.dropout:
+        for module in lm.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    return lm
