@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.cell import Need, Run
 from bench.errors import BenchError, ConfigError, ContractError, Unavailable
-from bench.evaluation import metrics
+from bench.evaluation.checks import check_ranking
 from bench.method import Method, configure, keep, restore
 from bench.registry import decoders, losses, methods
 from bench.types import Catalogue, Exam, Queries, Ragged, Ranking, Windows
@@ -171,7 +171,7 @@ class _Lab:
     def lists_of(self, method: Method, queries: Queries | None = None) -> Ranking:
         queries = queries or self.toy.queries
         ranking = method.recommend(queries, LIST)
-        metrics.check_ranking(ranking, queries, LIST, N_ITEMS)
+        check_ranking(ranking, queries, LIST, N_ITEMS)
         return ranking
 
     def refuses_unknown_keys(self) -> str | None:
