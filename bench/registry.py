@@ -199,7 +199,7 @@ def _registering(rooms: tuple[str, ...]) -> list[tuple[Path, str]]:
 
 
 @cache
-def _entry_points() -> importlib.metadata.EntryPoints:
+def _entry_points() -> Any:  # typeshed has another type for Python 3.10
     """Those of every installed package; reading them takes as long as reading the rooms."""
     return importlib.metadata.entry_points()
 
