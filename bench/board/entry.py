@@ -11,6 +11,7 @@ import numpy as np
 
 from bench.cell import Cell, Row
 from bench.evaluation.metrics import ListMetric, Positions, find, gain, luck, weights
+from bench.results.badges import badges
 from bench.results.figures import TITLE, VALID, Figures
 from bench.results.packed import Packed, positions_in
 from bench.significance.bootstrap import by_seed
@@ -52,6 +53,11 @@ class Entry:
     def mixed(self) -> bool:
         """Whether its seeds were made by different code."""
         return len({row.provenance.get("code") for row in self.done}) > 1
+
+    @cached_property
+    def badges(self) -> tuple[str, ...]:
+        """What a reader should know of how its rows came about; see ``bench.results.badges``."""
+        return tuple(dict.fromkeys(badge for row in self.done for badge in badges(row)))
 
     @property
     def family(self) -> str:

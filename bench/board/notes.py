@@ -9,6 +9,7 @@ from bench.board.entry import Entry
 from bench.board.leaderboard import RHO, Leaderboard
 from bench.board.table_numbers import BY_ID
 from bench.claims.paper import CARVED
+from bench.results.badges import CODE_CHANGED
 
 
 def notes(leaderboard: Leaderboard) -> tuple[str, ...]:
@@ -63,6 +64,12 @@ def _caveats(leaderboard: Leaderboard) -> list[str]:
             "verdicts compare traditional and enhanced models by id, as the paper does: column NDCG@10 by id"
         )
     told += _audited(entries)
+    marked = [entry for entry in entries if CODE_CHANGED in entry.badges]
+    if marked:
+        told.append(
+            f"badge {CODE_CHANGED!r} on {len(marked)} of {len(entries)} lines: the source behind them is "
+            "another today; their versions are the same, which pinned runs guard"
+        )
     mixed = sorted(entry.full_name for entry in entries if entry.mixed)
     told += [f"seeds made by different versions of the code: {', '.join(mixed)}"] * bool(mixed)
     return told

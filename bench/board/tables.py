@@ -69,6 +69,7 @@ AFTER = (
     Column("audited", ""),
     Column("paper", "Paper NDCG@10", score, True),
     Column("verdict", "Against the paper"),
+    Column("badges", "Badges"),
     Column("status", "Status"),
     Column("keys", ""),
 )
@@ -222,6 +223,7 @@ def _quality_line(line: Line) -> dict[str, Any]:
         "audited": entry.fact("audited"),
         "paper": verdict.claim.value if verdict else None,
         "verdict": verdict.text if verdict else None,
+        "badges": ", ".join(entry.badges) or None,
     }
 
 

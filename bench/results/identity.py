@@ -58,9 +58,7 @@ def declared(
                 given["method"], given.get("loss"), given.get("decoder")
             )
         ]
-    versions = {
-        role: int(getattr(registry.get(name), "version", 1)) for role, registry, name in roles
-    }
+    versions = {role: registry.get(name).version for role, registry, name in roles}
     contents = {
         role: own_content(registry.path(name))
         for role, registry, name in roles

@@ -20,6 +20,7 @@ from bench.results import source_files
 from bench.results.source_files import ROOMS, closure, imported_names, in_house
 
 TUNE = "tune"  # the one method whose configuration names another
+Tuned = tuple[str, str | None, str | None] | None
 
 
 def code_of(
@@ -39,7 +40,7 @@ def code_of(
         decoder: its registered name.
         config: the method's configuration; a search names there what it tunes, whose source counts too.
     """
-    return _hash(_files_of(method, loss, decoder, config))
+    return _code(method, loss, decoder, _tuned(method, config))
 
 
 def own_content(path: Path) -> str:
@@ -62,32 +63,43 @@ def libraries(
 
     The arguments are those of ``code_of``; nothing is imported.
     """
-    names = {
-        name.partition(".")[0]
-        for path in _files_of(method, loss, decoder, config)
-        for name in imported_names(path)
-    }
+    return _libraries(method, loss, decoder, _tuned(method, config))
+
+
+def _tuned(method: str, config: Mapping[str, Any] | None) -> Tuned:
+    """What a search tunes; None for any other method."""
+    if method != TUNE or not config:
+        return None
+    return config["method"], config.get("loss"), config.get("decoder")
+
+
+@cache
+def _code(method: str, loss: str | None, decoder: str | None, tuned: Tuned) -> str:
+    return _hash(_files_of(method, loss, decoder, tuned))
+
+
+@cache
+def _libraries(method: str, loss: str | None, decoder: str | None, tuned: Tuned) -> frozenset[str]:
+    files = _files_of(method, loss, decoder, tuned)
+    names = {name.partition(".")[0] for path in files for name in imported_names(path)}
     return frozenset(names - sys.stdlib_module_names - {"bench", *ROOMS})
 
 
-def _files_of(
-    method: str, loss: str | None, decoder: str | None, config: Mapping[str, Any] | None
-) -> set[Path]:
+def _files_of(method: str, loss: str | None, decoder: str | None, tuned: Tuned) -> set[Path]:
     starts = [methods.path(method)]
     if loss is not None and loss in losses:
         starts.append(losses.path(loss))
     if decoder is not None and decoder in decoders:
         starts.append(decoders.path(decoder))
     files = {path for start in starts for path in closure(start)}
-    if method == TUNE and config:
-        files |= _files_of(config["method"], config.get("loss"), config.get("decoder"), None)
-    return files
+    return files | _files_of(*tuned, None) if tuned else files
 
 
 def forget() -> None:
     """Read every source anew when it is next asked about."""
     source_files.forget()
-    _normal_form.cache_clear()
+    for kept in (_normal_form, _code, _libraries):
+        kept.cache_clear()
 
 
 @cache
