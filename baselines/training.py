@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from baselines import _recbole as rb
-from bench.cell import SELECT_BY, Run
+from bench.cell import SELECT_BY, K, Run
 from bench.errors import ContractError
 from bench.evaluation import metrics
 from bench.types import Exam, IntArray, Ragged, Ranking
@@ -190,11 +190,7 @@ class ExamTrainer(rb.Trainer):
 
     def _valid_epoch(self, valid_data: Exam, show_progress: bool = False) -> tuple[float, Any]:
         course, history = self.course, valid_data.queries.history
-        ranking = (
-            course.ask(metrics.K)
-            if course.ask
-            else rank(self.model, history, metrics.K, course.width)
-        )
+        ranking = course.ask(K) if course.ask else rank(self.model, history, K, course.width)
         found = metrics.evaluate(ranking, valid_data, train_count=course.train_count)
         return found[SELECT_BY], found
 

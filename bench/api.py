@@ -177,6 +177,6 @@ def run(suite: str = "paper", **choice: object) -> pd.DataFrame:
 
 def rows(folder: str | Path = "leaderboards/rows") -> pd.DataFrame:
     """Every row of a folder as one frame, one line a cell, configuration and metrics as columns."""
-    from bench.board import as_frame, load_rows
+    from bench.board import as_frame
 
-    return as_frame(load_rows(Path(folder)))
+    return as_frame(folder)

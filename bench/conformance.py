@@ -18,7 +18,7 @@ import numpy as np
 from bench.cell import Need, Run
 from bench.component import Component, Kind, Loss
 from bench.errors import BenchError, ConfigError, ContractError, Unavailable
-from bench.evaluation import metrics
+from bench.evaluation.checks import check_ranking
 from bench.method import Method, configure, keep, losses_of, restore
 from bench.registry import decoders, methods
 from bench.types import Catalogue, Exam, Queries, Ragged, Ranking, Windows
@@ -200,7 +200,7 @@ class _Lab:
     def lists_of(self, method: Method, queries: Queries | None = None) -> Ranking:
         queries = queries or self.toy.queries
         ranking = method.recommend(queries, LIST)
-        metrics.check_ranking(ranking, queries, LIST, N_ITEMS)
+        check_ranking(ranking, queries, LIST, N_ITEMS)
         return ranking
 
     def refuses_unknown_keys(self) -> str | None:
@@ -245,7 +245,7 @@ class _Lab:
 
     def longer(self) -> str | None:
         ranking = self._ready().recommend(self.toy.queries, LONGER)
-        metrics.check_ranking(ranking, self.toy.queries, LONGER, N_ITEMS)
+        check_ranking(ranking, self.toy.queries, LONGER, N_ITEMS)
         return _differ(self.first.item_QK, ranking.item_QK[:, :LIST])
 
     def again(self) -> str | None:

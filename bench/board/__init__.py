@@ -1,6 +1,7 @@
 """Rows to tables; loads no torch."""
 
-from bench.board.rows import as_frame, load_rows
+from bench.board.frame import as_frame
+from bench.board.rows import load_rows
 from bench.board.write import write_board
 
 __all__ = ["as_frame", "load_rows", "write_board"]

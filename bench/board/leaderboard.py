@@ -5,24 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
-from bench.board.rows import Entry
-from bench.cell import CUTOFFS, HEADLINE, SELECT_BY
-from bench.claims import Ours, Verdict, claims, judge
+from bench.board.entry import Entry
+from bench.board.table_numbers import Estimate, TableNumbers, as_published, table_numbers
+from bench.cell import HEADLINE, SELECT_BY
+from bench.claims import Claim, Ours, Verdict, claims, judge
 from bench.claims.ledger import matches
 from bench.claims.paper import Z
 from bench.errors import DataError
-from bench.evaluation.metrics import gains
+from bench.results.cache import Cache
+from bench.results.figures import TITLE, VALID
 from bench.results.table_key import TableKey, names
-from bench.significance.bootstrap import Draws, by_seed, resample
 from bench.significance.power import detectable_gap
-from bench.significance.ranks import Ranks, tie_groups
-from bench.types import FloatArray
 
-BY_ID = frozenset({"traditional", "enhanced"})  # families that the paper scores by id, not by title
 RHO = 0.5  # assumed correlation of two methods' gains in the power line
 
 
@@ -49,13 +47,12 @@ class Leaderboard:
     """One table's lines in order: by NDCG@10, then those without numbers by name.
 
     Attributes:
-        draws, ranks: over the lines that have numbers, in their order; None if there are none.
+        numbers: over the lines that have numbers, in their order; None if there are none.
     """
 
     key: TableKey
     lines: tuple[Line, ...]
-    draws: Draws | None = None
-    ranks: Ranks | None = None
+    numbers: TableNumbers | None = None
 
     @property
     def scored(self) -> tuple[Line, ...]:
@@ -65,98 +62,113 @@ class Leaderboard:
     @cached_property
     def n(self) -> int:
         """Test rows."""
-        return len(self.scored[0].entry.user_Q) if self.scored else 0
+        return self.scored[0].entry.n if self.scored else 0
 
     @property
     def cold_share(self) -> float | None:
         """Share of test targets that occur nowhere in training; one minus it is an ID model's ceiling."""
         for line in self.scored:
-            strata = line.entry.done[0].strata
-            if "cold" in strata and self.n:
-                return float(strata["cold"]["n"]) / self.n
+            cold = line.entry.figures[0].counts.get("cold")
+            if cold is not None and self.n:
+                return cold.n / self.n
         return None
 
     @property
     def gap(self) -> float | None:
         """Smallest true gap to the first line that one comparison finds four times in five."""
-        if self.draws is None or not self.n:
+        if self.numbers is None or not self.n:
             return None
-        return detectable_gap(float(self.draws.se_M[0]) * math.sqrt(2 * (1 - RHO)))
+        return detectable_gap(float(self.numbers.se_M[0]) * math.sqrt(2 * (1 - RHO)))
 
 
-def rank_entries(key: TableKey, entries: Sequence[Entry]) -> Leaderboard:
+def rank_entries(
+    key: TableKey, entries: Sequence[Entry], cache: Cache | None = None
+) -> Leaderboard:
     """Rank the entries of one table.
 
     Ranks come from all pairs of the table: paired bootstrap over users and seeds, Holm over all pairs.
 
+    Args:
+        key: of the table.
+        entries: its configurations.
+        cache: where the statistics of the table may lie from an earlier call.
+
     Raises:
         DataError: two rows of the table were examined on different queries.
     """
-    done = [entry for entry in entries if entry.packed]
-    rest = sorted((e for e in entries if not e.packed), key=lambda e: (e.full_name, e.status))
+    done = [entry for entry in entries if entry.figures]
+    rest = sorted((e for e in entries if not e.figures), key=lambda e: (e.full_name, e.status))
     idle = [Line(entry) for entry in rest]
     if not done:
         return Leaderboard(key, tuple(idle))
-    _same_queries(done)
-    done.sort(key=lambda entry: (-float(entry.gain_SQ.mean()), entry.full_name, entry.cell.slot))
-    gains_of, luck_of = [e.gain_SQ for e in done], [e.luck for e in done]
-    draws = resample(gains_of, done[0].user_Q, luck_M=luck_of)
-    ranks = tie_groups(draws)
+    check_same_queries(done)
+    done.sort(key=lambda entry: (-(entry.mean(HEADLINE) or 0.0), entry.full_name, entry.cell.slot))
+    numbers = table_numbers(done, cache or Cache(None))
     lines = []
     for m, entry in enumerate(done):
-        low, high = draws.interval(m)
+        ranks, found = numbers.ranks, numbers.estimate
         middle = (int(ranks.first_M[m]) + int(ranks.last_M[m])) / 2
-        ours = _ours(entry, draws, m)
-        ends = (max(low, 0.0), min(high, 1.0))
-        line = Line(entry, ranks.text(m), middle, ours.mean, *ends, _verdict(entry))
-        lines.append(line)
-    return Leaderboard(key, tuple(lines + idle), draws, ranks)
+        ends = (max(float(found.low_M[m]), 0.0), min(float(found.high_M[m]), 1.0))
+        verdict = _verdict(entry, numbers.as_paper, m)
+        lines.append(Line(entry, ranks.text(m), middle, float(found.mean_M[m]), *ends, verdict))
+    return Leaderboard(key, tuple(lines + idle), numbers)
 
 
-def _same_queries(done: Sequence[Entry]) -> None:
+def check_same_queries(done: Sequence[Entry]) -> None:
+    """Refuse to compare rows of different queries.
+
+    Raises:
+        DataError: names two rows that were examined on different ones.
+    """
     first = done[0]
     for entry in done:
-        for row, packed in zip(entry.done, entry.packed, strict=True):
-            if not np.array_equal(packed.user_Q, first.user_Q):
+        for row, figures in zip(entry.done, entry.figures, strict=True):
+            if figures.users != first.figures[0].users:
                 raise DataError(
                     f"{row.cell.label} ({row.cell.key}) and {first.cell.label} ({first.cell.key}) were "
                     f"examined on different queries; run one of them again with `--reuse never`"
                 )
 
 
-def _ours(entry: Entry, draws: Draws, m: int) -> Ours:
-    low, high = draws.interval(m)
-    # half the interval, and not draws.se_M: few users or seeds count here too
+def _ours(entry: Entry, found: Estimate, m: int) -> Ours:
+    low, high = float(found.low_M[m]), float(found.high_M[m])
+    # half the interval, and not the standard error: few users or seeds count here too
     se = (high - low) / (2 * Z)
     on_test = any(row.facts.get("selected_on") == "test" for row in entry.done)
-    chosen_by = entry.mean("metrics" if on_test else "valid", SELECT_BY)
+    chosen_by = entry.mean(SELECT_BY, TITLE if on_test else VALID)
     valid = math.nan if chosen_by is None else chosen_by
-    return Ours(entry.done[0].cell, len(entry.user_Q), float(draws.mean_M[m]), se, low, high, valid)
+    return Ours(entry.done[0].cell, entry.n, float(found.mean_M[m]), se, low, high, valid)
 
 
-def _verdict(entry: Entry) -> Verdict | None:
+def _verdict(entry: Entry, as_paper: Estimate, m: int) -> Verdict | None:
     """Against Table 5, NDCG@10; None if the paper has no such cell."""
-    for claim in claims():
-        wanted = claim.table == "table5" and claim.metric == HEADLINE
-        if wanted and matches(claim, entry.cell):
-            return judge(claim, as_published(entry)[HEADLINE])
+    for claim in _headline_claims():
+        if matches(claim, entry.cell):
+            return judge(claim, _ours(entry, as_paper, m))
     return None
 
 
-def as_published(entry: Entry) -> Mapping[str, Ours]:
-    """Every metric of one finished entry with its interval, scored as the paper scores its family.
+@cache
+def _headline_claims() -> tuple[Claim, ...]:
+    return tuple(c for c in claims() if c.table == "table5" and c.metric == HEADLINE)
 
-    The released code takes a language model's answer for right if the title is; its other models are
-    compared by id.
+
+def ours_of(entries: Sequence[Entry]) -> list[Mapping[str, Ours]]:
+    """For each entry of one table every metric that a claim is about, scored as the paper scores it.
+
+    Args:
+        entries: finished ones.
+
+    Raises:
+        DataError: two of them were examined on different queries.
     """
-    by_id = entry.family in BY_ID
-    by_name: dict[str, list[FloatArray]] = {}
-    for packed in entry.packed:
-        for name, gain_Q in gains(packed.item if by_id else packed.title, CUTOFFS).items():
-            by_name.setdefault(name, []).append(gain_Q)
-    names = list(by_name)
-    draws = resample([by_seed(by_name[name]) for name in names], entry.user_Q, draws=2000)
-    return {name: _ours(entry, draws, i) for i, name in enumerate(names)}
+    check_same_queries(entries)
+    metrics = sorted({claim.metric for claim in claims()})
+    found = as_published(entries, metrics)
+    return [
+        {metric: _ours(entry, found[metric], m) for metric in metrics}
+        for m, entry in enumerate(entries)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,14 +206,14 @@ def overall(leaderboards: Sequence[Leaderboard]) -> list[Overall]:
     tables = [leaderboard for leaderboard in leaderboards if leaderboard.scored]
     seen: dict[str, dict[int, int]] = {}
     for t, leaderboard in enumerate(tables):
-        for place, line in enumerate(leaderboard.scored):
-            seen.setdefault(line.entry.question, {}).setdefault(t, place)
+        for number, line in enumerate(leaderboard.scored):
+            seen.setdefault(line.entry.question, {}).setdefault(t, number)
     keys = list(seen)
     name = names(leaderboard.key for leaderboard in leaderboards)
     ahead = {(a, b): _ahead(tables, seen[a], seen[b]) for a in keys for b in keys if a != b}
     result = []
     for key in keys:
-        lines = {t: tables[t].scored[place] for t, place in seen[key].items()}
+        lines = {t: tables[t].scored[number] for t, number in seen[key].items()}
         by_dataset = {name[tables[t].key]: line.mean or 0.0 for t, line in lines.items()}
         result.append(
             Overall(
@@ -228,9 +240,10 @@ def _share(table: Leaderboard, line: Line) -> float:
 def _ahead(tables: Sequence[Leaderboard], a: Mapping[int, int], b: Mapping[int, int]) -> bool:
     better = worse = False
     for t in a.keys() & b.keys():
-        draws, ranks = tables[t].draws, tables[t].ranks
-        assert draws is not None and ranks is not None, "a scored table has draws"
-        if ranks.p_MM[a[t], b[t]] * len(tables) < 0.05:
-            better |= bool(draws.mean_M[a[t]] > draws.mean_M[b[t]])
-            worse |= bool(draws.mean_M[a[t]] < draws.mean_M[b[t]])
+        numbers = tables[t].numbers
+        assert numbers is not None, "a scored table has numbers"
+        if numbers.ranks.p_MM[a[t], b[t]] * len(tables) < 0.05:
+            mean_M = numbers.estimate.mean_M
+            better |= bool(mean_M[a[t]] > mean_M[b[t]])
+            worse |= bool(mean_M[a[t]] < mean_M[b[t]])
     return better and not worse

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.board.leaderboard import BY_ID, RHO, Leaderboard
-from bench.board.rows import Entry
+from bench.board.entry import Entry
+from bench.board.leaderboard import RHO, Leaderboard
+from bench.board.table_numbers import BY_ID
 from bench.claims.paper import CARVED
 
 

@@ -25,7 +25,7 @@ figure{margin:1.5rem 0}figcaption{font-size:13px;font-weight:600}
 svg{max-width:760px;width:100%;display:block;margin:1rem 0}
 svg text{font:12px system-ui,sans-serif;fill:var(--ink)}
 svg .r{text-anchor:end}svg .m{text-anchor:middle;fill:var(--soft)}
-svg .g{stroke:var(--line)}svg .front{fill:none;stroke:var(--soft);stroke-dasharray:4 4}
+svg .g{stroke:var(--line)}svg .pareto{fill:none;stroke:var(--soft);stroke-dasharray:4 4}
 .key span{margin-right:1.2rem;white-space:nowrap}nav a{margin-right:1rem}
 """.strip()
 
@@ -42,9 +42,9 @@ class Section:
 def page(sections: Sequence[Section]) -> str:
     """The whole page."""
     links = "".join(f'<a href="#{html.escape(s.name)}">{html.escape(s.name)}</a>' for s in sections)
-    shapes = {"floor": "■", "traditional": "●", "enhanced": "◆", "llm": "▲"}
+    symbols = {"floor": "■", "traditional": "●", "enhanced": "◆", "llm": "▲"}
     key = "".join(
-        f'<span style="color:{colour}">{shapes[family]} {family}</span>'
+        f'<span style="color:{colour}">{symbols[family]} {family}</span>'
         for family, colour in COLOURS.items()
     )
     parts = [

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from bench.board.leaderboard import Leaderboard, Line
 from bench.cell import HEADLINE
 
-# Okabe and Ito's colours, told apart by people with any colour vision; shapes tell the same
+# Okabe and Ito's colours, told apart by people with any colour vision; symbols tell the same
 COLOURS = {"floor": "#767676", "traditional": "#0072B2", "enhanced": "#009E73", "llm": "#D55E00"}
 WIDTH, PAD, STEP = 760, 50, 22
 
@@ -68,8 +68,8 @@ def forest(leaderboard: Leaderboard) -> str:
     left, height = 330, 40 + STEP * len(points)
     axis = Axis(0.0, top, left, WIDTH - 20)
     parts = [_tick_x(axis, tick, 10, height - 30) for tick in axis.ticks()]
-    for place, p in enumerate(points):
-        y = 20 + STEP * place
+    for row, p in enumerate(points):
+        y = 20 + STEP * row
         label = html.escape(_short(f"{p.number}  {p.name}", 46))
         parts.append(f'<text x="{left - 12}" y="{y + 4:.1f}" class="r">{label}</text>')
         parts.append(_bar(axis.at(p.low), y, axis.at(p.high), y, p.family))
@@ -87,12 +87,12 @@ def pareto(leaderboard: Leaderboard) -> str:
     low, high = min(p.x for p in points), max(p.x for p in points)
     across = Axis(low / 1.5, high * 1.5, PAD + 20, WIDTH - 20, log=True)
     up = Axis(0.0, max(p.high for p in points) or 1.0, 330, 15)
-    front: list[Point] = []
+    efficient: list[Point] = []
     for p in sorted(points, key=lambda p: (p.x, -p.y)):
-        if not front or p.y > front[-1].y:
-            front.append(p)
-    trail = " ".join(f"{across.at(p.x):.1f},{up.at(p.y):.1f}" for p in front)
-    parts = [f'<polyline points="{trail}" class="front"/>']
+        if not efficient or p.y > efficient[-1].y:
+            efficient.append(p)
+    trail = " ".join(f"{across.at(p.x):.1f},{up.at(p.y):.1f}" for p in efficient)
+    parts = [f'<polyline points="{trail}" class="pareto"/>']
     parts += _scatter(points, across, up)
     return _svg(
         "NDCG@10 (up) against seconds to fit and recommend, needed cells included (across, logarithmic)",
@@ -105,7 +105,7 @@ def warm_cold(leaderboard: Leaderboard) -> str:
     """NDCG@10 on warm targets against cold ones: who ranks what it has seen, and who can name the new."""
     points = []
     for p, line in zip(_points(leaderboard), leaderboard.scored, strict=True):
-        warm, cold = (line.entry.mean(part, HEADLINE) for part in ("warm", "cold"))
+        warm, cold = (line.entry.mean(HEADLINE, part) for part in ("warm", "cold"))
         if warm is not None and cold is not None:
             points.append(Point(p.number, p.name, p.family, warm, cold, cold, cold))
     if len(points) < 2:
@@ -176,17 +176,17 @@ def _bar(x1: float, y1: float, x2: float, y2: float, family: str) -> str:
 
 
 def _mark(p: Point, x: float, y: float) -> str:
-    shape = {
+    symbol = {
         "floor": f'<rect x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"',
         "traditional": f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5"',
         "enhanced": f'<path d="M{x:.1f} {y - 6:.1f}l6 6l-6 6l-6 -6z"',
     }.get(p.family, f'<path d="M{x:.1f} {y - 6:.1f}l6 10h-12z"')
     told = html.escape(f"{p.number} {p.name}: {p.y:.4f}")
-    return f'{shape} fill="{_colour(p.family)}"><title>{told}</title>{_closing(shape)}'
+    return f'{symbol} fill="{_colour(p.family)}"><title>{told}</title>{_closing(symbol)}'
 
 
-def _closing(shape: str) -> str:
-    return f"</{shape[1:].split()[0]}>"
+def _closing(symbol: str) -> str:
+    return f"</{symbol[1:].split()[0]}>"
 
 
 def _colour(family: str) -> str:

@@ -73,8 +73,8 @@ def _cells(line: Line) -> dict[str, object]:
         "rank": line.rank,
         "method": f"{entry.name}{f' ({axes})' if axes else ''}{floor}",
         "interval": f"{line.mean:.4f} [{line.low:.4f}, {line.high:.4f}]",
-        "hit": entry.mean("metrics", "hit@10"),
-        "cold": entry.mean("cold", HEADLINE),
+        "hit": entry.mean("hit@10"),
+        "cold": entry.mean(HEADLINE, "cold"),
         "paper": f"{score(verdict.claim.value)} ({verdict.word})" if verdict else None,
         "cpu": None if (used := cpu_seconds(entry)) is None else f"{used:,.0f}",
     }

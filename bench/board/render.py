@@ -128,9 +128,9 @@ def _plain(value: Any) -> Any:
 
 def to_latex(table: Table) -> str:
     """A booktabs tabular without a preamble, for a document to read in."""
-    shape = "".join("r" if column.number else "l" for column in table.shown)
+    alignment = "".join("r" if column.number else "l" for column in table.shown)
     parts = [f"% {note}".replace("\n", " ") for note in (table.title, *table.notes)]
-    parts += [rf"\begin{{tabular}}{{{shape}}}", r"\toprule"]
+    parts += [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
     parts.append(" & ".join(escape_latex(c.head) for c in table.shown) + r" \\")
     for name, lines in table.groups:
         if not lines:

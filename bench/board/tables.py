@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
+from bench.board.entry import Entry
 from bench.board.leaderboard import Leaderboard, Line, Overall
 from bench.board.notes import notes
 from bench.board.plots import seconds_of
 from bench.board.render import NOTHING, Cells, Column, Table, score
-from bench.board.rows import Entry
+from bench.cell import HEADLINE, SELECT_BY
+from bench.evaluation.metrics import find, list_names, position_names
+from bench.results.figures import ITEM, VALID
 
 GROUPS = ("Methods", "Floors", "Without numbers")
 
@@ -43,7 +48,7 @@ WHO = (
     Column("backbone", "Backbone"),
     Column("decoder", "Decoder"),
 )
-QUALITY = (
+BEFORE = (
     Column("rank", "Rank"),
     *WHO,
     Column("train_rows", "Train rows", number=True),
@@ -51,9 +56,9 @@ QUALITY = (
     Column("n", "n", number=True),
     Column("interval", "NDCG@10 [95 %]", number=True),
     Column("spread", "SD of seeds", score, True),
-    *(Column(key, "") for key in ("ndcg@10", "low", "high")),
-    *(Column(f"{m}@{k}", f"{m.upper() if m == 'ndcg' else 'Hit'}@{k}", score, True)
-      for m, k in (("ndcg", 5), ("hit", 5), ("hit", 10), ("ndcg", 1))),
+    *(Column(key, "") for key in (HEADLINE, "low", "high")),
+)
+AFTER = (
     Column("warm", "Warm NDCG@10", score, True),
     Column("cold", "Cold NDCG@10", score, True),
     Column("item", "NDCG@10 by id", score, True),
@@ -66,7 +71,7 @@ QUALITY = (
     Column("verdict", "Against the paper"),
     Column("status", "Status"),
     Column("keys", ""),
-)  # fmt: skip
+)
 COST = (
     *WHO,
     Column("fit", "Fit s", _seconds, True),
@@ -89,9 +94,21 @@ COST = (
 def quality(leaderboard: Leaderboard) -> Table:
     """The leaderboard of one dataset."""
     lines = [(line, _quality_line(line)) for line in leaderboard.lines]
+    columns = (*BEFORE, *metric_columns(), *AFTER)
     return Table(
-        f"{leaderboard.key.dataset}: quality", QUALITY, _grouped(lines), notes(leaderboard)
+        f"{leaderboard.key.dataset}: quality", columns, _grouped(lines), notes(leaderboard)
     )
+
+
+def metric_columns() -> tuple[Column, ...]:
+    """A column for every registered metric: CSV has all cutoffs, people see those that a metric names."""
+    columns = []
+    for name in (*position_names(), *list_names()):
+        metric, k = find(name)
+        head = f"{metric.label}@{k}" if k in metric.shown else ""
+        if name != HEADLINE:  # it has its own column, with an interval
+            columns.append(Column(name, head, score, True))
+    return tuple(columns)
 
 
 def cost(leaderboard: Leaderboard) -> Table:
@@ -118,7 +135,7 @@ def overall_table(
     """
     columns = (
         Column("rank", "Rank"),
-        Column("middle", "Mean place", _percent, True),
+        Column("middle", "Mean rank", _percent, True),
         *WHO,
         *(Column(d, d, score, True) for d in datasets),
         Column("missing", "Missing"),
@@ -154,7 +171,7 @@ def _overall_note() -> str:
     return (
         "A is ahead of B if it is significantly better on at least one dataset and significantly worse on "
         "none (p of each table times the number of tables); rank = 1 + how many are ahead, to all less how "
-        "many are behind. Mean place: where the middle of a line's ranks lies in its tables, 0 % first, "
+        "many are behind. Mean rank: where the middle of a line's ranks lies in its tables, 0 % first, "
         "100 % last; it orders the lines, and mean NDCG@10 where it is equal."
     )
 
@@ -188,24 +205,30 @@ def _quality_line(line: Line) -> dict[str, Any]:
     return cells | {
         "train_rows": "all" if cell.train_rows is None else f"{cell.train_rows:,}",
         "seeds": len(entry.done),
-        "n": len(entry.user_Q),
-        "spread": float(entry.gain_SQ.mean(1).std(ddof=1)) if len(entry.done) > 1 else None,
+        "n": entry.n,
+        "spread": _spread(entry),
         "interval": f"{line.mean:.4f} [{line.low:.4f}, {line.high:.4f}]",
-        "ndcg@10": line.mean,
+        **{name: entry.mean(name) for name in (*position_names(), *list_names())},
+        HEADLINE: line.mean,
         "low": line.low,
         "high": line.high,
-        **{name: entry.mean("metrics", name) for name in ("ndcg@5", "hit@5", "hit@10", "ndcg@1")},
-        "warm": entry.mean("warm", "ndcg@10"),
-        "cold": entry.mean("cold", "ndcg@10"),
-        "item": entry.mean("metrics_by_item", "ndcg@10"),
-        "valid": entry.mean("valid", "ndcg@5"),
-        "failed": entry.mean("facts", "failed_queries"),
-        "certified": entry.mean("facts", "certified_share"),
-        "missed": entry.mean("facts", "beam_regret"),
-        "audited": entry.mean("facts", "audited"),
+        "warm": entry.mean(HEADLINE, "warm"),
+        "cold": entry.mean(HEADLINE, "cold"),
+        "item": entry.mean(HEADLINE, ITEM),
+        "valid": entry.mean(SELECT_BY, VALID),
+        "failed": entry.fact("failed_queries"),
+        "certified": entry.fact("certified_share"),
+        "missed": entry.fact("beam_regret"),
+        "audited": entry.fact("audited"),
         "paper": verdict.claim.value if verdict else None,
         "verdict": verdict.text if verdict else None,
     }
+
+
+def _spread(entry: Entry) -> float | None:
+    """Standard deviation of the headline metric over seeds; None for a single one."""
+    found = [value for value in entry.by_seed(HEADLINE) if value is not None]
+    return float(np.std(found, ddof=1)) if len(found) > 1 else None
 
 
 def _cost_line(line: Line) -> dict[str, Any]:
@@ -217,17 +240,17 @@ def _cost_line(line: Line) -> dict[str, Any]:
     machines = sorted({str(row.provenance.get("machine") or "unknown") for row in entry.done})
     return cells | {
         "fit": _phase(entry, "fit", "seconds"),
-        "upstream": entry.mean("facts", "upstream_seconds"),
+        "upstream": entry.fact("upstream_seconds"),
         "recommend": _phase(entry, "recommend", "seconds"),
         "total": seconds_of(line),
         "cpu": cpu_seconds(entry),
         "users_per_second": _phase(entry, "recommend", "users_per_second"),
         "host": _peak(entry, "peak_host_bytes"),
         "gpu": _peak(entry, "peak_gpu_bytes"),
-        "total_parameters": entry.mean("facts", "parameters_total"),
-        "trained_parameters": entry.mean("facts", "parameters_trained"),
+        "total_parameters": entry.fact("parameters_total"),
+        "trained_parameters": entry.fact("parameters_trained"),
         "joules": None if None in joules else sum(j for j in joules if j is not None),
-        "epochs": entry.mean("facts", "epochs"),
+        "epochs": entry.fact("epochs"),
         "machine": " + ".join(machines),
     }
 

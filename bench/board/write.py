@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from bench.board.entry import Entry
 from bench.board.leaderboard import overall, rank_entries
 from bench.board.page import Section, page
 from bench.board.readme import fill
 from bench.board.render import Table, escape_markdown, to_csv, to_latex, to_markdown
-from bench.board.rows import Entry, read_folder, tables_of
+from bench.board.rows import read_folder, tables_of
 from bench.board.tables import cost, overall_table, quality
+from bench.results.cache import Cache
 from bench.results.table_key import TableKey, names
 
 FORMATS = {".md": to_markdown, ".csv": to_csv, ".tex": to_latex}
@@ -27,14 +29,21 @@ def write_board(rows_folder: str | Path, out_folder: str | Path) -> list[Path]:
 
     Under ``out_folder``: ``README.md``, ``index.html`` and ``tables/<board>/<dataset>/`` with quality and
     cost as Markdown, CSV and LaTeX. ``tables/`` belongs to this function: tables whose rows are gone are
-    removed. A README beside ``out_folder`` with marks for it gets an excerpt.
+    removed. A README beside ``out_folder`` with marks for it gets an excerpt. What was computed is kept in
+    ``.cache`` beside ``rows_folder``, which may be deleted at any moment.
+
+    Args:
+        rows_folder: where the rows are.
+        out_folder: where the tables go.
 
     Raises:
         DataError: a file is not a row, or two rows of a table were examined on different queries.
         ArtefactError: the positions beside a finished row are missing or damaged.
     """
-    out = Path(out_folder)
-    sections = build(tables_of(read_folder(Path(rows_folder))))
+    rows, out = Path(rows_folder), Path(out_folder)
+    cache = Cache.beside(rows)
+    sections = build(tables_of(read_folder(rows), cache), cache)
+    cache.forget_unused()
     files = {"README.md": _index(sections), "index.html": page(sections)}
     for section in sections:
         home = f"tables/{section.name}"
@@ -56,9 +65,14 @@ def write_board(rows_folder: str | Path, out_folder: str | Path) -> list[Path]:
     return paths
 
 
-def build(tables: Mapping[TableKey, Sequence[Entry]]) -> list[Section]:
-    """Boards with their tables, in a fixed order."""
-    leaderboards = [rank_entries(place, entries) for place, entries in tables.items()]
+def build(tables: Mapping[TableKey, Sequence[Entry]], cache: Cache | None = None) -> list[Section]:
+    """Boards with their tables, in a fixed order.
+
+    Args:
+        tables: the entries of each.
+        cache: where their statistics may lie from an earlier call.
+    """
+    leaderboards = [rank_entries(key, entries, cache) for key, entries in tables.items()]
     sections = []
     for name, group in groupby(leaderboards, key=lambda leaderboard: leaderboard.key.board):
         board = list(group)
@@ -81,13 +95,13 @@ def _index(sections: Sequence[Section]) -> str:
         parts.append(f"## {escape_markdown(section.name)}\n")
         folder = names(leaderboard.key for leaderboard, _, _ in section.datasets)
         for leaderboard, _, _ in section.datasets:
-            place = f"{home}/{folder[leaderboard.key]}"
+            tables = f"{home}/{folder[leaderboard.key]}"
             numbers = (
                 f"{len(leaderboard.scored)} of {len(leaderboard.lines)} configurations have numbers"
             )
             name = escape_markdown(folder[leaderboard.key])
             parts.append(
-                f"- **{name}**: [quality]({place}/quality.md), [cost]({place}/cost.md); {numbers}"
+                f"- **{name}**: [quality]({tables}/quality.md), [cost]({tables}/cost.md); {numbers}"
             )
         parts.append("\n" + to_markdown(section.overall, level=3))
     if not sections:

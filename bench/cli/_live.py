@@ -16,15 +16,22 @@ from bench.cli._options import clock
 from bench.execution.schedule import Progress
 from bench.execution.status import read_status, remaining
 from bench.experiment.plan import spent
+from bench.results.figures import Figures, figures_beside
 from bench.results.store import Store
 
 LINE_EVERY_SECONDS = 30.0
 
 
-def outcome(row: Row) -> str:
-    """One cell's result in a line."""
-    if row.status == "done" and row.metrics:
-        quality = f"NDCG@10 {row.metrics['ndcg@10']:.4f}  Hit@10 {row.metrics['hit@10']:.4f}"
+def outcome(row: Row, figures: Figures | None) -> str:
+    """One cell's result in a line.
+
+    Args:
+        row: of the cell.
+        figures: its numbers, None if it has none.
+    """
+    if row.status == "done" and figures is not None:
+        ndcg, hit = (figures.mean(name) or 0.0 for name in ("ndcg@10", "hit@10"))
+        quality = f"NDCG@10 {ndcg:.4f}  Hit@10 {hit:.4f}"
         return f"done      {row.cell.label:<44} {quality}  {clock(spent(row))}"
     if row.status == "done":
         return f"done      {row.cell.label:<44} artefact ready  {clock(spent(row))}"
@@ -60,7 +67,8 @@ class Watch:
     def __call__(self, progress: Progress) -> None:
         """Show what is new."""
         for row in progress.rows[self._shown :]:
-            self.console.print(outcome(row), highlight=False, markup=False, soft_wrap=True)
+            figures = figures_beside(self.store.row_path(row.cell))
+            self.console.print(outcome(row, figures), highlight=False, markup=False, soft_wrap=True)
         self._shown = len(progress.rows)
         if self._live is not None:
             self._live.update(self._table(progress))

@@ -13,7 +13,8 @@ Rebuild every table (Markdown, CSV, LaTeX, one HTML page) from the rows alone. N
 and equal rows give equal bytes.
 
   python -m bench board                             leaderboards/rows -> leaderboards/
-  python -m bench board --rows my/rows --out /tmp/x  other rows, other place
+  python -m bench board --rows my/rows --out my     other rows, other tables
+  python -m bench board --plugin my_metric.py       with a column for a metric of your own
 """
 
 
@@ -30,6 +31,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--out", default="leaderboards", help="folder of tables (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--plugin", action="append", default=[], help="a file that registers more metrics"
     )
     parser.set_defaults(func=run)
 
@@ -51,7 +55,9 @@ def existing(folder: str) -> Path:
 def run(options: argparse.Namespace) -> int:
     """Write the tables and say where they are."""
     from bench.board import write_board
+    from bench.registry import load_plugins
 
+    load_plugins(options.plugin)
     paths = write_board(existing(options.rows), options.out)
     tables = [path for path in paths if path.suffix == ".md" and path.name != "README.md"]
     print(f"{len(tables)} tables, {len(paths)} files; start at {Path(options.out) / 'README.md'}")

@@ -92,15 +92,21 @@ def _effects(effect: Mapping[str, tuple[float, float]]) -> str:
 
 
 def _ours(rows: Path) -> Iterable[tuple[Cell, Mapping[str, Ours]]]:
-    from bench.board.leaderboard import as_published
+    from bench.board.leaderboard import ours_of
     from bench.board.rows import read_folder, tables_of
     from bench.claims import TEST_ROWS
+    from bench.results.cache import Cache
 
     if not rows.is_dir():
         return []
-    tables = tables_of((p, row) for p, row in read_folder(rows) if row.cell.dataset in TEST_ROWS)
-    entries = [entry for entries in tables.values() for entry in entries if entry.packed]
-    return [(entry.cell, as_published(entry)) for entry in entries]
+    pairs = [(path, row) for path, row in read_folder(rows) if row.cell.dataset in TEST_ROWS]
+    tables = tables_of(pairs, Cache.beside(rows))
+    found: list[tuple[Cell, Mapping[str, Ours]]] = []
+    for entries in tables.values():
+        done = [entry for entry in entries if entry.figures]
+        if done:
+            found += zip((entry.cell for entry in done), ours_of(done), strict=True)
+    return found
 
 
 def table(verdicts: Sequence[Verdict]) -> Any:

@@ -11,9 +11,10 @@ from bench.cell import HEADLINE
 from bench.errors import DataError, UnknownName
 
 if TYPE_CHECKING:
-    from bench.board.rows import Entry
+    from bench.board.entry import Entry
+    from bench.evaluation.metrics import Positions
     from bench.significance.bootstrap import Difference
-    from bench.types import BoolArray, FloatArray
+    from bench.types import BoolArray
 
 ABOUT = """\
 The paired difference of two configurations on the same queries: bootstrap over users (and seeds where there
@@ -42,8 +43,11 @@ def add_parser(subparsers: Any) -> None:
         "--rows", default="leaderboards/rows", help="folder of rows (default: %(default)s)"
     )
     parser.add_argument(
-        "--metric", default=HEADLINE, help="ndcg or hit @ 1, 5 or 10 (default: %(default)s)"
+        "--metric",
+        default=HEADLINE,
+        help="a registered metric of positions @ 1 to 10, e.g. mrr@5 (default: %(default)s)",
     )
+    parser.add_argument("--plugin", action="append", default=[], help="a file that registers more")
     parser.add_argument("--stratum", help="only these queries: cold, warm, head, tail ...")
     parser.add_argument("--scale", help="only rows of this scale")
     parser.add_argument(
@@ -56,9 +60,14 @@ def run(options: argparse.Namespace) -> int:
     """Print the comparison."""
     import numpy as np
 
+    from bench.board.entry import gain_by_seed, mean_luck
+    from bench.evaluation.metrics import weights
+    from bench.registry import load_plugins
     from bench.significance.bootstrap import resample
     from bench.significance.power import detectable_gap
 
+    load_plugins(options.plugin)
+    weights(options.metric)  # a name that is not known is told before rows are read
     entries = _entries(options)
     a, b = (_find(word, entries, options.profile) for word in (options.a, options.b))
     _check_same_queries(a, b)
@@ -68,8 +77,10 @@ def run(options: argparse.Namespace) -> int:
             f"stratum {options.stratum} holds other queries for {_label(a)} than for {_label(b)}, as they "
             "were trained on different rows; compare them without --stratum"
         )
-    gain = [_gains(entry, options.metric)[:, keep] for entry in (a, b)]
-    draws = resample(gain, a.user_Q[keep], luck_M=[_luck(e, options.metric, keep) for e in (a, b)])
+    kept = [_positions(entry, keep) for entry in (a, b)]
+    gain_MSQ = [gain_by_seed(positions, options.metric) for positions in kept]
+    luck_M = [mean_luck(positions, options.metric) for positions in kept]
+    draws = resample(gain_MSQ, a.user_Q[keep], luck_M=luck_M)
     found = draws.difference(0, 1)
     n = int(keep.sum())
     where = f" of stratum {options.stratum}" if options.stratum else ""
@@ -106,11 +117,9 @@ def _rows_for(found: Difference, n: int) -> str:
 
 
 def _check_same_queries(a: Entry, b: Entry) -> None:
-    import numpy as np
-
     for word, of_a, of_b in _differing(a, b, ("dataset", "data_version")):
         raise DataError(f"{_label(a)} has {word} {of_a} and {_label(b)} {of_b}: nothing is paired")
-    if not np.array_equal(a.user_Q, b.user_Q):
+    if len({figures.users for entry in (a, b) for figures in entry.figures}) > 1:
         raise DataError(f"{_label(a)} and {_label(b)} were examined on different queries")
 
 
@@ -136,30 +145,16 @@ def _keys(entry: Entry) -> list[str]:
     return [row.cell.key for row in entry.rows]
 
 
-def _gains(entry: Entry, metric: str) -> FloatArray:
-    from bench.evaluation.metrics import gains
-    from bench.significance.bootstrap import by_seed
-
-    per_seed = [gains(packed.title) for packed in entry.packed]
-    if metric not in per_seed[0]:
-        raise UnknownName(f"no metric is called {metric!r}; known: {', '.join(per_seed[0])}")
-    return by_seed([gain[metric] for gain in per_seed])
-
-
-def _luck(entry: Entry, metric: str, keep: BoolArray) -> float:
-    import numpy as np
-
-    from bench.evaluation.metrics import luck
-
-    return float(np.mean([luck(packed.title.take(keep))[metric] for packed in entry.packed]))
+def _positions(entry: Entry, keep: BoolArray) -> list[Positions]:
+    return [positions.take(keep) for positions in entry.positions()]
 
 
 def _mask(entry: Entry, stratum: str | None) -> Any:
     import numpy as np
 
-    masks = entry.packed[0].masks
     if stratum is None:
-        return np.ones(len(entry.user_Q), bool)
+        return np.ones(entry.n, bool)
+    masks = entry.first_packed.masks
     if stratum not in masks or not masks[stratum].any():
         known = ", ".join(name for name, mask in masks.items() if mask.any())
         raise UnknownName(f"no test row is in a stratum called {stratum!r}; known: {known}")
@@ -170,15 +165,17 @@ def _entries(options: argparse.Namespace) -> list[Entry]:
     """Every finished configuration that the options leave."""
     from bench.board.rows import read_folder, tables_of
     from bench.cli.board import existing
+    from bench.results.cache import Cache
 
+    rows = existing(options.rows)
     pairs = [
         (path, row)
-        for path, row in read_folder(existing(options.rows))
+        for path, row in read_folder(rows)
         if row.status == "done"
         and options.scale in (None, row.cell.scale)
         and options.profile in (None, row.cell.profile)
     ]
-    return [entry for table in tables_of(pairs).values() for entry in table]
+    return [entry for table in tables_of(pairs, Cache.beside(rows)).values() for entry in table]
 
 
 def _find(word: str, entries: Sequence[Entry], profile: str | None) -> Entry:

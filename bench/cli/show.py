@@ -6,6 +6,8 @@ import argparse
 import json
 
 from bench.errors import UnknownName
+from bench.evaluation.metrics import list_names, position_names
+from bench.results.figures import ITEM, TITLE, VALID, figures_beside
 from bench.results.store import rows_under
 
 
@@ -35,6 +37,13 @@ def main(options: argparse.Namespace) -> int:
             found += 1
             print(f"{row.cell.label}  ({row.cell.scale}, {row.cell.profile})  {path}")
             print(json.dumps(row.as_dict(), indent=1, sort_keys=True))
+            if figures := figures_beside(path):
+                told = {part: counts.n for part, counts in figures.counts.items()}
+                print(f"queries: {json.dumps(told, sort_keys=True)}")
+                for part in (TITLE, ITEM, VALID):
+                    names = [*position_names(), *(list_names() if part == TITLE else [])]
+                    numbers = {name: figures.mean(name, part) for name in names}
+                    print(f"{part}: {json.dumps(numbers)}")
             folder = store.folder(row.cell.key)
             if folder.exists():
                 print(f"files: {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")

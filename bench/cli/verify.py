@@ -1,20 +1,23 @@
-"""``bench verify``: do the rows say what their positions say?"""
+"""``bench verify``: are the rows and the packed files beside them whole, and do they agree?"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.cell import Row
+    from bench.evaluation.lists import Lists
+    from bench.evaluation.positions import Positions
     from bench.results.packed import Packed
 
-TOLERANCE = 1e-9
 ABOUT = """\
-Recompute every metric and stratum of every row from the packed target positions beside it, and hold the row
-against them. A changed test score in a row, or a changed byte in the positions, is reported; validation
-scores, cost and facts have no second source and are taken on trust. No torch, no GPU.
+Check every row and the packed file beside it: the key against what the cell declares, the seal against every
+byte, the shapes, the strata (each query is in one of each partition), the number of test rows, and the
+positions against the lists and the targets where both are kept. Every metric is computed from these files, so
+no number of a table has another source; cost and facts have none and are taken on trust. No torch, no GPU.
 
   python -m bench verify                      all rows under leaderboards/rows
   python -m bench verify --rows received/rows  rows that somebody sent
@@ -25,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
     """Register the verb."""
     parser = subparsers.add_parser(
         "verify",
-        help="recompute the rows from their positions",
+        help="check rows and the packed files beside them",
         description=ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -53,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def check(path: Path, row: Row) -> list[str]:
-    """What one row says differently from the positions beside it, one sentence each."""
+    """What is wrong with one row or the file beside it, one sentence each."""
     import json
 
     from bench.errors import ArtefactError
@@ -65,33 +68,84 @@ def check(path: Path, row: Row) -> list[str]:
     )
     positions = path.with_suffix(".npz")
     if row.status != "done":
-        return (
-            [*faults, f"status {row.status}, yet there are positions"]
-            if positions.exists()
-            else faults
-        )
+        there = [f"status {row.status}, yet there are positions"] if positions.exists() else []
+        return faults + there
     try:
         packed = Packed.load(positions)
     except ArtefactError as fault:
         return [*faults, str(fault)]
     if row.n != len(packed):
         faults.append(f"n is {row.n}, the positions are of {len(packed)} queries")
-    return faults + _numbers(row, packed)
+    return [*faults, *_shapes(packed), *_partitions(packed), *_lists(packed)]
 
 
-def _numbers(row: Row, packed: Packed) -> list[str]:
-    from bench.evaluation.metrics import means
-    from bench.evaluation.strata import by_stratum
+def _shapes(packed: Packed) -> Iterator[str]:
+    n = len(packed)
+    sizes = {"users": packed.user_Q, "positions by id": packed.item.position_Q}
+    if packed.target_Q is not None:
+        sizes["targets"] = packed.target_Q
+    if packed.lists is not None:
+        sizes["lists"] = packed.lists.title_QK
+    for what, array in sizes.items():
+        if len(array) != n:
+            yield f"{what} of {len(array)} queries, the positions are of {n}"
+    exams = {"title": packed.title, "item": packed.item, "valid": packed.valid}
+    for name, positions in exams.items():
+        if positions is not None:
+            yield from _ranks(name, positions)
 
-    pairs: dict[str, tuple[Any, Any]] = {
-        "metrics": (row.metrics, means(packed.title)),
-        "metrics_by_item": (row.metrics_by_item, means(packed.item)),
-    }
-    strata = by_stratum(packed.title, packed.masks)
-    pairs |= {f"strata {name}": (row.strata.get(name, {}), strata[name]) for name in strata}
-    return [
-        f"{where} {name} is {said.get(name)}, the positions give {value}"
-        for where, (said, counted) in pairs.items()
-        for name, value in counted.items()
-        if said.get(name) is None or not abs(said[name] - value) <= TOLERANCE
-    ]
+
+def _ranks(name: str, positions: Positions) -> Iterator[str]:
+    from bench.cell import K
+    from bench.evaluation.positions import MISSING
+
+    position_Q = positions.position_Q
+    for rank in sorted({*position_Q.tolist()} - {*range(K), MISSING}):
+        yield f"positions of {name} hold the rank {rank}; known: 0 to {K - 1}, {MISSING} for none"
+    if positions.chance_Q is not None:
+        found_Q = position_Q != MISSING
+        if (found_Q & (positions.chance_Q > 0)).any():
+            yield f"positions of {name}: a target that is in its list is said to be drawn by chance too"
+
+
+def _partitions(packed: Packed) -> Iterator[str]:
+    from bench.evaluation.strata import PARTITIONS
+
+    for partition, names in PARTITIONS.items():
+        masks = [packed.masks[name] for name in names if name in packed.masks]
+        if masks and not (sum(mask.astype(int) for mask in masks) == 1).all():
+            yield f"strata {', '.join(names)}: not every query is in one of this partition ({partition})"
+
+
+def _lists(packed: Packed) -> Iterator[str]:
+    """Positions against lists, lists against what is said of their titles."""
+    lists, target_Q = packed.lists, packed.target_Q
+    if lists is None or len(lists) != len(packed):
+        return
+    if len(lists.title_D) != len(lists.count_D):
+        yield f"lists name {len(lists.title_D)} titles, training counts are of {len(lists.count_D)}"
+    if target_Q is None or len(target_Q) != len(packed):
+        return
+    expected_Q = target_ranks(lists, target_Q)
+    wrong = (expected_Q != packed.title.position_Q).nonzero()[0]
+    if len(wrong):
+        q = int(wrong[0])
+        yield (
+            f"positions of {len(wrong)} queries are not those of their lists; first query {q}: the position "
+            f"is {packed.title.position_Q[q]}, its list gives {expected_Q[q]}"
+        )
+
+
+def target_ranks(lists: Lists, target_Q: Any) -> Any:
+    """The rank from 0 of each target title in its list, 255 where it is not in it, int [Q].
+
+    Args:
+        lists: of titles.
+        target_Q: title class of each target.
+    """
+    import numpy as np
+
+    from bench.evaluation.positions import MISSING
+
+    found_QK = lists.title_QK == target_Q[:, None]
+    return np.where(found_QK.any(1), found_QK.argmax(1), MISSING)

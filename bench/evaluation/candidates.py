@@ -12,7 +12,7 @@ import numpy as np
 from bench.cell import PROTOCOL
 from bench.data.exams import known_at
 from bench.errors import Unavailable
-from bench.evaluation import metrics
+from bench.evaluation.checks import check_ranking
 from bench.method import Method
 from bench.types import BoolArray, IntArray, Queries, Ranking
 
@@ -45,7 +45,7 @@ def recommend_known(method: Method, queries: Queries, k: int, first_seen_N: IntA
             raise Unavailable(
                 "--candidates known needs a full ranking, not one that ends in chance"
             )
-        metrics.check_ranking(ranking, part, n_items, n_items)
+        check_ranking(ranking, part, n_items, n_items)
         parts.append(_first_known(ranking.item_QK, known_at(first_seen_N, part.timestamp_Q), k))
     return Ranking(np.concatenate(parts) if parts else np.zeros((0, k), np.int32))
 

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bench.evaluation.metrics import Positions, gains
-from bench.types import BoolArray, Exam, FloatArray, IntArray, Windows
+from bench.types import BoolArray, Exam, IntArray, Windows
 
 PARTITIONS: Mapping[str, tuple[str, ...]] = {
     "target": ("warm", "cold"),
@@ -67,27 +66,3 @@ def _band(count: IntArray) -> IntArray:
     band = np.empty(len(count), np.int64)
     band[order] = np.searchsorted([0.5, 0.8], share, side="right")
     return np.where(count > 0, band, 2)
-
-
-def stratify(
-    gain: Mapping[str, FloatArray], masks: Mapping[str, BoolArray]
-) -> dict[str, dict[str, float]]:
-    """``n`` and the mean of every gain within each stratum; an empty stratum has ``n`` 0 and means 0.
-
-    Args:
-        gain: per query by metric name, as ``bench.evaluation.metrics.gains`` gives them.
-        masks: by stratum, as ``strata`` gives them.
-    """
-    return {
-        name: {"n": int(mask.sum())}
-        | {
-            metric: float(gain_Q[mask].mean()) if mask.any() else 0.0
-            for metric, gain_Q in gain.items()
-        }
-        for name, mask in masks.items()
-    }
-
-
-def by_stratum(positions: Positions, masks: Mapping[str, BoolArray]) -> dict[str, dict[str, float]]:
-    """``stratify`` on the gains of these positions: what a row keeps under ``strata``."""
-    return stratify(gains(positions), masks)

@@ -22,9 +22,11 @@ from bench.cell import Cell, K, Row, Run
 from bench.data.exams import first_seen
 from bench.data.load import load_dataset
 from bench.errors import BenchError, DataError, Unavailable
-from bench.evaluation import metrics
 from bench.evaluation.candidates import KNOWN, recommend_known
-from bench.evaluation.strata import by_stratum, strata
+from bench.evaluation.checks import check_ranking
+from bench.evaluation.lists import top_lists
+from bench.evaluation.positions import positions
+from bench.evaluation.strata import strata
 from bench.execution.fitting import Fitting
 from bench.execution.meter import Meter
 from bench.execution.status import Status
@@ -205,23 +207,21 @@ def _examine(
     test, ranking = exams["recommend"], rankings["recommend"]
     seconds = cost["recommend"]["seconds"] or 0.0
     cost["recommend"]["users_per_second"] = len(test) / max(seconds, 1e-9)
-    score = partial(metrics.positions, train_count=train.target_count, names=method.identity)
+    score = partial(positions, train_count=train.target_count, names=method.identity)
     titles = {p: score(rankings[p], exam, identity="title") for p, exam in exams.items()}
-    title, item = titles["recommend"], score(ranking, test, identity="item")
-    masks = strata(test, train)
+    packed, cut = Packed(
+        titles["recommend"],
+        score(ranking, test, identity="item"),
+        np.asarray(test.queries.user_Q, np.int64),
+        strata(test, train),
+        titles.get("validate"),
+        dataset.catalogue.title_class[test.target_Q],
+        top_lists(ranking, dataset.catalogue, train),
+    ).bounded()
     _keep_lists(attempt.where.store, cell, ranking, test)
-    row = Row(
-        cell=cell,
-        status="done",
-        n=len(test),
-        metrics=metrics.means(title),
-        metrics_by_item=metrics.means(item),
-        valid=metrics.means(titles["validate"]) if "validate" in titles else {},
-        strata=by_stratum(title, masks),
-        cost=cost,
-        facts={**facts, **ranking.facts, **_proof(ranking)},
-    )
-    return row, Packed(title, item, test.queries.user_Q, masks)
+    proof = _proof(ranking) | ({"lists_left_out": cut} if cut else {})
+    facts = {**facts, **ranking.facts, **proof}
+    return Row(cell=cell, status="done", n=len(test), cost=cost, facts=facts), packed
 
 
 def _recommend(method: Method, queries: Queries, cell: Cell, dataset: Dataset) -> Ranking:
@@ -232,12 +232,12 @@ def _recommend(method: Method, queries: Queries, cell: Cell, dataset: Dataset) -
         ranking = recommend_known(method, queries, k, first_seen(dataset.split))
     else:
         ranking = method.recommend(queries, k)
-    metrics.check_ranking(ranking, queries, k, n_items)
+    check_ranking(ranking, queries, k, n_items)
     return ranking
 
 
-def _proof(ranking: Ranking) -> dict[str, float]:
-    proof = {}
+def _proof(ranking: Ranking) -> dict[str, Any]:
+    proof: dict[str, Any] = {}
     if ranking.certified_Q is not None:
         proof["certified_share"] = float(np.mean(ranking.certified_Q))
     if ranking.failed_Q is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.cell import Run
+from bench.cell import K, Run
 from bench.errors import ConfigError
 from bench.evaluation import metrics
 from bench.method import Method, configure
@@ -89,7 +89,7 @@ class Decoding(Method):
                 raise ConfigError(
                     "gamma is 'valid' but there are no validation rows; give a number"
                 )
-        self._decoder()(self.lm, [], self.trie, self._width(metrics.CUTOFFS[-1]))
+        self._decoder()(self.lm, [], self.trie, self._width(K))
 
     def _train(self, training: Training, run: Run, validate: Validate | None) -> None:
         """Train; meanwhile and afterwards a decoder may ask for the temperature."""
@@ -139,7 +139,7 @@ class Decoding(Method):
 
     def _validator(self, exam: Exam, train: Windows) -> Callable[[], dict[str, float]]:
         def validate() -> dict[str, float]:
-            ranking = self._decode(exam.queries, metrics.CUTOFFS[-1])
+            ranking = self._decode(exam.queries, K)
             return metrics.evaluate(
                 ranking, exam, train_count=train.target_count, names=self.identity
             )
@@ -152,7 +152,7 @@ class Decoding(Method):
         prompts, _ = prompts_for(self.prompter, queries, self.config.history)
         if not prompts:
             return
-        width = self._width(metrics.CUTOFFS[-1])
+        width = self._width(K)
         with torch.no_grad():
             found = checks.examine(decoder, self.lm.eval(), prompts, self.trie, width)
         checks.require(found, waived=checks.waived_by(decoder))

@@ -244,7 +244,7 @@ def test_rows_of_other_queries_are_refused(rows, tmp_path):
 
 
 def test_frame_has_a_line_a_row(rows):
-    frame = as_frame(load_rows(rows))
+    frame = as_frame(rows)
     assert len(frame) == 5
     assert frame.set_index("label")["cold.n"].dropna().unique().tolist() == [3]
     assert set(frame["status"]) == {"done", "left out"}
@@ -270,7 +270,7 @@ def test_overall_ranks_and_missing_datasets(tmp_path):
     many(tmp_path, "toy", {"sasrec": 0.5, "bigrec": 0.2, "popularity": 0.05})
     many(tmp_path, "book", {"sasrec": 0.5, "bigrec": 0.5})
     tables = tables_of(read_folder(tmp_path))
-    lines = overall([rank_entries(place, entries) for place, entries in tables.items()])
+    lines = overall([rank_entries(key, entries) for key, entries in tables.items()])
     assert [(line.entry.cell.method, line.rank, line.missing) for line in lines] == [
         ("sasrec", "1", ()),
         ("bigrec", "2", ()),
@@ -297,7 +297,7 @@ def test_overall_keeps_two_versions_of_a_dataset_apart(tmp_path):
 def test_the_scoring_room_loads_no_deep_learning():
     code = (
         "import sys, bench.board, bench.significance.bootstrap, bench.claims, bench.results.packed\n"
-        "import bench.evaluation.metrics, bench.evaluation.strata\n"
+        "import bench.evaluation.metrics, bench.evaluation.strata, bench.results.figure_table\n"
         "import bench.cli.board, bench.cli.claims, bench.cli.compare, bench.cli.verify\n"
         "import bench.board.write, bench.board.leaderboard\n"
         "print(sorted({'torch', 'transformers', 'recbole'} & set(sys.modules)))"

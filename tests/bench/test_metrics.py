@@ -12,15 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import ContractError
+from bench.evaluation.checks import check_ranking
 from bench.evaluation.metrics import (
-    MISSING,
-    Positions,
-    check_ranking,
     evaluate,
     gains,
     means,
-    positions,
 )
+from bench.evaluation.positions import MISSING, Positions, positions
 from bench.types import Catalogue, Exam, Queries, Ragged, RandomTail, Ranking
 
 # ids     1    2    3    4    5
@@ -152,8 +150,8 @@ def test_agrees_with_the_dull_version(titles, data):
     }
     for (identity, names), (answers, wanted) in expected.items():
         found = positions(lists, exam, identity=identity, train_count=count, names=names)
-        place = list(answers)[:10].index(wanted) if wanted in list(answers)[:10] else MISSING
-        assert found.position_Q[0] == place, (identity, names)
+        rank = list(answers)[:10].index(wanted) if wanted in list(answers)[:10] else MISSING
+        assert found.position_Q[0] == rank, (identity, names)
 
 
 def _members(titles, title, count):
@@ -169,7 +167,7 @@ def test_agrees_with_ir_measures():
     exam = exam_of(rng.integers(1, n_items + 1, n), titles)
     ours = evaluate(Ranking(item_QK), exam, train_count=np.zeros(n_items + 1))
     run = {
-        str(q): {str(i): float(10 - place) for place, i in enumerate(row)}
+        str(q): {str(i): float(10 - rank) for rank, i in enumerate(row)}
         for q, row in enumerate(item_QK)
     }
     qrels = {str(q): {str(t): 1} for q, t in enumerate(exam.target_Q)}

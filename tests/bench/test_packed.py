@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bench.errors import ArtefactError
-from bench.evaluation.metrics import MISSING, Positions, means
+from bench.evaluation.metrics import means
+from bench.evaluation.positions import MISSING, Positions
 from bench.results.packed import Packed
 
 

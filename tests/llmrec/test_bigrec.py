@@ -6,6 +6,7 @@ import pytest
 from bench.cell import Run
 from bench.errors import ArtefactError, ConfigError, DataError
 from bench.evaluation import metrics
+from bench.evaluation.checks import check_ranking
 from bench.method import configure, keep, restore
 from bench.types import Catalogue, Exam, Queries, Ragged, Windows
 from llmrec.generative.bigrec import BIGRec
@@ -69,7 +70,7 @@ def test_it_learns_who_follows_whom(learnt):
     losses = run.facts["loss_by_epoch"]
     assert losses[-1] < 0.5 * losses[0]
     ranking = model.recommend(exam().queries, 5)
-    metrics.check_ranking(ranking, exam().queries, 5, N)
+    check_ranking(ranking, exam().queries, 5, N)
     found = metrics.evaluate(ranking, exam(), train_count=windows().target_count, names="title")
     assert found["hit@1"] > 0.5
     best = run.facts["best_epoch"]

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from bench.data.formats.trec import read_qrels, read_run, write_qrels, write_run
 from bench.errors import ConfigError, DataError
-from bench.evaluation.metrics import means, positions
+from bench.evaluation.metrics import means
+from bench.evaluation.positions import positions
 from bench.types import Catalogue, Exam, Queries, Ragged, RandomTail, Ranking
 
 TITLES = ("", "a", "b", "a", "c", "d", "e", "f", "g", "h", "i", "j", "k")  # items 1 and 3 share one

@@ -1,0 +1,151 @@
+"""One line of a table: a configuration, averaged over its seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from bench.cell import Cell, Row
+from bench.evaluation.metrics import Positions, gain, luck
+from bench.results.figures import TITLE, VALID, Figures
+from bench.results.packed import Packed, positions_in
+from bench.significance.bootstrap import by_seed
+from bench.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One configuration in one table.
+
+    Attributes:
+        rows: its rows, one a seed, by seed.
+        paths: the packed files of those that are done, in the same order.
+        figures: their numbers.
+        mark: what sets it apart from others of the same name; empty if nothing has to.
+    """
+
+    rows: tuple[Row, ...]
+    paths: tuple[Path, ...] = ()
+    figures: tuple[Figures, ...] = ()
+    mark: str = ""
+
+    @property
+    def cell(self) -> Cell:
+        """The cell of the first seed."""
+        return self.rows[0].cell
+
+    @cached_property
+    def done(self) -> tuple[Row, ...]:
+        """The rows that have numbers."""
+        return tuple(row for row in self.rows if row.status == "done")
+
+    @cached_property
+    def question(self) -> str:
+        """Hash of what is asked, whatever the dataset and the seed: one configuration, one question."""
+        return replace(self.cell, dataset="", seed=0).slot
+
+    @property
+    def mixed(self) -> bool:
+        """Whether its seeds were made by different code."""
+        return len({row.provenance.get("code") for row in self.done}) > 1
+
+    @property
+    def family(self) -> str:
+        """Declared by the method; ``unknown`` if its row could not tell."""
+        return str(self.rows[0].facts.get("family", "unknown"))
+
+    @property
+    def name(self) -> str:
+        """The method as tables show it, with what sets this configuration apart."""
+        row = self.rows[0]
+        title = str(row.facts.get("title") or row.cell.method)
+        extra = [str(row.facts.get("variant") or ""), self.mark, "tuned" if self.tuned else ""]
+        extra = [word for word in extra if word]
+        return f"{title} ({', '.join(extra)})" if extra else title
+
+    @property
+    def full_name(self) -> str:
+        """Name with loss and decoder, for plots."""
+        cell = self.cell
+        loss = f" + {cell.loss}" if cell.loss else ""
+        return f"{self.name}{loss}{f' / {cell.decoder}' if cell.decoder else ''}"
+
+    @property
+    def tuned(self) -> bool:
+        """Whether its configuration was searched for on validation."""
+        return bool(self.cell.tune or self.rows[0].facts.get("tuned"))
+
+    @property
+    def status(self) -> str:
+        """``done``, or what is wrong and why, seeds that lack included."""
+        lacking = [row for row in self.rows if row.status != "done"]
+        if not lacking:
+            return "done"
+        first = lacking[0]
+        text = f"{first.status}: {first.reason}"
+        return f"{len(lacking)} of {len(self.rows)} seeds {text}" if self.done else text
+
+    @property
+    def n(self) -> int:
+        """Test rows."""
+        return self.figures[0].n
+
+    @cached_property
+    def first_packed(self) -> Packed:
+        """The whole packed file of the first seed, read when it is first asked for."""
+        return Packed.load(self.paths[0])
+
+    @property
+    def user_Q(self) -> IntArray:
+        """Whose query it is."""
+        return self.first_packed.user_Q
+
+    def positions(self, of: str = TITLE) -> list[Positions]:
+        """Positions of the test targets, one a seed, read from the files.
+
+        Args:
+            of: ``title`` or ``item``.
+        """
+        return [positions_in(path, of) for path in self.paths]
+
+    def mean(self, name: str, of: str = TITLE) -> float | None:
+        """Mean over seeds of one metric; None where any of them lacks it.
+
+        Args:
+            name: of a metric with its cutoff, e.g. ``ndcg@10``.
+            of: ``title``, ``item``, ``valid`` or a stratum.
+        """
+        found = self.by_seed(name, of)
+        return (
+            None
+            if not found or None in found
+            else sum(v for v in found if v is not None) / len(found)
+        )
+
+    def by_seed(self, name: str, of: str = TITLE) -> list[float | None]:
+        """One metric by seed; see ``mean``."""
+        found = [figures.mean(name, of) for figures in self.figures]
+        if of == VALID:  # rows of the first make kept means of validation and not its positions
+            pairs = zip(self.done, found, strict=True)
+            return [row.valid.get(name) if value is None else value for row, value in pairs]
+        return found
+
+    def fact(self, name: str) -> float | None:
+        """Mean over seeds of one number among the facts; None where any of them lacks it."""
+        found = [row.facts.get(name) for row in self.done]
+        if not found or None in found:
+            return None
+        return sum(float(value) for value in found if value is not None) / len(found)
+
+
+def gain_by_seed(positions: list[Positions], name: str) -> FloatArray:
+    """One metric by seed and query, float64 [S, Q]."""
+    return by_seed([gain(one, name) for one in positions])
+
+
+def mean_luck(positions: list[Positions], name: str) -> float:
+    """Variance of a metric's mean over draws of random lists, mean over seeds; 0 if none are drawn."""
+    return float(np.mean([luck(one, name) for one in positions]))

@@ -1,0 +1,51 @@
+"""Whether a method's lists may be scored at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.errors import ContractError
+from bench.evaluation.positions import repeats
+from bench.types import BoolArray, Queries, Ranking
+
+
+def check_ranking(ranking: Ranking, queries: Queries, k: int, n_items: int) -> None:
+    """Refuse lists that no metric should be computed from.
+
+    Raises:
+        ContractError: wrong shape, ids outside 0..N, a zero before the end of a list, a repeated item, a
+            score that is not finite or that rises along a list; names the first query at fault.
+    """
+    item_QK = np.asarray(ranking.item_QK)
+    if item_QK.shape != (len(queries), k):
+        raise ContractError(f"lists of shape {item_QK.shape}, expected ({len(queries)}, {k})")
+    if item_QK.dtype.kind not in "iu":
+        raise ContractError(f"item ids of type {item_QK.dtype}, expected integers")
+    listed_QK = item_QK != 0
+    _refuse((item_QK < 0) | (item_QK > n_items), f"an item id outside 0..{n_items}", item_QK)
+    gap_QK = np.zeros_like(listed_QK)
+    gap_QK[:, 1:] = listed_QK[:, 1:] & ~listed_QK[:, :-1]
+    _refuse(gap_QK, "an empty place before the end of the list", item_QK)
+    _refuse(repeats(item_QK) & listed_QK, "an item twice", item_QK)
+    if ranking.score_QK is None:
+        return
+    score_QK = np.asarray(ranking.score_QK)
+    if score_QK.shape != item_QK.shape:
+        raise ContractError(f"scores of shape {score_QK.shape}, lists of shape {item_QK.shape}")
+    _refuse(~np.isfinite(score_QK) & listed_QK, "a score that is not finite", score_QK)
+    rise_QK = np.zeros_like(listed_QK)
+    rise_QK[:, 1:] = (score_QK[:, 1:] > score_QK[:, :-1]) & listed_QK[:, 1:]
+    _refuse(rise_QK, "a score higher than the one before it", score_QK)
+
+
+def _refuse(bad_QK: BoolArray, what: str, value_QK: npt.NDArray[Any]) -> None:
+    if bad_QK.any():
+        query, rank = np.argwhere(bad_QK)[0]
+        count = int(bad_QK.any(1).sum())
+        raise ContractError(
+            f"{what} in {count} of {len(bad_QK)} lists; "
+            f"first in query {query}, place {rank}: {value_QK[query].tolist()}"
+        )
