@@ -81,12 +81,13 @@ def _kill(runner: subprocess.Popen[bytes]) -> None:
 
 
 def _answers(home: Path) -> dict[str, tuple[object, ...]]:
-    """Metrics and positions by label; raises if any row is not whole."""
+    """Status and positions by label; raises if any row is not whole."""
     found = {}
     for path in sorted((home / "out" / "rows").rglob("*.json")):
         row, packed = read_row(path), Packed.load(path.with_suffix(".npz"))
-        place = packed.title.position_Q.tobytes()
-        found[row.cell.label] = (dict(row.metrics), dict(row.valid), row.status, place)
+        exams = (packed.title, packed.item, packed.valid)
+        positions = [exam.position_Q.tobytes() for exam in exams if exam is not None]
+        found[row.cell.label] = (row.status, positions)
     return found
 
 

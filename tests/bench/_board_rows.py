@@ -6,7 +6,8 @@ import json
 
 import numpy as np
 
-from bench.cell import Cell, Row
+from bench.cell import Cell, K, Row
+from bench.evaluation.lists import Lists, distinct
 from bench.evaluation.positions import MISSING, Positions
 from bench.results.packed import Packed
 
@@ -57,6 +58,16 @@ def done(ranks, of):
         },
     )
     return row, Packed(positions, positions, USER, masks, VALID)
+
+
+def lists_of(rows, count=(5, 3, 0, 2)):
+    """Lists of the titles 1 to 4, of which the third was never trained on."""
+    title_QK = np.zeros((len(rows), K), np.int32)
+    for q, row in enumerate(rows):
+        title_QK[q, : len(row)] = row
+    title_D = distinct(title_QK)
+    count_D = np.array(count, np.int32)[title_D - 1]
+    return Lists(title_QK, title_D, count_D, count_D > 0, n_titles=4, n_train=10)
 
 
 def write(folder, row, packed=None, name=None):

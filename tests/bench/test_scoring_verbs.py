@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from _board_rows import M, cell, done, tiny_board, write
+from _board_rows import COLD, USER, M, cell, done, lists_of, tiny_board, write
 
-from bench.board.leaderboard import as_published
+from bench.board.leaderboard import ours_of
 from bench.board.rows import read_folder, tables_of
 from bench.errors import DataError, UnknownName
+from bench.evaluation.positions import Positions
 
 
 @pytest.fixture
@@ -102,7 +105,9 @@ def test_a_stratum_that_training_rows_made_different_is_refused(rows):
     [
         (("nothing", "bigrec"), "no finished configuration"),
         (("office", "bigrec"), "several configurations"),
-        (("sasrec", "bigrec", "--metric", "mrr"), "known: ndcg@1"),
+        (("sasrec", "bigrec", "--metric", "mrr"), "Did you mean mrr@10"),
+        (("sasrec", "bigrec", "--metric", "ndcg@11"), "k is 1 to 10"),
+        (("sasrec", "bigrec", "--metric", "gini@10"), "no value by query; with one: hit@10, mrr"),
         (("sasrec", "bigrec", "--stratum", "lukewarm"), "known: cold, warm"),
     ],
 )
@@ -126,7 +131,7 @@ def test_what_chooses_a_configuration_is_what_chose_its_epochs(selected_on, told
     row = replace(row, facts={**row.facts, "selected_on": selected_on})
     write(tmp_path, row, packed)
     [(_, entries)] = tables_of(read_folder(tmp_path)).items()
-    assert as_published(entries[0])["ndcg@10"].valid == told_by
+    assert ours_of(entries)[0]["ndcg@10"].valid == told_by
 
 
 def test_claims_without_rows_lists_what_was_published(tmp_path, capsys):
@@ -142,9 +147,6 @@ def test_verify_accepts_what_was_written(rows, capsys):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda row: row["metrics"].update({"ndcg@10": row["metrics"]["ndcg@10"] + 1e-6}),
-        lambda row: row["metrics_by_item"].update({"hit@1": 0.9}),
-        lambda row: row["strata"]["cold"].update({"n": 4}),
         lambda row: row.update({"n": 7}),
         lambda row: row["cell"].update({"seed": 5}),
         lambda row: row.update({"status": "failed"}),
@@ -175,3 +177,32 @@ def test_verify_finds_a_flipped_byte(rows, capsys):
     path.write_bytes(bytes(content))
     assert call("verify", "--rows", rows) == 1
     assert path.name in capsys.readouterr().out
+
+
+def packed_with_lists():
+    lists = lists_of([[3, 1], [1, 3], [2], [2], [2, 4], []])
+    title = Positions(np.array([0, 1, M, 0, M, M], np.uint8))
+    target_Q = np.array([3, 3, 9, 2, 9, 9], np.int32)
+    row, packed = done(title.position_Q, cell("bigrec"))
+    return row, replace(packed, lists=lists, target_Q=target_Q)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, None),
+        (
+            {"target_Q": np.array([3, 1, 9, 2, 9, 9], np.int32)},
+            "of 1 queries .* query 1: .* is 1, .* gives 0",
+        ),
+        ({"user_Q": USER[:5]}, "users of 5 queries"),
+        ({"item": Positions(np.array([0, 1, M, 12, M, M], np.uint8))}, "item hold the rank 12"),
+        ({"masks": {"warm": ~COLD, "cold": ~COLD}}, "strata warm, cold"),
+        ({"lists": lists_of([[1]] * 5)}, "lists of 5 queries"),
+    ],
+)
+def test_verify_holds_positions_against_lists_and_shapes(tmp_path, capsys, change, said):
+    row, packed = packed_with_lists()
+    write(tmp_path, row, replace(packed, **change))
+    assert call("verify", "--rows", tmp_path) == int(said is not None)
+    assert said is None or re.search(said, capsys.readouterr().out)

@@ -293,5 +293,5 @@ def test_the_luck_of_random_lists_agrees_with_drawing_them():
     for query in (0, 1):
         place = int(tail.start_Q[query]) + rng.integers(0, left[query], 20_000)
         total += np.where(place < 10, weight[np.minimum(place, 9)], 0)
-    assert luck(tail)["ndcg@10"] == pytest.approx((total / 4).var(), rel=0.03)
+    assert luck(tail, "ndcg@10") == pytest.approx((total / 4).var(), rel=0.03)
     assert gains(tail)["ndcg@10"].mean() == pytest.approx((total / 4).mean(), rel=0.02)

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.evaluation.metrics import MISSING, Positions, gains
-from bench.evaluation.strata import PARTITIONS, by_stratum, strata, stratify
+from bench.evaluation.metrics import gains, rank_counts
+from bench.evaluation.positions import MISSING, Positions
+from bench.evaluation.strata import PARTITIONS, strata
 from bench.types import Catalogue, Exam, Queries, Ragged, Windows
 
 
@@ -67,20 +68,23 @@ def test_every_query_lands_where_the_table_says():
 
 
 def test_means_within_a_stratum():
-    found = by_stratum(
+    found = counts_of(
         Positions(np.array([0, MISSING, 0, MISSING, 7], np.uint8)), strata(TEST, TRAIN)
     )
-    assert found["warm"]["n"] == 4
-    assert found["warm"]["hit@10"] == 0.5
-    assert found["cold"]["hit@10"] == 1.0
-    assert found["cold"]["hit@5"] == 0.0
-    assert found["mid"] == {"n": 1} | dict.fromkeys(found["mid"].keys() - {"n"}, 0.0)
+    assert found["warm"].n == 4
+    assert found["warm"].mean("hit@10") == 0.5
+    assert found["cold"].mean("hit@10") == 1.0
+    assert found["cold"].mean("hit@5") == 0.0
+    assert (found["mid"].n, found["mid"].mean("ndcg@10")) == (1, 0.0)
 
 
 def test_an_empty_stratum_is_zero_of_zero():
-    assert stratify({"hit@1": np.ones(2)}, {"cold": np.zeros(2, bool)}) == {
-        "cold": {"n": 0, "hit@1": 0.0}
-    }
+    found = rank_counts(Positions(np.array([0, 1], np.uint8)), np.zeros(2, bool))
+    assert (found.n, found.mean("hit@1")) == (0, 0.0)
+
+
+def counts_of(positions, masks):
+    return {name: rank_counts(positions, mask) for name, mask in masks.items()}
 
 
 row = st.tuples(
@@ -93,15 +97,15 @@ row = st.tuples(
 def test_strata_of_a_partition_sum_to_the_whole(train, test, data):
     test = exam(test)
     masks = strata(test, windows(train))
-    place = st.integers(0, 9) | st.just(MISSING)
-    places = data.draw(st.lists(place, min_size=len(test), max_size=len(test)))
-    gain = gains(Positions(np.array(places, np.uint8)))
-    parts = stratify(gain, masks)
+    rank = st.integers(0, 9) | st.just(MISSING)
+    ranks = data.draw(st.lists(rank, min_size=len(test), max_size=len(test)))
+    positions = Positions(np.array(ranks, np.uint8))
+    parts = counts_of(positions, masks)
     assert set(parts) == {name for names in PARTITIONS.values() for name in names}
     for names in PARTITIONS.values():
         assert sum(masks[name].astype(int) for name in names).tolist() == [1] * len(test)
-        for metric, gain_Q in gain.items():
-            total = sum(parts[name]["n"] * parts[name][metric] for name in names)
+        for metric, gain_Q in gains(positions).items():
+            total = sum(parts[name].n * parts[name].mean(metric) for name in names)
             assert total / len(test) == pytest.approx(gain_Q.mean(), abs=1e-12)
 
 
