@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.cell import Cell, Row
-from bench.evaluation.metrics import Positions, gain, luck
+from bench.evaluation.metrics import ListMetric, Positions, find, gain, luck, weights
 from bench.results.figures import TITLE, VALID, Figures
 from bench.results.packed import Packed, positions_in
 from bench.significance.bootstrap import by_seed
@@ -118,12 +119,18 @@ class Entry:
             name: of a metric with its cutoff, e.g. ``ndcg@10``.
             of: ``title``, ``item``, ``valid`` or a stratum.
         """
-        found = self.by_seed(name, of)
-        return (
-            None
-            if not found or None in found
-            else sum(v for v in found if v is not None) / len(found)
-        )
+        metric, k = find(name)
+        if of == VALID or issubclass(metric, ListMetric):
+            return _mean(self.by_seed(name, of))
+        if of not in self._shares:
+            self._shares[of] = _share(self.figures, of)
+        share_K = self._shares[of]
+        return None if share_K is None else float(share_K[:k] @ weights(name))
+
+    @cached_property
+    def _shares(self) -> dict[str, FloatArray | None]:
+        """Share of the targets at each rank, mean over seeds, by part of the exam, as they are asked for."""
+        return {}
 
     def by_seed(self, name: str, of: str = TITLE) -> list[float | None]:
         """One metric by seed; see ``mean``."""
@@ -135,10 +142,18 @@ class Entry:
 
     def fact(self, name: str) -> float | None:
         """Mean over seeds of one number among the facts; None where any of them lacks it."""
-        found = [row.facts.get(name) for row in self.done]
-        if not found or None in found:
-            return None
-        return sum(float(value) for value in found if value is not None) / len(found)
+        return _mean([row.facts.get(name) for row in self.done])
+
+
+def _mean(found: Sequence[float | None]) -> float | None:
+    known = [float(value) for value in found if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(found) else None
+
+
+def _share(figures: Sequence[Figures], of: str) -> FloatArray | None:
+    counts = [one.counts.get(of) for one in figures]
+    shares = [one.count_K / one.n for one in counts if one is not None and one.n]
+    return np.mean(shares, axis=0) if shares and len(shares) == len(counts) else None
 
 
 def gain_by_seed(positions: list[Positions], name: str) -> FloatArray:
