@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -98,11 +97,6 @@ def weights(name: str) -> FloatArray:
         raise UnknownName(
             f"{name} is a metric of all lists together and has no value by query; with one: {known}"
         )
-    return _weights(metric, k)
-
-
-@cache
-def _weights(metric: type[PositionMetric], k: int) -> FloatArray:
     return metric().weight(np.arange(1, k + 1))
 
 
