@@ -27,7 +27,9 @@ from bench.evaluation.lists import Lists
 from bench.registry import Registry, near
 from bench.types import FloatArray, IntArray
 
-metrics = Registry("metric", "metrics", ("bench.evaluation.metrics",))
+metrics: Registry[type[PositionMetric] | type[ListMetric]] = Registry(
+    "metric", "metrics", ("bench.evaluation.metrics",)
+)
 
 
 class _Metric:
