@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,7 +27,9 @@ from bench.evaluation.lists import Lists
 from bench.registry import Registry, near
 from bench.types import FloatArray, IntArray
 
-metrics: Registry[type[Any]] = Registry("metric", "metrics", ("bench.evaluation.metrics",))
+metrics: Registry[type[PositionMetric] | type[ListMetric]] = Registry(
+    "metric", "metrics", ("bench.evaluation.metrics",)
+)
 
 
 class _Metric:
