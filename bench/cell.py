@@ -106,7 +106,7 @@ class Cell:
         Neither source nor library versions are part of it: renaming, moving and cleaning cost no row. What
         moves results raises a version (CONTRIBUTING.md, "What a version is").
         """
-        return digest({k: v for k, v in asdict(self).items() if k not in BOARD})[:16]
+        return digest({k: v for k, v in vars(self).items() if k not in BOARD})[:16]
 
     @property
     def slot(self) -> str:
@@ -114,7 +114,7 @@ class Cell:
 
         A row replaces the older row of its slot, so a table never shows one question twice.
         """
-        return digest({k: v for k, v in asdict(self).items() if k not in ANSWERING})[:12]
+        return digest({k: v for k, v in vars(self).items() if k not in ANSWERING})[:12]
 
     @property
     def label(self) -> str:
