@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from baselines import _recbole as rb
 from baselines.encoder import causal_mask, full_layer, run_layers
 from baselines.losses.base import ItemLoss, Trained
+from baselines.losses.dro import DRO
 from bench.registry import losses
 from bench.types import Windows
 
@@ -181,7 +182,7 @@ class RobustModel(CausalModel):
         super().__init__(config, dataset)
         self.dro_alpha: float = config["dro_alpha"]
         options = {"beta": config["dro_beta"], "power": config["dro_power"]}
-        self.robust_term = item_loss("dro")(options, count_N=self.count_N)
+        self.robust_term = DRO(options, count_N=self.count_N)
         if self.faithful:
             self.head = torch.nn.Linear(self.hidden_size, self.n_items - 1)
             self.head.apply(self._init_weights)

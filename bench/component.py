@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 from bench.config import Config as BaseConfig
-from bench.config import Empty, require_config
+from bench.config import Empty, configure, require_config
 
 Check = Callable[[], str | None]
 Kind = Literal["item", "item_term", "token", "preference"]
@@ -49,3 +49,12 @@ class Loss(Component):
 
     kind: ClassVar[Kind]
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+
+    @classmethod
+    def complete(cls, options: Mapping[str, Any] | None) -> Any:
+        """A Config with these options and the defaults for the rest.
+
+        Raises:
+            ConfigError: an unknown key or a value out of range.
+        """
+        return configure(cls.Config, options, owner=cls.name)

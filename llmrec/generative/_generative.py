@@ -26,6 +26,7 @@ from llmrec.generative._ranking import examples_of
 from llmrec.generative._search import search_space
 from llmrec.lm.backbone import EMBEDDED, SCRATCH, Backbone
 from llmrec.lm.scratch import CompactTokenizer
+from llmrec.losses.base import Loss
 from llmrec.preference.base import PreferenceLoss
 from llmrec.preference.setup import preference_training
 from llmrec.prompt import Prompter, Style
@@ -236,6 +237,7 @@ class Generative(Decoding):
         kind = losses.get(self.loss or "lml")
         if issubclass(kind, PreferenceLoss):
             return preference_training(kind, self, train, run)
+        assert issubclass(kind, Loss), f"{kind.name} is no loss over answer tokens"
         rows = self.examples(train)
         run.facts["history_dropped"] = sum(row.prompt.dropped for row in rows)
         run.facts["prompt_tokens"] = float(np.mean([len(row.prompt) for row in rows]))

@@ -118,15 +118,6 @@ class Loss(component.Loss, ABC):
         self.trie, self.vocabulary, self.avt = trie, vocabulary, avt
         self.training = True
 
-    @classmethod
-    def complete(cls, options: Mapping[str, Any] | None) -> Any:
-        """A Config with these options and the defaults for the rest.
-
-        Raises:
-            ConfigError: an unknown key or a value out of range.
-        """
-        return configure(cls, options)
-
     def __call__(self, hidden_RD: Tensor, head: Head, answers: Answers) -> Tensor:
         """Sum of the loss over the rows it counts, a scalar in fp32 (fp64 for fp64 inputs).
 
