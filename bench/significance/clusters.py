@@ -66,8 +66,10 @@ class Clusters:
         n = int(self.rows_G.sum())
         if len(self) < 2:
             return np.zeros_like(total_GM)
-        off_GM = total_GM - self.rows_G[:, None] * (total_GM.sum(axis=0) / n)
-        return off_GM / (n - self.rows_G)[:, None]
+        off_GM = np.outer(self.rows_G, total_GM.sum(axis=0) / -n)
+        off_GM += total_GM
+        off_GM *= (1 / (n - self.rows_G))[:, None]
+        return off_GM
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,15 @@ import numpy.typing as npt
 
 from bench.significance.clusters import NOTHING, Clusters
 from bench.significance.concentration import Concentration, concentrate
-from bench.significance.intervals import ALPHA, Difference, Interval, alike, around, note_few, symmetric
+from bench.significance.intervals import (
+    ALPHA,
+    Difference,
+    Interval,
+    alike,
+    around,
+    note_few,
+    symmetric,
+)
 from bench.significance.ranks import Ranks, rank_pairs
 from bench.significance.seeds import Fits
 from bench.significance.sign_flip import FEW, flip_p
@@ -208,8 +216,9 @@ class Estimate:
         p_MM, few_MM = self.of_pairs.p(gap_MM), np.full((m, m), np.iinfo(np.int64).max)
         if len(self.users) < 2:
             p_MM = np.ones((m, m))
-        # a pair that t does not separate cannot be separated by the larger p either
-        open_MM = np.triu(self._guarded & (p_MM < alpha), 1)
+        # Holm separates no pair under larger p that it does not separate under these
+        by_t = rank_pairs(self.mean_M, p_MM, few_MM, alpha)
+        open_MM = np.triu(self._guarded & (by_t.p_MM < alpha), 1)
         pairs = [(int(i), int(j)) for i, j in np.argwhere(open_MM)]
         if pairs:
             first, second = np.array(pairs).T
