@@ -29,7 +29,7 @@ class Concentration:
         effective: titles of equal weight that would be as uneven; 0 without a hit.
         influence: largest change of the mean, as a share of it, when one title's rows are left out.
         without_top3: the mean over the rows of all other titles.
-        excess: how much more uneven than the rows themselves would make a method; 1 is as even as they allow.
+        excess: Σ w² over what as many hits on random rows would give; the rows are uneven themselves.
         largest: title classes of the three largest, largest first, those without gain left out.
         rows: test rows of each of these.
     """

@@ -198,8 +198,10 @@ class Estimate:
 
     @property
     def _guarded(self) -> BoolArray:
-        """Pairs in which so few clusters differ that t is not trusted, bool [M, M]."""
-        return (self.of_pairs.few_users < FEW) | (self.of_pairs.few_titles < FEW)
+        """Pairs in which so few clusters differ, or all by the same, that t is not trusted, bool [M, M]."""
+        square_M, pairs = self.mean_M**2, self.of_pairs
+        alike_MM = pairs.users <= NOTHING**2 * (square_M[:, None] + square_M)
+        return (pairs.few_users < FEW) | (pairs.few_titles < FEW) | alike_MM
 
     def _flips(self, pairs: Sequence[tuple[int, int]]) -> tuple[FloatArray, IntArray]:
         """The larger p of flipping users and titles, and the fewer clusters that differ."""
