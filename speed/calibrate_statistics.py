@@ -70,7 +70,9 @@ def equal_lines(structure: Structure, families: int, judge: Judge) -> Iterator[s
                 family = Family(design, seeds_of(word, 12), luck)
                 rng = np.random.default_rng([sum(family.seeds), round(100 * luck)])
                 truth = true_mean(design, luck)
-                found = [judge(structure.draw(rng, family), structure, truth) for _ in range(families)]
+                found = [
+                    judge(structure.draw(rng, family), structure, truth) for _ in range(families)
+                ]
                 shares = " | ".join(f"{share:.3f}" for share in np.mean(found, axis=0))
                 yield f"| {design} | {word} | {luck:g} | {shares} |"
 
@@ -82,14 +84,16 @@ def judged(gain_MSQ: Sequence[FloatArray], structure: Structure, truth: float) -
     gap_MM = twelve.mean_M[:, None] - twelve.mean_M
     p_MM, pairs = twelve.of_pairs.p(gap_MM), np.triu_indices(len(gain_MSQ), 1)
     off_M = np.abs(np.log(np.maximum(twelve.mean_M, 1e-9) / truth))
-    return np.array([
-        (eight.ranks().first_M > 1).any(),
-        (twelve.ranks().first_M > 1).any(),
-        p_MM[0, 1] < ALPHA and twelve.difference(0, 1).p < ALPHA,
-        (p_MM[pairs] >= ALPHA).mean(),
-        (off_M <= twelve.of_means.reach(ALPHA) / twelve.mean_M).mean(),
-        (twelve.of_means.few_titles < FEW_TITLES).mean(),
-    ])
+    return np.array(
+        [
+            (eight.ranks().first_M > 1).any(),
+            (twelve.ranks().first_M > 1).any(),
+            p_MM[0, 1] < ALPHA and twelve.difference(0, 1).p < ALPHA,
+            (p_MM[pairs] >= ALPHA).mean(),
+            (off_M <= twelve.of_means.reach(ALPHA) / twelve.mean_M).mean(),
+            (twelve.of_means.few_titles < FEW_TITLES).mean(),
+        ]
+    )
 
 
 POWER_HEADER = """\

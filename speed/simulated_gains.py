@@ -81,7 +81,7 @@ def _rank(uniform: FloatArray) -> IntArray:
 
 
 @lru_cache
-def true_mean(design: Design, luck: float, batches: int = 10) -> float:
+def true_mean(design: Design, luck: float, batches: int = 5) -> float:
     """What an equal method gains on average over users, titles and fits; a million draws a batch."""
     rng, found, batch = np.random.default_rng(0), [], 1_000_000
     for _ in range(batches):
@@ -101,8 +101,6 @@ def zipf_structure(n: int, users: int, titles: int, seed: int = 0) -> Structure:
     weight = 1 / np.arange(3, titles + 3)
     title_Q = rng.choice(titles, n, p=weight / weight.sum())
     return Structure.of(rng.integers(0, users, n), title_Q)
-
-
 
 
 def seeds_of(word: str, methods: int) -> Sequence[int]:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from bench.significance.clusters import NOTHING, Clusters
 from bench.significance.concentration import Concentration, concentrate
@@ -101,7 +100,7 @@ class Estimate:
     def _drawn(self) -> Sources:
         return self.sources if self.scope == "targets like these" else Sources(self.sources.users)
 
-    def _fits(self, scale_M: npt.ArrayLike = 1.0) -> FloatArray:
+    def _fits(self, scale_M: FloatArray) -> FloatArray:
         """s, the squared means over their seeds, 0 where no chance is drawn."""
         chance_M = self.inputs.chance_M & (self.scope != "this fit")
         return np.where(chance_M, (self.mean_M * scale_M) ** 2 / self.seeds_M, 0.0)
@@ -110,7 +109,7 @@ class Estimate:
     def of_means(self) -> Spread:
         """Of each mean, float [M]; an expectation over random lists has no luck of its own."""
         users, titles, few_users, few_titles = self._drawn.parts(lambda m: m.of_means)
-        s_M, none_M = self._fits(), np.zeros_like(users)
+        s_M, none_M = self._fits(np.ones_like(users)), np.zeros_like(users)
         fits = (self.fits.variance * s_M, s_M**2 / self.fits.weight)
         return Spread(users, titles, none_M, fits[0], few_users, few_titles, fits[1])
 
@@ -178,7 +177,7 @@ class Estimate:
         """
         at, gap = (first, second), float(self.mean_M[first] - self.mean_M[second])
         spread = self.of_pairs.at(at)
-        p, note = float(spread.p(np.float64(gap))), self._pair_note(at)
+        p, note = float(spread.p(np.asarray(gap))), self._pair_note(at)
         if len(self.users) < 2:
             p, note = 1.0, "one user"
         elif self._guarded[at]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from scipy import stats as scipy_stats
 
 from bench.significance.spread import Scope, Spread
@@ -93,7 +94,7 @@ def alike(mean: float, clusters: float, words: Scope, note: str, alpha: float) -
 def symmetric(gap: float, spread: Spread, p: float, alpha: float) -> tuple[float, float]:
     """Ends of a difference: ``gap ± t sqrt(V)``, widened to agree with p where a guard raised it."""
     reach, freedom = float(spread.reach(alpha)), float(spread.freedom)
-    if gap and p > float(spread.p(gap)):
+    if gap and p > float(spread.p(np.asarray(gap))):
         at_p = float(scipy_stats.t.isf(p / 2, freedom))
         ratio = float(scipy_stats.t.isf(alpha / 2, freedom)) / at_p if at_p > 0 else math.inf
         reach = max(reach, abs(gap) * ratio)

@@ -65,7 +65,8 @@ def rank_pairs(
         alpha: level of the family.
     """
     m, above = len(mean_M), np.triu_indices(len(mean_M), 1)
-    adjusted_MM, few_MM = np.ones((m, m)), np.zeros((m, m), bool)
+    adjusted_MM: FloatArray = np.ones((m, m))
+    few_MM: BoolArray = np.zeros((m, m), bool)
     adjusted_MM[above] = holm(p_MM[above].tolist())
     few_MM[above] = differing_MM[above] < least_clusters(max(len(above[0]), 1), alpha)
     adjusted_MM, few_MM = np.minimum(adjusted_MM, adjusted_MM.T), few_MM | few_MM.T

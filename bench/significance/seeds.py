@@ -29,6 +29,7 @@ class Fits:
         within_M: W, the part of it that is the rows'; nan where there is one seed.
         variance: kappa squared, pooled over methods; B - W over the squared mean.
         weight: A, its precision; ``2 / A`` is the variance of the estimate.
+        within_share: mean W over the squared mean of these; 0 where there is none.
         lines: methods with several seeds that it was pooled from.
         prior: the coefficient of variation that it was pulled towards.
     """
@@ -37,21 +38,16 @@ class Fits:
     within_M: FloatArray
     variance: float
     weight: float
+    within_share: float
     lines: int
     prior: float
-
-    @property
-    def within_share(self) -> float:
-        """W over the squared mean, averaged over methods with several seeds; 0 where there is none."""
-        known_M = self.within_M[np.isfinite(self.within_M)]
-        return float(known_M.mean()) if len(known_M) else 0.0
 
 
 def between(gain_MSQ: Sequence[FloatArray]) -> FloatArray:
     """B, the variance of the seeds' means, float [M]; nan where there is one seed."""
-    return np.array([
-        gain_SQ.mean(axis=1).var(ddof=1) if len(gain_SQ) > 1 else np.nan for gain_SQ in gain_MSQ
-    ])
+    return np.array(
+        [gain_SQ.mean(axis=1).var(ddof=1) if len(gain_SQ) > 1 else np.nan for gain_SQ in gain_MSQ]
+    )
 
 
 def within(
@@ -120,4 +116,5 @@ def pool(
     a0 = PRIOR_FREEDOM / prior**4
     weight = float(a.sum() + a0)
     pooled = max(0.0, float((a * (b - w)).sum() + a0 * prior**2) / weight)
-    return Fits(between_M, within_M, pooled, weight, int(use_M.sum()), prior)
+    share = float(w.mean()) if len(w) else 0.0
+    return Fits(between_M, within_M, pooled, weight, share, len(w), prior)

@@ -18,7 +18,9 @@ from bench.types import FloatArray, IntArray
 FEW = 10  # effective clusters below which t is not trusted
 EXACT = 16  # up to here every flip is enumerated
 FLIPS = 10_000
-ENOUGH = 100  # flips at least as far off, after which a pair draws no more (Besag and Clifford, 1991)
+ENOUGH = (
+    100  # flips at least as far off, after which a pair draws no more (Besag and Clifford, 1991)
+)
 _CHUNK = 1000
 
 

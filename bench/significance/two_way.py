@@ -45,7 +45,9 @@ def two_way(
     Raises:
         DataError: a gain is not finite, or a method has another number of rows; names the method.
     """
-    names = tuple(names) if names is not None else tuple(f"method {m}" for m in range(len(gain_MSQ)))
+    names = (
+        tuple(names) if names is not None else tuple(f"method {m}" for m in range(len(gain_MSQ)))
+    )
     assert len(names) == len(gain_MSQ) > 0, "one name a method"
     gain_MSQ = tuple(np.atleast_2d(np.asarray(gain_SQ, np.float64)) for gain_SQ in gain_MSQ)
     _check(gain_MSQ, names, user_Q, title_Q)

@@ -38,7 +38,9 @@ def test_an_even_method_has_no_badge():
 
 
 def test_what_the_rows_themselves_do_is_not_the_method():
-    title_Q = np.concatenate([np.zeros(32, int), np.arange(1, 69)])  # one title has 32 % of the rows
+    title_Q = np.concatenate(
+        [np.zeros(32, int), np.arange(1, 69)]
+    )  # one title has 32 % of the rows
     found = measured(np.full(100, 0.1), title_Q)
     assert (found.badge, found.cause) == ("concentrated", "by the test set")
     gain_Q = np.where(title_Q == 5, 1.0, 0.001)

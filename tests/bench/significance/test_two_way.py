@@ -155,7 +155,9 @@ def test_users_and_titles_may_change_places():
 
 def test_every_row_twice_says_no_more():
     gains = some_gains(2, 1)
-    twice = two_way([np.repeat(g, 2, axis=1) for g in gains], np.repeat(USER, 2), np.repeat(TITLE, 2))
+    twice = two_way(
+        [np.repeat(g, 2, axis=1) for g in gains], np.repeat(USER, 2), np.repeat(TITLE, 2)
+    )
     once = two_way(gains, USER, TITLE)
     assert twice.of_pairs.total[0, 1] == pytest.approx(once.of_pairs.total[0, 1])
 
