@@ -31,6 +31,11 @@ class LeftOut:
     rank: str
     rank_before: str
 
+    @property
+    def changed(self) -> bool:
+        """Whether the ranks are other ones."""
+        return self.rank != self.rank_before
+
 
 def without_title(table: Estimate, title: int) -> Estimate:
     """The same table without the rows of one target title."""
@@ -47,22 +52,24 @@ def without_title(table: Estimate, title: int) -> Estimate:
 
 
 def without_largest_title(table: Estimate, alpha: float = ALPHA) -> list[LeftOut | None]:
-    """For each method the table without its largest title's rows; None where it hit nothing.
+    """For each method with a badge of concentration the table without its largest title's rows.
 
+    None for a method without a badge, which no single title moves far, or if there is no other title.
     Methods share their largest titles, so few tables are made.
     """
     if table.titles is None or table.title_TM is None:
         return [None] * len(table.mean_M)
     before, places = table.ranks(alpha), _places(table)
     largest_M = table.title_TM.argmax(axis=0)
+    told_M = np.array([bool(_badge(table, m)) for m in range(len(table.mean_M))])
     found: list[LeftOut | None] = [None] * len(table.mean_M)
-    for t in np.unique(largest_M[table.mean_M > 0]):
+    for t in np.unique(largest_M[told_M]):
         title, rows = int(table.titles.label_G[t]), int(table.titles.rows_G[t])
         if rows == table.n:
             continue
         left = without_title(table, title)
         after, now = left.ranks(alpha), _places(left)
-        for m in np.flatnonzero((largest_M == t) & (table.mean_M > 0)):
+        for m in np.flatnonzero((largest_M == t) & told_M):
             found[m] = LeftOut(
                 title,
                 rows,
@@ -73,6 +80,11 @@ def without_largest_title(table: Estimate, alpha: float = ALPHA) -> list[LeftOut
                 before.text(int(m)),
             )
     return found
+
+
+def _badge(table: Estimate, method: int) -> str:
+    found = table.concentration(method)
+    return found.badge if found else ""
 
 
 def _places(table: Estimate) -> list[int]:

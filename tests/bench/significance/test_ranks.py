@@ -80,7 +80,7 @@ def test_ranks_without_the_largest_title():
     without = [float(g[0, 10:].mean()) for g in gains]
     assert first.mean == pytest.approx(without[0])
     assert first.place == 1 + sum(x > without[0] for x in without)
-    assert all(other.title != 0 for other in others)
+    assert others == [None, None]  # no title moves them far
 
 
 def test_one_title_alone_leaves_nothing():
