@@ -15,6 +15,28 @@ from bench.types import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
+class LogPairs:
+    """What a table contributes: small arrays that can be kept, float64.
+
+    Attributes:
+        mean_M: the means.
+        variance_MM, freedom_MM: of the difference of each pair's logarithms.
+        p_MM: Holm-adjusted p of each pair within the table.
+    """
+
+    mean_M: FloatArray
+    variance_MM: FloatArray
+    freedom_MM: FloatArray
+    p_MM: FloatArray
+
+    @classmethod
+    def of(cls, table: Estimate, alpha: float = ALPHA) -> LogPairs:
+        """From the estimate of one table."""
+        spread = table.of_log_pairs
+        return cls(table.mean_M, spread.total, spread.freedom, table.ranks(alpha).p_MM)
+
+
+@dataclass(frozen=True, eq=False)
 class Overall:
     """Ranks over all tables; speaks of these datasets, not of others.
 
@@ -38,7 +60,7 @@ class Overall:
     last_R: IntArray
 
 
-def over_tables(tables: Sequence[Estimate], place_AD: IntArray, alpha: float = ALPHA) -> Overall:
+def over_tables(tables: Sequence[LogPairs], place_AD: IntArray, alpha: float = ALPHA) -> Overall:
     """Rank lines over several tables.
 
     Of each table d the difference of two lines' logarithms and its variance v are taken; the mean difference
@@ -46,7 +68,7 @@ def over_tables(tables: Sequence[Estimate], place_AD: IntArray, alpha: float = A
     separated (Holm over all pairs) and no single table separates them the other way.
 
     Args:
-        tables: one estimate a dataset.
+        tables: one a dataset.
         place_AD: where line a is in table d; -1 where it is not.
         alpha: level of the family.
     """
@@ -64,12 +86,11 @@ def over_tables(tables: Sequence[Estimate], place_AD: IntArray, alpha: float = A
     against_RR = np.zeros((r, r), bool)
     for table, place_A in zip(tables, place_AD.T, strict=True):
         at = np.ix_(place_A[ranked_R], place_A[ranked_R])
-        spread = table.of_log_pairs
-        variance_RR = spread.total[at] / len(tables) ** 2
+        variance_RR = table.variance_MM[at] / len(tables) ** 2
         total_RR += variance_RR
-        below_RR += variance_RR**2 / spread.freedom[at]
-        mean_M = table.mean_M
-        against_RR |= ((mean_M < mean_M[:, None]).T & (table.ranks(alpha).p_MM < alpha))[at]
+        below_RR += variance_RR**2 / table.freedom_MM[at]
+        behind_MM = table.mean_M[:, None] < table.mean_M
+        against_RR |= (behind_MM & (table.p_MM < alpha))[at]
     gap_RR = log_R[:, None] - log_R
     freedom_RR = np.divide(
         total_RR**2, below_RR, out=np.full_like(total_RR, np.inf), where=below_RR > 0
