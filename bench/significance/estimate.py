@@ -167,7 +167,8 @@ class Estimate:
         if self.seeds_M[method] > 1 or not self.inputs.chance_M[method] or self.scope == "this fit":
             return ""
         if self.fits.lines:
-            return f"one seed: spread of fits pooled from {self.fits.lines} lines with several"
+            lines = f"{self.fits.lines} line{'s' * (self.fits.lines > 1)}"
+            return f"one seed: spread of fits pooled from {lines} with several"
         return f"one seed: spread of fits taken as {100 * self.fits.prior:.0f} % of the mean"
 
     def difference(self, first: int, second: int, alpha: float = ALPHA) -> Difference:

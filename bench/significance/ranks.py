@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
-from bench.significance.bootstrap import Draws
 from bench.significance.intervals import ALPHA, least_clusters
 from bench.types import BoolArray, FloatArray, IntArray
 
@@ -72,20 +70,3 @@ def rank_pairs(
     adjusted_MM, few_MM = np.minimum(adjusted_MM, adjusted_MM.T), few_MM | few_MM.T
     ahead_MM = (mean_M[:, None] > mean_M) & (adjusted_MM < alpha)
     return Ranks(1 + ahead_MM.sum(axis=0), m - ahead_MM.sum(axis=1), adjusted_MM, few_MM)
-
-
-def tie_groups(draws: Draws, alpha: float = ALPHA) -> Ranks:
-    """Rank every method by whom it is separated from.
-
-    The family is all pairs of the table. A method's first rank is one plus the number of methods that are
-    significantly better (paired bootstrap, Holm over the family), its last rank the number of methods
-    less those significantly worse; methods between are tied with it.
-    """
-    m = len(draws.mean_M)
-    pairs = list(combinations(range(m), 2))
-    p_MM = np.ones((m, m))
-    for (i, j), p in zip(pairs, holm([draws.difference(i, j).p for i, j in pairs]), strict=True):
-        p_MM[i, j] = p_MM[j, i] = p
-    above_MM = (draws.mean_M[:, None] > draws.mean_M[None, :]) & (p_MM < alpha)
-    few_MM = np.zeros((m, m), bool)
-    return Ranks(1 + above_MM.sum(axis=0), m - above_MM.sum(axis=1), p_MM, few_MM)

@@ -241,7 +241,7 @@ def test_one_seed_takes_the_spread_of_others_and_says_so():
     several = rng.random((3, 200)) + np.array([-0.1, 0.0, 0.1])[:, None]
     one = rng.random((1, 200))
     found = two_way([several, one], np.arange(200), None)
-    assert found.mean(1).note == "one seed: spread of fits pooled from 1 lines with several"
+    assert found.mean(1).note == "one seed: spread of fits pooled from 1 line with several"
     assert found.of_means.fits[1] == pytest.approx(found.fits.variance * found.mean_M[1] ** 2)
     alone = two_way([one], np.arange(200), None)
     assert alone.mean(0).note == "one seed: spread of fits taken as 6 % of the mean"
