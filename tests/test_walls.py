@@ -44,7 +44,7 @@ def test_losses_and_trie_know_nothing_of_datasets_and_suites():
 
 @pytest.mark.parametrize(
     "module",
-    ["bench.board", "bench.significance.bootstrap", "bench.claims", "bench.evaluation.metrics"],
+    ["bench.board", "bench.significance.two_way", "bench.claims", "bench.evaluation.metrics"],
 )
 def test_tables_are_made_without_torch(module):
     code = f"import sys, {module}; print([m for m in ('torch', 'recbole') if m in sys.modules])"

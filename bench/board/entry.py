@@ -14,7 +14,6 @@ from bench.evaluation.metrics import ListMetric, Positions, find, gain, luck, we
 from bench.results.badges import badges
 from bench.results.figures import TITLE, VALID, Figures
 from bench.results.packed import Packed, positions_in
-from bench.significance.bootstrap import by_seed
 from bench.types import FloatArray, IntArray
 
 
@@ -164,7 +163,7 @@ def _share(figures: Sequence[Figures], of: str) -> FloatArray | None:
 
 def gain_by_seed(positions: list[Positions], name: str) -> FloatArray:
     """One metric by seed and query, float64 [S, Q]."""
-    return by_seed([gain(one, name) for one in positions])
+    return np.stack([np.asarray(gain(one, name), np.float64) for one in positions])
 
 
 def mean_luck(positions: list[Positions], name: str) -> float:

@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-import numpy as np
-
 from bench.board.entry import Entry
-from bench.board.table_numbers import Estimate, TableNumbers, as_published, table_numbers
+from bench.board.table_numbers import Means, TableNumbers, as_published, table_numbers
 from bench.cell import HEADLINE, SELECT_BY
 from bench.claims import Claim, Ours, Verdict, claims, judge
 from bench.claims.ledger import matches
@@ -18,15 +16,22 @@ from bench.claims.paper import Z
 from bench.errors import DataError
 from bench.results.cache import Cache
 from bench.results.figures import TITLE, VALID
-from bench.results.table_key import TableKey, names
+from bench.results.table_key import TableKey
 from bench.significance.power import detectable_gap
-
-RHO = 0.5  # assumed correlation of two methods' gains in the power line
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One configuration with its statistics; ``mean`` and what follows are None unless it is done."""
+    """One configuration with its statistics; ``mean`` and what follows are None unless it is done.
+
+    Attributes:
+        entry: the configuration.
+        rank: as it is printed.
+        middle: middle of its ranks.
+        mean, low, high: of the headline metric, with its interval.
+        verdict: against the published number, if there is one.
+        note: what a reader must know of the interval or the rank.
+    """
 
     entry: Entry
     rank: str = ""
@@ -35,6 +40,7 @@ class Line:
     low: float | None = None
     high: float | None = None
     verdict: Verdict | None = None
+    note: str = ""
 
     @property
     def floor(self) -> bool:
@@ -74,11 +80,13 @@ class Leaderboard:
         return None
 
     @property
-    def gap(self) -> float | None:
-        """Smallest true gap to the first line that one comparison finds four times in five."""
-        if self.numbers is None or not self.n:
+    def gaps(self) -> tuple[float, float] | None:
+        """Smallest true gap that the middle pair shows four times in five: alone, and among all pairs."""
+        m = len(self.scored)
+        if self.numbers is None or m < 2:
             return None
-        return detectable_gap(float(self.numbers.se_M[0]) * math.sqrt(2 * (1 - RHO)))
+        se = float(self.numbers.median_se[0])
+        return detectable_gap(se), detectable_gap(se, pairs=m * (m - 1) // 2)
 
 
 def rank_entries(
@@ -86,7 +94,7 @@ def rank_entries(
 ) -> Leaderboard:
     """Rank the entries of one table.
 
-    Ranks come from all pairs of the table: paired bootstrap over users and seeds, Holm over all pairs.
+    Ranks come from all pairs of the table, over users, targets and fits, with Holm's correction.
 
     Args:
         key: of the table.
@@ -106,11 +114,12 @@ def rank_entries(
     numbers = table_numbers(done, cache or Cache(None))
     lines = []
     for m, entry in enumerate(done):
-        ranks, found = numbers.ranks, numbers.estimate
+        ranks, found = numbers.ranks, numbers.means
         middle = (int(ranks.first_M[m]) + int(ranks.last_M[m])) / 2
-        ends = (max(float(found.low_M[m]), 0.0), min(float(found.high_M[m]), 1.0))
+        mean, low, high = (float(ends_M[m]) for ends_M in (found.mean_M, found.low_M, found.high_M))
         verdict = _verdict(entry, numbers.as_paper, m)
-        lines.append(Line(entry, ranks.text(m), middle, float(found.mean_M[m]), *ends, verdict))
+        note = "; ".join(filter(None, (str(found.note_M[m]), ranks.note(m))))
+        lines.append(Line(entry, ranks.text(m), middle, mean, low, high, verdict, note))
     return Leaderboard(key, tuple(lines + idle), numbers)
 
 
@@ -130,7 +139,7 @@ def check_same_queries(done: Sequence[Entry]) -> None:
                 )
 
 
-def _ours(entry: Entry, found: Estimate, m: int) -> Ours:
+def _ours(entry: Entry, found: Means, m: int) -> Ours:
     low, high = float(found.low_M[m]), float(found.high_M[m])
     # half the interval, and not the standard error: few users or seeds count here too
     se = (high - low) / (2 * Z)
@@ -140,7 +149,7 @@ def _ours(entry: Entry, found: Estimate, m: int) -> Ours:
     return Ours(entry.done[0].cell, entry.n, float(found.mean_M[m]), se, low, high, valid)
 
 
-def _verdict(entry: Entry, as_paper: Estimate, m: int) -> Verdict | None:
+def _verdict(entry: Entry, as_paper: Means, m: int) -> Verdict | None:
     """Against Table 5, NDCG@10; None if the paper has no such cell."""
     for claim in _headline_claims():
         if matches(claim, entry.cell):
@@ -169,81 +178,3 @@ def ours_of(entries: Sequence[Entry]) -> list[Mapping[str, Ours]]:
         {metric: _ours(entry, found[metric], m) for metric in metrics}
         for m, entry in enumerate(entries)
     ]
-
-
-@dataclass(frozen=True, eq=False)
-class Overall:
-    """One configuration over all datasets of a board.
-
-    Attributes:
-        name: as in the tables; loss, decoder and backbone are in ``entry``.
-        by_dataset: NDCG@10 where there is a number; a dataset's name has its version where there are two.
-        missing: datasets of the board without one.
-        first, last: ranks over the datasets it shares with others.
-        middle: where the middle of its ranks lies in the tables, 0 first and 1 last, mean over them.
-    """
-
-    entry: Entry
-    by_dataset: Mapping[str, float]
-    missing: tuple[str, ...]
-    first: int
-    last: int
-    middle: float
-
-    @property
-    def rank(self) -> str:
-        """``2`` or ``1-3 (tied)``."""
-        return str(self.first) if self.first == self.last else f"{self.first}-{self.last} (tied)"
-
-
-def overall(leaderboards: Sequence[Leaderboard]) -> list[Overall]:
-    """Aggregate the tables of one board.
-
-    One configuration is ahead of another if it is significantly better on at least one dataset and
-    significantly worse on none; p-values are Holm's within a table times the number of tables. Order is by
-    the mean middle of the ranks as a share of their tables, then by mean NDCG@10.
-    """
-    tables = [leaderboard for leaderboard in leaderboards if leaderboard.scored]
-    seen: dict[str, dict[int, int]] = {}
-    for t, leaderboard in enumerate(tables):
-        for number, line in enumerate(leaderboard.scored):
-            seen.setdefault(line.entry.question, {}).setdefault(t, number)
-    keys = list(seen)
-    name = names(leaderboard.key for leaderboard in leaderboards)
-    ahead = {(a, b): _ahead(tables, seen[a], seen[b]) for a in keys for b in keys if a != b}
-    result = []
-    for key in keys:
-        lines = {t: tables[t].scored[number] for t, number in seen[key].items()}
-        by_dataset = {name[tables[t].key]: line.mean or 0.0 for t, line in lines.items()}
-        result.append(
-            Overall(
-                entry=next(iter(lines.values())).entry,
-                by_dataset=by_dataset,
-                missing=tuple(d for d in sorted(name.values()) if d not in by_dataset),
-                first=1 + sum(ahead[other, key] for other in keys if other != key),
-                last=len(keys) - sum(ahead[key, other] for other in keys if other != key),
-                middle=float(np.mean([_share(tables[t], line) for t, line in lines.items()])),
-            )
-        )
-
-    def order(line: Overall) -> tuple[float, float, str]:
-        return line.middle, -float(np.mean([*line.by_dataset.values()])), line.entry.full_name
-
-    return sorted(result, key=order)
-
-
-def _share(table: Leaderboard, line: Line) -> float:
-    """Where the middle of a line's ranks lies among the lines of its table, from 0 to 1."""
-    return (line.middle - 0.5) / len(table.scored)
-
-
-def _ahead(tables: Sequence[Leaderboard], a: Mapping[int, int], b: Mapping[int, int]) -> bool:
-    better = worse = False
-    for t in a.keys() & b.keys():
-        numbers = tables[t].numbers
-        assert numbers is not None, "a scored table has numbers"
-        if numbers.ranks.p_MM[a[t], b[t]] * len(tables) < 0.05:
-            mean_M = numbers.estimate.mean_M
-            better |= bool(mean_M[a[t]] > mean_M[b[t]])
-            worse |= bool(mean_M[a[t]] < mean_M[b[t]])
-    return better and not worse

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.board.entry import Entry
-from bench.board.leaderboard import RHO, Leaderboard
+from bench.board.leaderboard import Leaderboard
 from bench.board.table_numbers import BY_ID
 from bench.claims.paper import CARVED
 from bench.results.badges import CODE_CHANGED
@@ -44,19 +44,13 @@ def _caveats(leaderboard: Leaderboard) -> list[str]:
             f"a model that only knows its items: Hit {100 * (1 - cold):.1f} %, lower for lines with fewer "
             "train rows"
         )
-    if leaderboard.gap is not None:
+    if leaderboard.gaps is not None:
+        one, every = leaderboard.gaps
         told.append(
-            f"one comparison with the first line, uncorrected, finds a gap of {leaderboard.gap:.4f} NDCG@10 "
-            f"four times in five (correlation {RHO}); ranks are corrected for all pairs and need more"
+            f"power: of the middle pair a true gap of {one:.4f} NDCG@10 is found four times in five where it "
+            f"is the only comparison, of {every:.4f} where it is one of all pairs, as for the ranks"
         )
-    told.append(
-        "ranks: all pairs, paired bootstrap of NDCG@10 over users (and seeds where there are several), Holm "
-        "over all pairs of the table; 1-3 (tied) = nothing certain within these ranks"
-    )
-    if any(len(entry.done) == 1 and entry.family != "floor" for entry in entries):
-        told.append(
-            "lines with one seed: intervals and ranks cover the test users, not training's luck"
-        )
+    told += _scope(leaderboard)
     if any(row.facts.get("selected_on") == "test" for entry in entries for row in entry.done):
         told.append("epochs were chosen on the test rows, as in the released code: a best case")
     if any(line.verdict and line.entry.family in BY_ID for line in leaderboard.scored):
@@ -72,6 +66,21 @@ def _caveats(leaderboard: Leaderboard) -> list[str]:
         )
     mixed = sorted(entry.full_name for entry in entries if entry.mixed)
     told += [f"seeds made by different versions of the code: {', '.join(mixed)}"] * bool(mixed)
+    return told
+
+
+def _scope(leaderboard: Leaderboard) -> list[str]:
+    """What intervals and ranks hold for."""
+    if leaderboard.numbers is None:
+        return []
+    known = len(leaderboard.numbers.stands.hit_M)
+    drawn = "users, target titles and fits" if known else "users and fits"
+    told = [
+        f"intervals and ranks hold for other {drawn}; Holm over all pairs of the table, 1-3 (tied) = nothing "
+        "certain within these ranks (docs/statistics.md)"
+    ]
+    if not known:
+        told.append("the rows do not name their targets: all is said of these targets only")
     return told
 
 

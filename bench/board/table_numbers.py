@@ -3,31 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.board.entry import Entry, gain_by_seed, mean_luck
 from bench.cell import HEADLINE
 from bench.results.cache import Cache, key_of
 from bench.results.figures import ITEM, TITLE
 from bench.results.packed import seal_of
-from bench.significance.bootstrap import resample
-from bench.significance.ranks import Ranks, tie_groups
-from bench.types import FloatArray
+from bench.significance.estimate import Estimate
+from bench.significance.leave_out import without_largest_title
+from bench.significance.overall import LogPairs
+from bench.significance.power import median_se
+from bench.significance.ranks import Ranks
+from bench.significance.two_way import two_way
+from bench.types import FloatArray, IntArray
 
 BY_ID = frozenset({"traditional", "enhanced"})  # families that the paper scores by id, not by title
-PUBLISHED_DRAWS = 2000
+Words = npt.NDArray[np.str_]
+Part = TypeVar("Part")
+INTERVAL = ("mean", "low", "high", "words", "note")
 
 
 @dataclass(frozen=True, eq=False)
-class Estimate:
-    """Means of several entries with their 95 % intervals, float64 [M] each."""
+class Means:
+    """Means of several entries with their 95 % intervals, one of each an entry.
+
+    Attributes:
+        mean_M, low_M, high_M: float64.
+        words_M: what each interval speaks of, e.g. ``targets like these``.
+        note_M: what a reader must know of it; empty if nothing.
+    """
 
     mean_M: FloatArray
     low_M: FloatArray
     high_M: FloatArray
+    words_M: Words
+    note_M: Words
+
+
+@dataclass(frozen=True, eq=False)
+class Stands:
+    """On how many titles each mean stands; empty arrays where the rows do not name their targets.
+
+    Attributes:
+        hit_M: distinct targets hit.
+        top3_M: share of the gain that the three largest make.
+        badge_M: see ``Concentration.badge``, with its cause.
+        warning_M: how the line's ranks change without the rows of its largest target.
+    """
+
+    hit_M: IntArray
+    top3_M: FloatArray
+    badge_M: Words
+    warning_M: Words
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,16 +67,20 @@ class TableNumbers:
     """Statistics of the M entries of a table that have numbers, in the order they were given.
 
     Attributes:
-        estimate: of the headline metric, by title.
-        se_M: standard errors of its means.
+        means: of the headline metric, by title.
         ranks: from all pairs of the table.
+        logs: what the ranks over all datasets need.
+        stands: on how many titles each mean stands.
         as_paper: of the headline metric, scored as the paper scores each entry's family.
+        median_se: standard error of the middle pair, float64 [1].
     """
 
-    estimate: Estimate
-    se_M: FloatArray
+    means: Means
     ranks: Ranks
-    as_paper: Estimate
+    logs: LogPairs
+    stands: Stands
+    as_paper: Means
+    median_se: FloatArray
 
 
 def table_numbers(entries: Sequence[Entry], cache: Cache) -> TableNumbers:
@@ -64,23 +100,73 @@ def table_numbers(entries: Sequence[Entry], cache: Cache) -> TableNumbers:
     return numbers
 
 
-def _compute(entries: Sequence[Entry]) -> TableNumbers:
-    gain_MSQ, luck_M = [], []
-    for entry in entries:
-        positions = entry.positions()
-        gain_MSQ.append(gain_by_seed(positions, HEADLINE))
-        luck_M.append(mean_luck(positions, HEADLINE))
-    draws = resample(gain_MSQ, entries[0].user_Q, luck_M=luck_M)
-    ends = [draws.interval(m) for m in range(len(entries))]
-    estimate = Estimate(
-        draws.mean_M, np.array([e[0] for e in ends]), np.array([e[1] for e in ends])
+def compared(
+    entries: Sequence[Entry], gain_MSQ: Sequence[FloatArray], luck_M: npt.ArrayLike = 0.0
+) -> Estimate:
+    """The estimate of entries that were examined on the same queries; floors draw no chance in training.
+
+    Args:
+        entries: one for each of ``gain_MSQ``.
+        gain_MSQ: gains of all test rows.
+        luck_M: variance of each mean over draws of random lists.
+    """
+    return two_way(
+        gain_MSQ,
+        entries[0].user_Q,
+        targets_of(entries),
+        luck_M=luck_M,
+        chance_M=[entry.family != "floor" for entry in entries],
+        names=[entry.full_name for entry in entries],
     )
-    del gain_MSQ
-    as_paper = as_published(entries, (HEADLINE,))[HEADLINE]
-    return TableNumbers(estimate, draws.se_M, tie_groups(draws), as_paper)
 
 
-def as_published(entries: Sequence[Entry], names: Sequence[str]) -> dict[str, Estimate]:
+def targets_of(entries: Sequence[Entry]) -> IntArray | None:
+    """Title class of each target, from the first file that names it; None if none does."""
+    found = (entry.first_packed.target_Q for entry in entries)
+    return next((target_Q for target_Q in found if target_Q is not None), None)
+
+
+def _compute(entries: Sequence[Entry]) -> TableNumbers:
+    positions = [entry.positions() for entry in entries]
+    table = compared(
+        entries,
+        [gain_by_seed(one, HEADLINE) for one in positions],
+        [mean_luck(one, HEADLINE) for one in positions],
+    )
+    return TableNumbers(
+        _means(table),
+        table.ranks(),
+        LogPairs.of(table),
+        _stands(table),
+        as_published(entries, (HEADLINE,))[HEADLINE],
+        np.array([median_se(table)]),
+    )
+
+
+def _means(table: Estimate) -> Means:
+    found = [table.mean(m) for m in range(len(table.mean_M))]
+    return Means(*(np.array([getattr(one, part) for one in found]) for part in INTERVAL))
+
+
+def _stands(table: Estimate) -> Stands:
+    found = [table.concentration(m) for m in range(len(table.mean_M))]
+    known = [one for one in found if one is not None]
+    left = without_largest_title(table) if known else []
+    return Stands(
+        np.array([one.hit for one in known], np.int64),
+        np.array([one.top3 for one in known], np.float64),
+        np.array([f"{one.badge} ({one.cause})" if one.badge else "" for one in known], np.str_),
+        np.array(
+            [
+                f"rank {one.rank} without {one.rows} rows" if one and one.changed else ""
+                for one in left
+            ],
+            np.str_,
+        ),
+    )
+
+
+def as_published(entries: Sequence[Entry], names: Sequence[str]) -> dict[str, Means]:
     """Metrics of entries with their intervals, scored as the paper scores each one's family.
 
     The released code takes a language model's answer for right if the title is; its other models are
@@ -90,42 +176,34 @@ def as_published(entries: Sequence[Entry], names: Sequence[str]) -> dict[str, Es
         entries: examined on the same queries.
         names: of metrics of positions.
     """
-    gain_MSQ: list[FloatArray] = []
-    for entry in entries:
-        positions = entry.positions(ITEM if entry.family in BY_ID else TITLE)
-        gain_MSQ += [gain_by_seed(positions, name) for name in names]
-    draws = resample(gain_MSQ, entries[0].user_Q, draws=PUBLISHED_DRAWS)
-    ends_ME = np.array([draws.interval(m) for m in range(len(gain_MSQ))])
-    step = len(names)
+    positions = [entry.positions(ITEM if entry.family in BY_ID else TITLE) for entry in entries]
     return {
-        name: Estimate(draws.mean_M[i::step], ends_ME[i::step, 0], ends_ME[i::step, 1])
-        for i, name in enumerate(names)
+        name: _means(compared(entries, [gain_by_seed(one, name) for one in positions]))
+        for name in names
     }
 
 
 def _pack(numbers: TableNumbers) -> dict[str, Any]:
-    ranks = numbers.ranks
-    return {
-        **{f"title.{end}": getattr(numbers.estimate, end) for end in ENDS},
-        **{f"paper.{end}": getattr(numbers.as_paper, end) for end in ENDS},
-        "se_M": numbers.se_M,
-        "first_M": ranks.first_M,
-        "last_M": ranks.last_M,
-        "p_MM": ranks.p_MM,
-    }
-
-
-ENDS = ("mean_M", "low_M", "high_M")
+    parts = {part.name: getattr(numbers, part.name) for part in fields(TableNumbers)}
+    packed = {"median_se": parts.pop("median_se")}
+    for name, part in parts.items():
+        packed |= {f"{name}.{field.name}": getattr(part, field.name) for field in fields(part)}
+    return packed
 
 
 def _unpack(stored: Mapping[str, Any], n_entries: int) -> TableNumbers | None:
+    def read(name: str, kind: type[Part]) -> Part:
+        return kind(*(stored[f"{name}.{field.name}"] for field in fields(kind)))  # type: ignore[arg-type]
+
     try:
-        title, paper = (
-            Estimate(*(stored[f"{kind}.{end}"] for end in ENDS)) for kind in ("title", "paper")
+        found = TableNumbers(
+            read("means", Means),
+            read("ranks", Ranks),
+            read("logs", LogPairs),
+            read("stands", Stands),
+            read("as_paper", Means),
+            stored["median_se"],
         )
-        ranks = Ranks(stored["first_M"], stored["last_M"], stored["p_MM"])
     except KeyError:
         return None
-    if len(title.mean_M) != n_entries:
-        return None
-    return TableNumbers(title, stored["se_M"], ranks, paper)
+    return found if len(found.means.mean_M) == n_entries else None

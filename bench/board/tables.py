@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from bench.board.all_datasets import Overall
 from bench.board.entry import Entry
-from bench.board.leaderboard import Leaderboard, Line, Overall
+from bench.board.leaderboard import Leaderboard, Line
 from bench.board.notes import notes
 from bench.board.plots import seconds_of
 from bench.board.render import NOTHING, Cells, Column, Table, score
@@ -57,6 +58,9 @@ BEFORE = (
     Column("interval", "NDCG@10 [95 %]", number=True),
     Column("spread", "SD of seeds", score, True),
     *(Column(key, "") for key in (HEADLINE, "low", "high")),
+    Column("hit", "Distinct targets hit", _count, True),
+    Column("top3", "Share of the three largest", _percent, True),
+    Column("stands", "Stands on"),
 )
 AFTER = (
     Column("warm", "Warm NDCG@10", score, True),
@@ -70,6 +74,7 @@ AFTER = (
     Column("paper", "Paper NDCG@10", score, True),
     Column("verdict", "Against the paper"),
     Column("badges", "Badges"),
+    Column("note", "Of the interval"),
     Column("status", "Status"),
     Column("keys", ""),
 )
@@ -95,6 +100,8 @@ COST = (
 def quality(leaderboard: Leaderboard) -> Table:
     """The leaderboard of one dataset."""
     lines = [(line, _quality_line(line)) for line in leaderboard.lines]
+    for (_, cells), standing in zip(lines, _standing(leaderboard), strict=False):
+        cells |= standing
     columns = (*BEFORE, *metric_columns(), *AFTER)
     return Table(
         f"{leaderboard.key.dataset}: quality", columns, _grouped(lines), notes(leaderboard)
@@ -136,9 +143,9 @@ def overall_table(
     """
     columns = (
         Column("rank", "Rank"),
-        Column("middle", "Mean rank", _percent, True),
         *WHO,
         *(Column(d, d, score, True) for d in datasets),
+        Column("geometric", "Geometric mean", score, True),
         Column("missing", "Missing"),
         Column("status", "Status"),
     )
@@ -147,9 +154,9 @@ def overall_table(
             line.entry.family == "floor",
             {
                 "rank": line.rank,
-                "middle": line.middle,
                 **_who(line.entry),
                 **line.by_dataset,
+                "geometric": line.geometric,
                 "missing": ", ".join(line.missing) or "none",
                 "status": "done",
             },
@@ -170,10 +177,9 @@ def overall_table(
 
 def _overall_note() -> str:
     return (
-        "A is ahead of B if it is significantly better on at least one dataset and significantly worse on "
-        "none (p of each table times the number of tables); rank = 1 + how many are ahead, to all less how "
-        "many are behind. Mean rank: where the middle of a line's ranks lies in its tables, 0 % first, "
-        "100 % last; it orders the lines, and mean NDCG@10 where it is equal."
+        "Lines on every dataset are ranked, by the mean difference of logarithms of NDCG@10 over these "
+        "datasets (Holm over all pairs); A is ahead of B if they are separated and no single dataset "
+        "separates them the other way. Others stand below them, with the number of datasets they are on."
     )
 
 
@@ -224,7 +230,25 @@ def _quality_line(line: Line) -> dict[str, Any]:
         "paper": verdict.claim.value if verdict else None,
         "verdict": verdict.text if verdict else None,
         "badges": ", ".join(entry.badges) or None,
+        "note": line.note or None,
     }
+
+
+def _standing(leaderboard: Leaderboard) -> list[Cells]:
+    """On how many targets each line with numbers stands; empty where rows do not name their targets."""
+    if leaderboard.numbers is None:
+        return []
+    found = leaderboard.numbers.stands
+    return [
+        {
+            "hit": int(hit),
+            "top3": float(top3),
+            "stands": "; ".join(filter(None, (badge, warning))) or None,
+        }
+        for hit, top3, badge, warning in zip(
+            found.hit_M, found.top3_M, found.badge_M, found.warning_M, strict=True
+        )
+    ]
 
 
 def _spread(entry: Entry) -> float | None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from bench.board.all_datasets import overall
 from bench.board.entry import Entry
-from bench.board.leaderboard import overall, rank_entries
+from bench.board.leaderboard import rank_entries
 from bench.board.page import Section, page
 from bench.board.readme import fill
 from bench.board.render import Table, escape_markdown, to_csv, to_latex, to_markdown

@@ -28,7 +28,7 @@ from bench.claims.paper import (
 )
 from bench.experiment import profiles
 from bench.results.table_key import TableKey, names
-from bench.significance.bootstrap import kendall
+from bench.significance.kendall import kendall
 
 Word = Literal["reproduced", "within noise", "lower", "higher", "not run"]
 TUNED_LR = "msl_tuned_lr"  # no loss of its own: MSL at another learning rate

@@ -13,12 +13,13 @@ from bench.errors import DataError, UnknownName
 if TYPE_CHECKING:
     from bench.board.entry import Entry
     from bench.evaluation.metrics import Positions
-    from bench.significance.bootstrap import Difference
+    from bench.significance.estimate import Estimate
+    from bench.significance.intervals import Difference
     from bench.types import BoolArray
 
 ABOUT = """\
-The paired difference of two configurations on the same queries: bootstrap over users (and seeds where there
-are several), 95 % interval, two-sided p, effect size, and what gap this many queries could show at all.
+The paired difference of two configurations on the same queries, for other users, target titles and fits: 95 %
+interval, two-sided p, effect size, where its variance comes from, and what gap these rows could show at all.
 
 A and B are labels as tables and logs give them, the key of any seed, or any part of a label that fits one
 configuration; all its seeds are compared:
@@ -26,6 +27,7 @@ configuration; all its seeds are compared:
   python -m bench compare book/sasrec+ce book/bigrec+msl_ats
   python -m bench compare 3f0a1b2c4d5e6f70 book/markov --metric hit@10
   python -m bench compare office/bert4rec office/bigrec+lml --stratum cold --scale small
+  python -m bench compare book/last_item_text book/sasrec+ce --one-way     for these targets only
 """
 
 
@@ -49,6 +51,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--plugin", action="append", default=[], help="a file that registers more")
     parser.add_argument("--stratum", help="only these queries: cold, warm, head, tail ...")
+    parser.add_argument(
+        "--one-way", action="store_true", help="for these targets only: other users and fits"
+    )
     parser.add_argument("--scale", help="only rows of this scale")
     parser.add_argument(
         "--profile", help="only rows of this profile (default: corrected where a label fits both)"
@@ -61,10 +66,10 @@ def run(options: argparse.Namespace) -> int:
     import numpy as np
 
     from bench.board.entry import gain_by_seed, mean_luck
+    from bench.board.table_numbers import targets_of
     from bench.evaluation.metrics import weights
     from bench.registry import load_plugins
-    from bench.significance.bootstrap import resample
-    from bench.significance.power import detectable_gap
+    from bench.significance.two_way import two_way
 
     load_plugins(options.plugin)
     weights(options.metric)  # a name that is not known is told before rows are read
@@ -80,40 +85,65 @@ def run(options: argparse.Namespace) -> int:
     kept = [_positions(entry, keep) for entry in (a, b)]
     gain_MSQ = [gain_by_seed(positions, options.metric) for positions in kept]
     luck_M = [mean_luck(positions, options.metric) for positions in kept]
-    draws = resample(gain_MSQ, a.user_Q[keep], luck_M=luck_M)
-    found = draws.difference(0, 1)
-    n = int(keep.sum())
+    target_Q = targets_of((a, b))
+    table = two_way(
+        gain_MSQ,
+        a.user_Q[keep],
+        None if target_Q is None else target_Q[keep],
+        luck_M=luck_M,
+        chance_M=[entry.family != "floor" for entry in (a, b)],
+        names=[_label(entry) for entry in (a, b)],
+    )
+    table = table.one_way if options.one_way else table
+    titles = "" if table.titles is None else f", {len(table.titles)} target titles"
     where = f" of stratum {options.stratum}" if options.stratum else ""
-    print(f"{options.metric} over {n} test rows{where}, {len(draws.user_UM)} users")
+    print(f"{options.metric} over {table.n} test rows{where}, {len(table.users)} users{titles}")
     for m, (side, entry) in enumerate((("A", a), ("B", b))):
-        low, high = draws.interval(m)
+        interval = table.mean(m)
         print(
-            f"  {side}  {draws.mean_M[m]:.4f} [{max(low, 0):.4f}, {min(high, 1):.4f}]  {_label(entry)}, "
+            f"  {side}  {interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]  {_label(entry)}, "
             f"{len(entry.done)} seed(s), {entry.cell.scale} {entry.cell.profile}"
+            + (f"; {interval.note}" if interval.note else "")
         )
-    print(f"  A - B  {found.gap:+.4f} [{found.low:+.4f}, {found.high:+.4f}]  p {_p(found.p)}")
-    print(f"  effect {found.effect:+.3f} standard deviations of the per-user difference")
-    if found.se > 0:
-        least = f"gaps from {detectable_gap(found.se):.4f} are found four times in five"
-        print(f"  power: {least}{_rows_for(found, n)}")
-    for line in _departures(a, b):
-        print(f"  not alike: {line}")
+    found = table.difference(0, 1)
+    for line in (*_difference(found), *_power(table, found), *_departures(a, b)):
+        print(f"  {line}")
     print("One comparison, uncorrected; the ranks of the tables are corrected for all pairs.")
     return 0
 
 
+def _difference(found: Difference) -> Iterator[str]:
+    """The gap and what it says, a line each."""
+    yield (
+        f"A - B  {found.gap:+.4f} [{found.low:+.4f}, {found.high:+.4f}]  p {_p(found.p)}, "
+        f"{found.words}" + (f"; {found.note}" if found.note else "")
+    )
+    yield f"effect {found.effect:+.3f} standard deviations of the per-user difference"
+    if found.se > 0:
+        shares = ", ".join(
+            f"{name} {100 * part / found.se**2:.0f} %" for name, part in found.parts.items() if part
+        )
+        yield f"standard error {found.se:.4f} ({found.df:.0f} degrees of freedom): {shares} of its square"
+
+
+def _power(table: Estimate, found: Difference) -> Iterator[str]:
+    """Which gaps could be found, and what it takes to find the one there is."""
+    from bench.significance.power import detectable_gap, more_rows, more_seeds
+
+    if found.se <= 0:
+        return
+    yield f"power: gaps from {detectable_gap(found.se):.4f} are found four times in five"
+    if found.gap:
+        rows, seeds = (more(table, (0, 1), found.gap) for more in (more_rows, more_seeds))
+        told = [f"{rows.number:,} rows" if rows.number else f"{rows.lacks}, however many rows"]
+        if found.parts["fits"]:
+            lacks = f"{seeds.lacks}, however many seeds"
+            told.append(f"{seeds.number} seeds each" if seeds.number else lacks)
+        yield f"a gap of {abs(found.gap):.4f} needs {', or '.join(told)}"
+
+
 def _p(p: float) -> str:
     return f"{p:.4f}" if p >= 1e-4 else "< 0.0001"
-
-
-def _rows_for(found: Difference, n: int) -> str:
-    from bench.significance.power import rows_needed
-
-    if not found.gap:
-        return ""
-    rows = rows_needed(found.gap, n, found.se, found.seed_se)
-    needed = f"needs {rows:,} rows" if rows else "needs more seeds, however many rows"
-    return f"; a gap of {abs(found.gap):.4f} {needed}"
 
 
 def _check_same_queries(a: Entry, b: Entry) -> None:
@@ -126,7 +156,7 @@ def _check_same_queries(a: Entry, b: Entry) -> None:
 def _departures(a: Entry, b: Entry) -> Iterator[str]:
     """What keeps the two out of one table, a phrase each."""
     for word, of_a, of_b in _differing(a, b, ("scale", "profile", "protocol")):
-        yield f"A has {word} {of_a}, B has {word} {of_b}; no table holds both"
+        yield f"not alike: A has {word} {of_a}, B has {word} {of_b}; no table holds both"
 
 
 def _differing(a: Entry, b: Entry, parts: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:

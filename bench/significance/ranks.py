@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
-from bench.significance.bootstrap import ALPHA, Draws
-from bench.types import FloatArray, IntArray
+from bench.significance.intervals import ALPHA, least_clusters
+from bench.types import BoolArray, FloatArray, IntArray
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -26,32 +25,48 @@ def holm(p: Sequence[float]) -> list[float]:
 class Ranks:
     """Ranks that claim no more than the data do.
 
+    All bounds of a table hold at once with probability 1 - alpha (Mogstad, Romano, Shaikh and Wilhelm, 2024).
+
     Attributes:
         first_M, last_M: method m is certainly no better than ``first`` and no worse than ``last``.
         p_MM: Holm-adjusted p of each pair, symmetric, 1 on the diagonal.
+        few_MM: pairs in which too few titles (or users) differ for any result to be significant.
     """
 
     first_M: IntArray
     last_M: IntArray
     p_MM: FloatArray
+    few_MM: BoolArray
 
     def text(self, method: int) -> str:
         """``2`` or ``1-3 (tied)``."""
         first, last = int(self.first_M[method]), int(self.last_M[method])
         return str(first) if first == last else f"{first}-{last} (tied)"
 
+    def note(self, method: int) -> str:
+        """Said of a line that is tied with another because too few titles differ."""
+        return "too few titles differ" if self.few_MM[method].any() else ""
 
-def tie_groups(draws: Draws, alpha: float = ALPHA) -> Ranks:
-    """Rank every method by whom it is separated from.
 
-    The family is all pairs of the table. A method's first rank is one plus the number of methods that are
-    significantly better (paired bootstrap, Holm over the family), its last rank the number of methods
-    less those significantly worse; methods between are tied with it.
+def rank_pairs(
+    mean_M: FloatArray, p_MM: FloatArray, differing_MM: IntArray, alpha: float = ALPHA
+) -> Ranks:
+    """Rank every method by whom it is separated from, Holm over all pairs.
+
+    A method's first rank is one plus the number of methods that are significantly better, its last rank the
+    number of methods less those significantly worse.
+
+    Args:
+        mean_M: what is ranked, higher is better.
+        p_MM: p of each pair; the upper triangle is read.
+        differing_MM: clusters that differ, where the pair's p is one of sign flips; large elsewhere.
+        alpha: level of the family.
     """
-    m = len(draws.mean_M)
-    pairs = list(combinations(range(m), 2))
-    p_MM = np.ones((m, m))
-    for (i, j), p in zip(pairs, holm([draws.difference(i, j).p for i, j in pairs]), strict=True):
-        p_MM[i, j] = p_MM[j, i] = p
-    above_MM = (draws.mean_M[:, None] > draws.mean_M[None, :]) & (p_MM < alpha)
-    return Ranks(1 + above_MM.sum(axis=0), m - above_MM.sum(axis=1), p_MM)
+    m, above = len(mean_M), np.triu_indices(len(mean_M), 1)
+    adjusted_MM: FloatArray = np.ones((m, m))
+    few_MM: BoolArray = np.zeros((m, m), bool)
+    adjusted_MM[above] = holm(p_MM[above].tolist())
+    few_MM[above] = differing_MM[above] < least_clusters(max(len(above[0]), 1), alpha)
+    adjusted_MM, few_MM = np.minimum(adjusted_MM, adjusted_MM.T), few_MM | few_MM.T
+    ahead_MM = (mean_M[:, None] > mean_M) & (adjusted_MM < alpha)
+    return Ranks(1 + ahead_MM.sum(axis=0), m - ahead_MM.sum(axis=1), adjusted_MM, few_MM)

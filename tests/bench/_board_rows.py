@@ -12,6 +12,7 @@ from bench.evaluation.positions import MISSING, Positions
 from bench.results.packed import Packed
 
 USER = np.array([1, 1, 2, 3, 4, 4])
+TARGET = np.array([11, 12, 11, 13, 14, 12])
 COLD = np.array([0, 0, 0, 1, 1, 1], bool)
 NASTY = 'no GPU | <script>alert("1")</script>\n& 8_GiB, 50 % {of} it'
 M = MISSING
@@ -57,7 +58,7 @@ def done(ranks, of):
             "machine": "2 x cpu",
         },
     )
-    return row, Packed(positions, positions, USER, masks, VALID)
+    return row, Packed(positions, positions, USER, masks, VALID, TARGET)
 
 
 def lists_of(rows, count=(5, 3, 0, 2)):

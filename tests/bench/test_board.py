@@ -18,11 +18,13 @@ import pytest
 from _board_rows import NASTY, M, cell, done, tiny_board, write
 
 from bench.board import as_frame, load_rows, write_board
-from bench.board.leaderboard import overall, rank_entries
+from bench.board.all_datasets import overall
+from bench.board.leaderboard import rank_entries
 from bench.board.render import escape_latex, escape_markdown
 from bench.board.rows import read_folder, tables_of
 from bench.cell import Row
 from bench.errors import ArtefactError, DataError
+from bench.results.packed import Packed
 
 GOLDEN = Path(__file__).parent / "golden_board"
 BOARD = "small-corrected-protocol1"
@@ -92,6 +94,24 @@ def test_numbers_by_hand(rows, tmp_path):
         in sasrec["verdict"]
     )
     assert "protocol differs: scale small, backbone scratch" in bigrec["verdict"]
+
+
+def test_a_line_says_on_how_many_targets_it_stands(rows, tmp_path):
+    write_board(rows, tmp_path / "out")
+    lines = quality(tmp_path / "out")
+    # bigrec hits rows 0, 3 and 4, whose targets are 11, 13 and 14
+    assert (lines["bigrec"]["hit"], float(lines["bigrec"]["top3"])) == ("3", 1.0)
+    assert lines["sasrec"]["hit"] == "2"
+    assert lines["bigrec"]["stands"].startswith("hangs on few titles")
+    assert "other users, target titles and fits" in markdown(tmp_path / "out")
+
+
+def test_rows_that_do_not_name_their_targets_say_so(rows, tmp_path):
+    for path in rows.rglob("*.npz"):
+        replace(Packed.load(path), target_Q=None).save(path)
+    write_board(rows, tmp_path / "out")
+    assert quality(tmp_path / "out")["bigrec"]["hit"] == ""
+    assert "all is said of these targets only" in markdown(tmp_path / "out")
 
 
 def test_what_did_not_run_stays_with_its_reason(rows, tmp_path):
@@ -263,7 +283,8 @@ def many(folder, dataset, quality_by_method, n=400):
         ranks = np.where(hard < rate, 0, 255)
         row, packed = done(ranks[:6], cell(method, dataset=dataset))
         title = replace(packed.title, position_Q=ranks.astype(np.uint8))
-        write(folder, row, replace(packed, title=title, item=title, user_Q=np.arange(n), masks={}))
+        other = {"user_Q": np.arange(n), "target_Q": None, "masks": {}}
+        write(folder, row, replace(packed, title=title, item=title, **other))
 
 
 def test_overall_ranks_and_missing_datasets(tmp_path):
@@ -274,7 +295,7 @@ def test_overall_ranks_and_missing_datasets(tmp_path):
     assert [(line.entry.cell.method, line.rank, line.missing) for line in lines] == [
         ("sasrec", "1", ()),
         ("bigrec", "2", ()),
-        ("popularity", "3", ("book",)),
+        ("popularity", "1 of 2", ("book",)),
     ]
 
 
@@ -296,7 +317,7 @@ def test_overall_keeps_two_versions_of_a_dataset_apart(tmp_path):
 
 def test_the_scoring_room_loads_no_deep_learning():
     code = (
-        "import sys, bench.board, bench.significance.bootstrap, bench.claims, bench.results.packed\n"
+        "import sys, bench.board, bench.significance.two_way, bench.claims, bench.results.packed\n"
         "import bench.evaluation.metrics, bench.evaluation.strata, bench.results.figure_table\n"
         "import bench.cli.board, bench.cli.claims, bench.cli.compare, bench.cli.verify\n"
         "import bench.board.write, bench.board.leaderboard\n"

@@ -54,6 +54,11 @@ def test_compare(rows, capsys):
     assert "A  0.2515 [" in text
     assert "B  0.4167 [" in text
     assert "A - B  -0.1652 [" in text
+    assert "4 target titles" in text and "targets like these" in text
+    assert "users 75 %, titles 24 %, fits 1 % of its square" in text
+    assert call("compare", "sasrec", "bigrec", "--rows", rows, "--one-way") == 0
+    text = capsys.readouterr().out
+    assert "these targets" in text and "titles 24 %" not in text
 
 
 def test_compare_by_key_and_stratum(rows, capsys):
