@@ -11,7 +11,7 @@ same bytes and switches give the same dataset on any machine.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -64,7 +64,14 @@ def build(source: RawSource, switches: RebuildSwitches = PAPER) -> Rebuilt:
         DataError: a file is missing, damaged or of another format; or nothing is left.
     """
     repairs = Repairs()
-    log = EventLog(source.unit, repairs, str(source.reviews))
+    log = EventLog(
+        repairs,
+        unit=source.unit,
+        pattern=source.time_format,
+        tolerated=source.tolerated,
+        where=str(source.reviews),
+        place=source.place,
+    )
     for table in source.read_reviews(repairs):
         log.append(table)
     events = log.finish()
@@ -122,7 +129,8 @@ def _titles(
         return {}
     code_C = np.unique(events.item_E)
     names = events.items.take(pa.array(code_C))
-    metadata = source.read_metadata(frozenset(names.to_pylist()), repairs)
+    again = source.metadata == source.reviews  # what is odd about its bytes has been counted
+    metadata = source.read_metadata(frozenset(names.to_pylist()), Repairs() if again else repairs)
     titles = join_titles(metadata, names, switches.titles, repairs)
     return {int(code_C[position]): title for position, title in titles.items()}
 
@@ -173,7 +181,7 @@ def assemble(
     raw = [titles.get(by_id[item], "") for item in range(1, len(items))]
     cleaned, said = clean_titles(raw, range(1, len(items)), where=str(source.metadata))
     interactions = Interactions(
-        Catalogue(("", *cleaned), source.domain),
+        Catalogue(("", *cleaned), source.domain, tuple(items.to_pylist())),
         user_of_code[events.user_E],
         item_of_code[events.item_E],
         events.time_E,
@@ -183,6 +191,7 @@ def assemble(
     notes = (*repairs.sentences(), *said, *compared)
     identity = digest([hashed, asdict(switches)])
     dataset = make_dataset(source.name, interactions, switches.cut(), source=identity, notes=notes)
+    dataset = replace(dataset, user_names=dict(enumerate(users.to_pylist())))
     return Rebuilt(dataset, statistics, users, items, differences)
 
 

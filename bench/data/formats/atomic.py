@@ -25,6 +25,7 @@ from bench.data.formats.atomic_split import (
     PARTS,
     TIME,
     USER,
+    Fields,
     atomic_file,
     domain_of,
     read_split,
@@ -37,6 +38,7 @@ from bench.errors import DataError
 from bench.types import Catalogue, Dataset, Windows
 
 HEADER = f"{USER}:token\t{HISTORY}:token_seq\t{ITEM}:token\t{TIME}:float\n"
+RECBOLE = Fields()
 SETTINGS = """\
 benchmark_filename: [train, valid, test]
 alias_of_item_id: [item_id_list]
@@ -115,7 +117,9 @@ def _quoted(text: str) -> str:
     return text
 
 
-def read_atomic(folder: str | Path, *, split: Protocol = PAPER) -> Dataset:
+def read_atomic(
+    folder: str | Path, *, split: Protocol = PAPER, fields: Fields = RECBOLE
+) -> Dataset:
     """Read a folder of atomic files.
 
     Tokens become ids in the order of the ``.item`` file, or, without one, by value. Users keep their
@@ -125,6 +129,7 @@ def read_atomic(folder: str | Path, *, split: Protocol = PAPER) -> Dataset:
         folder: holds ``<name>.train.inter`` and ``<name>.test.inter`` (validation is carved out of train
             where ``<name>.valid.inter`` is missing), or ``<name>.inter``.
         split: how to cut a plain ``<name>.inter``; predefined splits are kept.
+        fields: what the columns are called.
 
     Raises:
         DataError: no such files, a missing column; or, in a predefined split, a row that cannot be a window,
@@ -135,11 +140,11 @@ def read_atomic(folder: str | Path, *, split: Protocol = PAPER) -> Dataset:
         raise DataError(f"{folder}: no such folder")
     train = _only(folder, "*.train.inter")
     if train is not None:
-        return read_split(folder / train.name.removesuffix(".train.inter"))
+        return read_split(folder / train.name.removesuffix(".train.inter"), fields)
     plain = _only(folder, "*.inter")
     if plain is None:
         raise DataError(f"{folder}: neither a .train.inter nor an .inter file is there")
-    return _read_plain(folder / plain.name.removesuffix(".inter"), split)
+    return rebuild(plain_source(folder / plain.name.removesuffix(".inter"), fields), every_row(split))
 
 
 def _only(folder: Path, pattern: str) -> Path | None:
@@ -152,20 +157,24 @@ def _only(folder: Path, pattern: str) -> Path | None:
     return next(iter(named or found), None)
 
 
-def _read_plain(stem: Path, split: Protocol) -> Dataset:
+def plain_source(stem: Path, fields: Fields) -> RawSource:
+    """The interactions of ``<stem>.inter`` and the titles beside it, as a source to rebuild from.
+
+    Raises:
+        DataError: a field is missing.
+    """
     inter, items = atomic_file(stem, "inter"), atomic_file(stem, "item")
-    title = title_field(items) if items.is_file() else None
+    title = title_field(items, fields) if items.is_file() else None
     columns = {
-        typed(inter, USER): "user",
-        typed(inter, ITEM): "item",
-        typed(inter, TIME): "time",
+        typed(inter, fields.user): "user",
+        typed(inter, fields.item): "item",
+        typed(inter, fields.time): "time",
     }
-    source = RawSource(
+    return RawSource(
         name=stem.name,
         reviews=inter,
         metadata=items if title else None,
         review_columns=columns,
-        title_columns={typed(items, ITEM): "item", title: "title"} if title else {},
+        title_columns={typed(items, fields.item): "item", title: "title"} if title else {},
         domain=domain_of(stem),
     )
-    return rebuild(source, every_row(split))

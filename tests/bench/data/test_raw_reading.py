@@ -16,7 +16,8 @@ from bench.data.amazon import streams as opening
 from bench.data.amazon.events import EventLog
 from bench.data.amazon.json_records import json_tables
 from bench.data.amazon.streams import Repairs, line_blocks, open_raw
-from bench.data.amazon.tables import _Utf8, tables
+from bench.data.amazon.dialect import Utf8
+from bench.data.amazon.tables import tables
 from bench.data.amazon.titles import join_titles, usable_title
 from bench.errors import DataError
 
@@ -35,9 +36,9 @@ def read_json(path, fields=FIELDS, wanted=None):
     return [row for table in found for row in table], repairs
 
 
-def events(rows, unit="auto"):
+def events(rows, **how):
     repairs = Repairs()
-    log = EventLog(unit, repairs)
+    log = EventLog(repairs, **how)
     user, item, time = zip(*rows, strict=True)
     log.append(pa.table({"user": user, "item": item, "time": time}))
     return log.finish(), repairs
@@ -171,7 +172,7 @@ def test_a_line_without_end_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(opening, "LONGEST_LINE", 1 << 12)
     path = write(tmp_path, b"x" * (1 << 15))
     with pytest.raises(DataError, match="longer than"):
-        list(opening._line_blocks(path, 1 << 10))
+        list(opening._line_blocks(path, 1 << 10, open_raw(path)))
 
 
 TEXT = st.text(max_size=12)
@@ -241,7 +242,7 @@ def test_repaired_bytes_are_python_s_own_repair(tmp_path, data, block, sizes):
         def read(self, size=-1):
             return super().read(min(size, block))
 
-    stream = _Utf8(Small(data), Repairs())
+    stream = Utf8(Small(data), Repairs())
     pieces = []
     for size in itertools.cycle(sizes):
         pieces.append(stream.read(size))
@@ -306,7 +307,7 @@ def test_no_usable_event_at_all():
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)), min_size=1, max_size=300))
 def test_codes_stand_for_their_names_over_many_blocks(pairs):
-    log = EventLog("s", Repairs())
+    log = EventLog(Repairs())
     for start in range(0, len(pairs), 3):
         user, item = zip(*pairs[start : start + 3], strict=True)
         time = list(range(len(user)))
