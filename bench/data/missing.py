@@ -4,8 +4,25 @@ from __future__ import annotations
 
 # what pandas reads as missing, and what str() and JSON writers make of a missing value
 MISSING = frozenset(
-    ("", "nan", "NaN", "NAN", "-nan", "-NaN", "null", "NULL", "Null", "None", "none", "NA", "N/A")
-    + ("n/a", "<NA>", "#NA", "#N/A", "#N/A N/A", "NaT", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN")
+    {
+        *(
+            "",
+            "nan",
+            "NaN",
+            "NAN",
+            "-nan",
+            "-NaN",
+            "null",
+            "NULL",
+            "Null",
+            "None",
+            "none",
+            "NA",
+            "N/A",
+        ),
+        *("n/a", "<NA>", "#NA", "#N/A", "#N/A N/A", "NaT", "1.#IND", "-1.#IND", "1.#QNAN"),
+        "-1.#QNAN",
+    }
 )
 
 

@@ -148,7 +148,9 @@ def digits_as_dates(value: IntArray, width: int) -> tuple[IntArray, BoolArray]:
     Returns:
         Seconds, int64, and where the number is a date of 1900 to 2100.
     """
-    padded = value * 10 ** (14 - width) + {4: 101_000_000, 6: 1_000_000}.get(width, 0)  # the first of January, of a month
+    padded = value * 10 ** (14 - width) + {4: 101_000_000, 6: 1_000_000}.get(
+        width, 0
+    )  # the first of January, of a month
     date, clock = np.divmod(padded, 10**6)
     hour, minute, second = clock // 10_000, clock // 100 % 100, clock % 100
     days, good = days_of(date // 10_000, date // 100 % 100, date % 100)

@@ -33,7 +33,9 @@ class Dialect:
     encoding: str | None = None
 
     def __post_init__(self) -> None:
-        if self.separator is not None and (not self.separator or set(self.separator) & set('"\r\n')):
+        if self.separator is not None and (
+            not self.separator or set(self.separator) & set('"\r\n')
+        ):
             raise ConfigError(
                 f"--separator {self.separator!r} cannot stand between columns; use ',', ';', '|', "
                 "'::', tab or space"

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from bench.data.amazon.columns import as_ids, check_cut
 from bench.data.amazon.streams import Repairs
-from bench.data.amazon.times import Block, Times, Unit
+from bench.data.amazon.times import Block, Times, Unit, nth_row
 from bench.data.missing import MISSING
 from bench.errors import DataError
 from bench.types import BoolArray, IntArray
@@ -100,7 +100,7 @@ class EventLog:
         pattern: str | None = None,
         tolerated: float = TOLERATED,
         where: str = "events",
-        place: Callable[[int], str] = "row {}".format,
+        place: Callable[[int], str] = nth_row,
     ) -> None:
         self.repairs, self.where, self.tolerated = repairs, where, tolerated
         self.place = place
@@ -168,7 +168,9 @@ class EventLog:
             )
         except DataError as fault:
             raise DataError(f"{self.where}: {fault}") from fault
-        self.repairs.count("rows with a date that does not exist were dropped", int((~good_E).sum()))
+        self.repairs.count(
+            "rows with a date that does not exist were dropped", int((~good_E).sum())
+        )
         self._refuse_too_many(len(dropped) + int((~good_E).sum()))
         check_cut(self.where, time_E[good_E], cut_E[good_E], self.repairs)
         for sentence in self.times.said:

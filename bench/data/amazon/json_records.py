@@ -84,7 +84,12 @@ def json_start(path: str | Path, dialect: Dialect = PLAIN) -> str:
     if is_parquet(path):
         return ""
     with open_text(path, Repairs(), dialect) as stream:
-        start = stream.read(1 << 10).removeprefix(b"\xef\xbb\xbf").lstrip()[:1].decode("ascii", "replace")
+        start = (
+            stream.read(1 << 10)
+            .removeprefix(b"\xef\xbb\xbf")
+            .lstrip()[:1]
+            .decode("ascii", "replace")
+        )
     return start if start and start in "{[" else ""
 
 

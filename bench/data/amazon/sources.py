@@ -14,7 +14,7 @@ from bench.data.amazon.events import TOLERATED
 from bench.data.amazon.json_records import json_start, json_tables, record_line
 from bench.data.amazon.streams import Repairs
 from bench.data.amazon.tables import column_names, is_parquet, numbered_rows, tables
-from bench.data.amazon.times import Unit
+from bench.data.amazon.times import Unit, nth_row
 from bench.errors import DataError
 
 DOMAINS = {
@@ -169,9 +169,7 @@ class RawSource:
             fields = {theirs: kinds.get(ours, pa.string()) for theirs, ours in columns.items()}
             found = json_tables(self.reviews, fields, repairs, dialect=self.dialect)
         else:
-            found = tables(
-                self.reviews, list(columns), repairs, self.names, dialect=self.dialect
-            )
+            found = tables(self.reviews, list(columns), repairs, self.names, dialect=self.dialect)
         return (_renamed(self.reviews, table, columns) for table in found)
 
     def read_metadata(self, wanted: frozenset[str], repairs: Repairs) -> Iterator[pa.Table]:
@@ -193,14 +191,13 @@ class RawSource:
             )
         return (_renamed(self.metadata, table, columns) for table in found)
 
-
     def _is_json(self, path: Path) -> bool:
         return bool(json_start(path, self.dialect))
 
     def place(self, row: int) -> str:
         """The line of a review, counted from 0, as a message names it; slow."""
         if is_parquet(self.reviews):
-            return f"row {row + 1}"
+            return nth_row(row)
         if self._is_json(self.reviews):
             return record_line(self.reviews, row, self.dialect)
         return csv_line(self.reviews, row, self.names, self.dialect)

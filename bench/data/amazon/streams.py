@@ -136,7 +136,7 @@ def is_tar(stream: RawStream) -> bool:
 
 def _open_tar(path: Path) -> IO[bytes]:
     try:
-        archive = tarfile.open(path, "r:*")  # noqa: SIM115 - the stream keeps it open
+        archive = tarfile.open(path, "r:*")
         members = archive.getmembers()
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{path}: not a readable tar ({error}); download it again") from error

@@ -61,8 +61,9 @@ def _byte(between: str) -> str:
 
 
 def _reader(text: io.TextIOBase, between: str) -> Iterator[list[str]]:
-    quoting = csv.QUOTE_MINIMAL if _quoted(between) else csv.QUOTE_NONE
-    return csv.reader(text, delimiter=_byte(between), quoting=quoting)
+    if _quoted(between):
+        return csv.reader(text, delimiter=_byte(between))
+    return csv.reader(text, delimiter=_byte(between), quoting=csv.QUOTE_NONE)
 
 
 def _quoted(between: str) -> bool:

@@ -41,6 +41,11 @@ _WHOLE = "^-?(?:[0-9]{1,18}|[1-8][0-9]{18})$"  # what int64 holds for certain
 _REAL = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?$"
 
 
+def nth_row(row: int) -> str:
+    """The place of a row, counted from 0, where no lines are known."""
+    return f"row {row + 1}"
+
+
 @dataclass(frozen=True, eq=False)
 class Block:
     """Times of some rows.
@@ -69,7 +74,7 @@ class Times:
         self,
         unit: Unit = "auto",
         pattern: str | None = None,
-        place: Callable[[int], str] = "row {}".format,
+        place: Callable[[int], str] = nth_row,
     ) -> None:
         self.unit, self.pattern, self.place = unit, pattern, place
         self.first: dict[str, tuple[int, str]] = {}  # of each form: a row and what it says
@@ -109,23 +114,23 @@ class Times:
         n, forms = len(text), [NUMBER]
         block = Block(np.zeros(n, np.int64), np.zeros(n), np.full(n, -1))
         if self.pattern is not None:
-            rows, value, cut = by_pattern(text, self.pattern)
-            block.value[rows], block.cut[rows], block.form[rows] = value, cut, 0
+            fits, value, cut = by_pattern(text, self.pattern)
+            block.value[fits], block.cut[fits], block.form[fits] = value, cut, 0
             return block, [self.pattern]
         for pattern, read in ((_WHOLE, _integers), (_REAL, _reals)):
             fits = pc.match_substring_regex(text, pattern).to_numpy(zero_copy_only=False)
-            rows = np.flatnonzero(fits & (block.form < 0))
-            some = read(text.take(pa.array(rows)))
-            block.value[rows], block.cut[rows], block.form[rows] = some.value, some.cut, some.form
+            at = np.flatnonzero(fits & (block.form < 0))
+            some = read(text.take(pa.array(at)))
+            block.value[at], block.cut[at], block.form[at] = some.value, some.cut, some.form
         for form in FORMS:
             open_rows = np.flatnonzero(block.form < 0)
             if not len(open_rows):
                 break
             found, value, cut, named = in_form(text.take(pa.array(open_rows)), form)
-            rows = open_rows[found]
-            block.value[rows], block.cut[rows] = value, cut
+            at = open_rows[found]
+            block.value[at], block.cut[at] = value, cut
             for name, of_it in named:
-                block.form[rows[of_it]] = len(forms)
+                block.form[at[of_it]] = len(forms)
                 forms.append(name)
         return block, forms
 

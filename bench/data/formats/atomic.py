@@ -34,6 +34,7 @@ from bench.data.formats.atomic_split import (
 )
 from bench.data.formats.delimited import every_row
 from bench.data.splits import PAPER, Protocol
+from bench.data.whole import written_whole
 from bench.errors import DataError
 from bench.types import Catalogue, Dataset, Windows
 
@@ -64,7 +65,8 @@ def write_atomic(dataset: Dataset, folder: str | Path) -> list[Path]:
         The files written.
 
     Raises:
-        DataError: the folder already holds one of them, or a title has a character no such file can hold.
+        DataError: the folder is there and not empty, or cannot be written; or a title has a character no
+            such file can hold.
     """
     folder = Path(folder)
     split = dataset.split
@@ -76,12 +78,9 @@ def write_atomic(dataset: Dataset, folder: str | Path) -> list[Path]:
     texts["yaml"] = SETTINGS.format(longest=longest)
     texts["bench.json"] = json.dumps(about, indent=1)
     files = {folder / f"{folder.name}.{ending}": text for ending, text in texts.items()}
-    for path in files:
-        if path.exists():
-            raise DataError(f"{path} is already there; write to a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, text in files.items():
-        path.write_text(text, encoding="utf-8", newline="")
+    with written_whole(folder) as part:
+        for path, text in files.items():
+            (part / path.name).write_text(text, encoding="utf-8", newline="")
     return list(files)
 
 
@@ -135,16 +134,29 @@ def read_atomic(
         DataError: no such files, a missing column; or, in a predefined split, a row that cannot be a window,
             with its line.
     """
+    stem = plain_stem(folder)
+    if stem is not None:
+        return rebuild(plain_source(stem, fields), every_row(split))
+    train = _only(Path(folder), "*.train.inter")
+    assert train is not None, "a folder without a plain file has a split"
+    return read_split(train.with_name(train.name.removesuffix(".train.inter")), fields)
+
+
+def plain_stem(folder: str | Path) -> Path | None:
+    """Folder and name of single interactions; None where the folder holds a predefined split.
+
+    Raises:
+        DataError: the folder holds neither.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    train = _only(folder, "*.train.inter")
-    if train is not None:
-        return read_split(folder / train.name.removesuffix(".train.inter"), fields)
+    if _only(folder, "*.train.inter") is not None:
+        return None
     plain = _only(folder, "*.inter")
     if plain is None:
         raise DataError(f"{folder}: neither a .train.inter nor an .inter file is there")
-    return rebuild(plain_source(folder / plain.name.removesuffix(".inter"), fields), every_row(split))
+    return folder / plain.name.removesuffix(".inter")
 
 
 def _only(folder: Path, pattern: str) -> Path | None:

@@ -24,8 +24,9 @@ from bench.errors import DataError
 from bench.types import Catalogue, IntArray
 
 SEPARATOR = "### Response"
+DOMAINS = ("toy", "book", "clothing", "office", "movie", "item")  # that prompts have words for
 MAX_ID = 10**9 - 1
-HUGE = 1000  # bytes; the longest published title has 559, and a prompt has room for some 400 tokens
+HUGE = 1000  # bytes; the longest published title has 554, and a prompt has room for some 400 tokens
 
 _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _MARKS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -141,7 +142,10 @@ def _oddities(titles: Sequence[str], ids: Sequence[int]) -> list[tuple[list[int]
     twins = {twin for pair in normal_twins(titles) for twin in pair}
     return [
         (where(lambda t: not t.strip()), "titles empty; such items are told apart by id"),
-        (where(lambda t: '"' in t), "titles with a double quote, which also ends a title in the prompt"),
+        (
+            where(lambda t: '"' in t),
+            "titles with a double quote, which also ends a title in the prompt",
+        ),
         (where(_MARKS.search), "titles with right-to-left or embedding marks, kept as they are"),
         (
             where(lambda t: len(t.encode()) > HUGE),

@@ -137,7 +137,8 @@ def test_json_lines_with_iso_dates_are_read_as_csv_is(tmp_path):
 def test_a_block_with_a_date_comes_as_text_and_the_next_as_numbers(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.data.amazon.json_records.line_blocks", lambda *_, **__: iter(blocks))
     blocks = [(1, b'{"t": 5}\n{"t": "1970-01-01"}\n{"t": null}\n'), (4, b'{"t": 7}\n')]
-    found = list(json_tables(tmp_path, {"t": pa.int64()}, Repairs()))
+    (tmp_path / "lines").write_text("{")
+    found = list(json_tables(tmp_path / "lines", {"t": pa.int64()}, Repairs()))
     assert [table["t"].to_pylist() for table in found] == [["5", "1970-01-01", None], [7]]
 
 
