@@ -14,7 +14,6 @@ from pathlib import Path
 from bench.data.amazon.streams import BLOCK, Repairs, open_raw
 from bench.errors import ConfigError, DataError
 
-SEPARATORS = ("\t", "::", ",", ";", "|", " ")  # of equals, the first
 NAMED = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";", "pipe": "|"}
 LONG = "\x1f"  # stands for a separator of several characters; ASCII's own unit separator
 MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -58,9 +57,10 @@ class Dialect:
         """
         if self.separator is not None:
             return NAMED.get(self.separator, self.separator)
-        if "\t" in line:
-            return "\t"
-        counts = {mark: line.count(mark) for mark in SEPARATORS[1:-1]}
+        sure = [mark for mark in ("\t", "::") if mark in line]
+        if sure:
+            return sure[0]
+        counts = {mark: line.count(mark) for mark in (",", ";", "|")}
         fitting = [mark for mark, n in counts.items() if n_names and n + 1 == n_names]
         best = fitting[0] if fitting else max(counts, key=counts.__getitem__)
         if counts[best]:

@@ -22,6 +22,7 @@ from bench.types import BoolArray, IntArray
 
 Repeats = Literal["keep", "exact", "first", "last"]
 UNIFY_EVERY = 16
+EARLY = "rows with a time before 1970 were dropped"
 TOLERATED = 0.01  # share of rows that may be unusable
 
 
@@ -140,7 +141,7 @@ class EventLog:
             "rows with a negative user id were dropped": ("user", _negative(user)),
             "rows with a negative item id were dropped": ("item", _negative(item)),
             "rows without a time that can be read were dropped": ("time", ~number),
-            "rows with a time before 1970 were dropped": ("time", number & (block.value < 0)),
+            EARLY: ("time", number & (block.value < 0)),
         }
         bad = np.zeros(table.num_rows, bool)
         for what, (name, found) in faults.items():
@@ -168,9 +169,10 @@ class EventLog:
             )
         except DataError as fault:
             raise DataError(f"{self.where}: {fault}") from fault
-        self.repairs.count(
-            "rows with a date that does not exist were dropped", int((~good_E).sum())
-        )
+        self.repairs.count("rows with a date that does not exist were dropped", (~good_E).sum())
+        early_E = good_E & (time_E < 0)  # dates of which only the whole column tells the order
+        self.repairs.count(EARLY, early_E.sum())
+        good_E &= ~early_E
         self._refuse_too_many(len(dropped) + int((~good_E).sum()))
         check_cut(self.where, time_E[good_E], cut_E[good_E], self.repairs)
         for sentence in self.times.said:

@@ -135,6 +135,11 @@ def _titles(
     again = source.metadata == source.reviews  # what is odd about its bytes has been counted
     metadata = source.read_metadata(frozenset(names.to_pylist()), Repairs() if again else repairs)
     titles = join_titles(metadata, names, switches.titles, repairs)
+    if not titles and not again:
+        raise DataError(
+            f"{source.metadata}: no title for any of the {len(names):,} items, such as "
+            f"{names[0].as_py()!r}; name its columns, or what stands between them"
+        )
     return {int(code_C[position]): title for position, title in titles.items()}
 
 
