@@ -17,6 +17,7 @@ from bench.data.files import row_error
 from bench.errors import DataError
 
 csv.field_size_limit(1 << 24)
+HEADER_WORDS = {"user", "userid", "user_id", "item", "itemid", "item_id", "movieid", "timestamp"}
 
 
 def is_parquet(path: str | Path) -> bool:
@@ -48,6 +49,11 @@ def column_names(
     present = next(_reader(io.StringIO(line.replace(between, _byte(between))), between), [])
     if not names:
         return present
+    if HEADER_WORDS & {cell.strip().lower() for cell in present}:
+        raise DataError(
+            f"{path}: columns are named, but its first line, {line[:60]!r}, looks like a header; say "
+            "which of its columns to read instead (--user-column ...)"
+        )
     if len(present) < len(names):
         raise DataError(
             f"{path}: {len(names)} columns are named and its first line has {len(present)} with "

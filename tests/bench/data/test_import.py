@@ -19,7 +19,8 @@ from bench.cli import main
 from bench.data.exams import rows_of
 from bench.data.formats.titles import DOMAINS
 from bench.data.published import read_published
-from bench.evaluation.metrics import means, positions
+from bench.evaluation.metrics import means
+from bench.evaluation.positions import positions
 from bench.registry import datasets, load_plugin
 from bench.types import Ranking
 
@@ -162,6 +163,12 @@ def test_a_plain_list_is_in_the_order_of_its_rows(tmp_path, capsys):
     own = [str(i) for u, i, _ in events() if u == 3]
     assert [row for user, row, _ in said_rows(found) if user == "3"] == [tuple(own)]
     assert "1970" in capsys.readouterr().out
+
+
+def test_a_header_is_no_row_of_a_file_without_one(tmp_path, capsys):
+    words = ["--columns", "user,item,time"]
+    assert bring(tmp_path, put(tmp_path, text()), *words) == 2
+    assert "looks like a header" in capsys.readouterr().err
 
 
 def test_own_ids_survive_in_a_file_beside_it(tmp_path, capsys):

@@ -51,7 +51,7 @@ PINNED = {  # what every stored row says of its data; a reader that changes one 
 def test_the_version_of_the_papers_data_is_the_one_in_the_rows(published, name):
     data = load_dataset(name, published(name).parent)
     assert data.version == PINNED[name]
-    uncut = load_dataset(name, published(name).parent, "paper_faithful")
+    uncut = load_dataset(name, published(name).parent, uncut=True)
     assert {data.version, uncut.version} == VERSIONS[name]
 
 
