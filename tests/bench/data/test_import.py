@@ -169,6 +169,9 @@ def test_a_header_is_no_row_of_a_file_without_one(tmp_path, capsys):
     words = ["--columns", "user,item,time"]
     assert bring(tmp_path, put(tmp_path, text()), *words) == 2
     assert "looks like a header" in capsys.readouterr().err
+    path = put(tmp_path, text(header=None))
+    assert bring(tmp_path, path, "--columns", "user,item,rating,time,more") == 2
+    assert "5 columns are named and its first line has 4" in capsys.readouterr().err
 
 
 def test_own_ids_survive_in_a_file_beside_it(tmp_path, capsys):
@@ -341,10 +344,6 @@ def test_names_are_refused_before_anything_is_read_or_written(tmp_path, capsys, 
         (["--item-columns", "item"], "name the file with --items"),
         (["--category", "Books"], "--category has no meaning for --as table; it is of amazon"),
         (["--switch", "nonsense=1"], "--switch 'nonsense=1' is not known"),
-        (
-            ["--columns", "user,item,rating,time,more"],
-            "5 columns are named and its first line has 4",
-        ),
     ],
 )
 def test_options_that_cannot_be_followed_are_one_line(tmp_path, capsys, words, says):
