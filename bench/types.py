@@ -30,15 +30,22 @@ class Catalogue:
     Attributes:
         titles: by item id; ``titles[0]`` is the empty padding entry, so ``len(titles) == N + 1``.
         domain: names the prompt's verbs and nouns: toy, book, clothing, office, movie or item.
+        item_names: by item id, what the items are called where the data came from, entry 0 empty; None
+            where they have no other names than their ids.
     """
 
     titles: tuple[str, ...]
     domain: str = "item"
+    item_names: tuple[str, ...] | None = None
 
     @property
     def n_items(self) -> int:
         """N, the number of items without the padding entry."""
         return len(self.titles) - 1
+
+    def item_name(self, item: int) -> str:
+        """What an item is called where the data came from."""
+        return str(item) if self.item_names is None else self.item_names[item]
 
     @cached_property
     def title_class(self) -> IntArray:
@@ -196,6 +203,8 @@ class Dataset:
     Attributes:
         version: hash of the files it was read from and of the switches that shaped it.
         notes: repairs and warnings of the reader, one sentence each, shown with every audit.
+        user_names: by user id, what the users are called where the data came from; None where they have
+            no other names than their ids.
     """
 
     name: str
@@ -203,6 +212,11 @@ class Dataset:
     catalogue: Catalogue
     split: Split
     notes: tuple[str, ...] = ()
+    user_names: Mapping[int, str] | None = None
+
+    def user_name(self, user: int) -> str:
+        """What a user is called where the data came from."""
+        return str(user) if self.user_names is None else self.user_names[user]
 
 
 @dataclass(frozen=True, eq=False)

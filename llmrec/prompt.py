@@ -17,6 +17,7 @@ import numpy as np
 
 from bench.errors import ConfigError, DataError
 from bench.types import Catalogue, IntArray
+from llmrec.trie import text_tokens
 
 USER_SLOT = -1
 PREAMBLE = (
@@ -120,9 +121,9 @@ class Prompter:
         before, after = head_text(self.catalogue.domain, extra_space=extra_space)
         bos = bos_of(self.tokenizer)
         if not self.style.user_slot:
-            ids = bos + _tokens(self.tokenizer, [before + after])[0]
+            ids = bos + text_tokens(self.tokenizer, [before + after])[0]
             return ids, [0] * len(ids)
-        first, second = _tokens(self.tokenizer, [before, " stands for this user. " + after])
+        first, second = text_tokens(self.tokenizer, [before, " stands for this user. " + after])
         slots = [0] * (len(bos) + len(first)) + [USER_SLOT] + [0] * len(second)
         return [*bos, *first, self._carrier, *second], slots
 
@@ -153,11 +154,11 @@ class Prompter:
 
     def _pieces(self, texts: Sequence[str]) -> list[list[int]]:
         # behind a colon, as in the prompt: SentencePiece marks the start of a text with a space
-        anchor = _tokens(self.tokenizer, [":"])[0]
-        full = _tokens(self.tokenizer, [":" + text for text in texts])
+        anchor = text_tokens(self.tokenizer, [":"])[0]
+        full = text_tokens(self.tokenizer, [":" + text for text in texts])
         if all(ids[: len(anchor)] == anchor for ids in full):
             return [ids[len(anchor) :] for ids in full]
-        return _tokens(self.tokenizer, texts)
+        return text_tokens(self.tokenizer, texts)
 
     def prompt(
         self, history: Sequence[int], *, training: bool = False, answer: int | None = None
@@ -171,7 +172,7 @@ class Prompter:
 
         Raises:
             DataError: an id outside the catalogue, or an empty history.
-            TooLong: it does not fit with one history item.
+            TooLong: it does not fit with the beginning of one history item's title.
         """
         kept = [int(item) for item in history]
         self._check(kept)
@@ -182,7 +183,7 @@ class Prompter:
         dropped = 0
         while self.style.fit_history and total > room:
             if dropped == len(sizes):
-                raise TooLong(f"a prompt of {total} tokens with one title; {room} are free")
+                return self._shortened(kept[-1], total - room, (head_ids, head_slots), dropped)
             total -= sizes[dropped]
             dropped += 1
         ids, slots = list(head_ids), list(head_slots)
@@ -190,6 +191,22 @@ class Prompter:
             piece_ids, piece_slots = self._piece(item, last=place == len(kept))
             ids += piece_ids
             slots += piece_slots
+        return Prompt(np.array(ids, np.int32), np.array(slots, np.int32), dropped)
+
+    def _shortened(
+        self, item: int, excess: int, head: tuple[list[int], list[int]], dropped: int
+    ) -> Prompt:
+        """A prompt with a single title that is longer than the room: its end is left out."""
+        ids, slots = self._piece(item, last=True)
+        behind = [self._carrier, *self._joints[1]] if self.style.item_slots else []
+        closing = self._pieces(['"' if self.style.item_slots else f'"{TAIL}'])[0]
+        start = len(ids) - len(behind) - len(closing)  # of what closes the title
+        stop = start - excess
+        if stop < 1:
+            total = len(head[0]) + len(ids)
+            raise TooLong(f"a prompt of {total} tokens with one title; {total - excess} are free")
+        ids = [*head[0], *ids[:stop], *closing, *behind]
+        slots = [*head[1], *slots[:stop], *slots[start:]]
         return Prompt(np.array(ids, np.int32), np.array(slots, np.int32), dropped)
 
     def _piece(self, item: int, *, last: bool) -> tuple[list[int], list[int]]:
@@ -250,7 +267,3 @@ def check_titles(titles: Sequence[str]) -> None:
                 f"the title of item {item} ({title[:40]!r}) holds a line break or the response "
                 "marker; replace it with a space in the catalogue"
             )
-
-
-def _tokens(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    return [list(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]

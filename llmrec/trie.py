@@ -199,17 +199,25 @@ def for_titles(titles: Sequence[str], tokenizer: Any) -> Trie:
         tokenizer: anything called like a Hugging Face tokenizer that has ``eos_token_id``.
 
     Raises:
-        DataError: no items, no end token, or an end token inside a title.
+        DataError: no items, or no end token.
     """
     if len(titles) < 2:
         raise DataError("the catalogue is empty: a trie needs at least one title after the padding")
     eos = _end_token(tokenizer)
     quoted = [f'"{title}"' for title in titles[1:]]
-    paths = [[*ids, eos] for ids in tokenizer(quoted, add_special_tokens=False)["input_ids"]]
+    paths = [[*ids, eos] for ids in text_tokens(tokenizer, quoted)]
     trie = Trie.of(paths, eos, fingerprint(titles, tokenizer))
     if trie.n_leaves < len(set(quoted)):
         _warn_merged(trie, titles)
     return trie
+
+
+def text_tokens(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts as they read: one that spells a control token (``<|im_end|>``) is plain text."""
+    # only the tokenizers of Hugging Face would see control tokens in a text
+    plain = {"split_special_tokens": True} if hasattr(tokenizer, "backend_tokenizer") else {}
+    rows = tokenizer(list(texts), add_special_tokens=False, **plain)["input_ids"]
+    return [list(ids) for ids in rows]
 
 
 def fingerprint(titles: Sequence[str], tokenizer: Any) -> str:

@@ -20,6 +20,7 @@ from bench.claims.paper import (
     LLM_ROWS,
     LR,
     TEST_ROWS,
+    VERSIONS,
     Claim,
     Z,
     claims,
@@ -132,8 +133,13 @@ def _rows(cap: int | None) -> str:
 
 
 def matches(claim: Claim, cell: Cell) -> bool:
-    """Whether a cell is what a claim is about; a claim without a loss takes any loss of its method."""
+    """Whether a cell is what a claim is about; a claim without a loss takes any loss of its method.
+
+    The data are told by their content: other files under the name of a published dataset are not it.
+    """
     if (cell.dataset, cell.method) != (claim.dataset, claim.method):
+        return False
+    if cell.data_version not in VERSIONS[cell.dataset]:
         return False
     # the authors' later figures were scored over valid tokens only, as the corrected profile scores
     loss, _, valid_scores = claim.loss.partition("+")

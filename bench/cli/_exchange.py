@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import ConfigError, DataError
+from bench.errors import ConfigError
 
 if TYPE_CHECKING:
     from bench.data.amazon.rebuild import RebuildSwitches
+    from bench.data.formats.delimited import Layout
     from bench.data.splits import Protocol
+    from bench.data.understood import Understood
     from bench.types import Dataset
 
 SPLIT = {"window": "--width", "min_length": "--min-length", "protocol": "--protocol"}
@@ -28,40 +30,115 @@ from bench.registry import datasets
 
 
 @datasets.register("{name}")
-def {name}(root=None):
+def load(root=None):
     """Imported with `bench data import`."""
     return read_published("{name}", Path(__file__).parent.parent, domain="{domain}")
 '''
 
 
-def _read_table(options: argparse.Namespace, cut: Protocol) -> Dataset:
-    from bench.data.formats.delimited import read_table
+def _read_table(options: argparse.Namespace, cut: Protocol) -> Understood:
+    from bench.data.amazon.rebuild import build
+    from bench.data.formats.delimited import every_row
+    from bench.data.understood import Understood
 
-    return read_table(
-        options.source,
-        user=options.user_column,
-        item=options.item_column,
-        time=options.time_column,
-        title=options.title_column,
-        split=cut,
+    source = table_layout(options).source(options.source)
+    built = build(source, _switches(options.switch, every_row(cut)))
+    return Understood(built.dataset, built.rows)
+
+
+def table_layout(options: argparse.Namespace) -> Layout:
+    """Where a table keeps what, by the options.
+
+    Raises:
+        ConfigError: options that contradict each other.
+    """
+    from bench.data.amazon.dialect import Dialect
+    from bench.data.amazon.times import UNITS
+    from bench.data.formats.delimited import Layout
+
+    names = _listed("--columns", options.columns)
+    roles: dict[str, Any] = {
+        "user": options.user_column or _named("user", "user_id", names),
+        "item": options.item_column or _named("item", "item_id", names),
+        "time": options.time_column or _named("time", "timestamp", names),
+        "title": options.title_column or ("title" if options.items or "title" in names else None),
+    }
+    if names and (gone := [role for role in ("user", "item") if roles[role] not in names]):
+        raise ConfigError(
+            f"--columns {options.columns!r} names no {gone[0]}; user,item,time is the least"
+        )
+    if roles["time"] == "none" or (
+        names and roles["time"] not in names and not options.time_column
+    ):
+        roles["time"] = None
+    if options.time_unit not in (None, *UNITS):
+        raise ConfigError(f"--time-unit {options.time_unit!r} is not known; {', '.join(UNITS)}")
+    given: dict[str, Any] = {"unit": options.time_unit, "tolerated": options.tolerate}
+    return Layout(
+        **roles,
+        names=names,
+        items=options.items,
+        item_names=_listed("--item-columns", options.item_columns),
+        dialect=Dialect(separator=options.separator, encoding=options.encoding),
+        time_format=options.time_format,
+        **{name: value for name, value in given.items() if value is not None},
     )
 
 
-def _read_atomic(options: argparse.Namespace, cut: Protocol) -> Dataset:
-    from bench.data.formats.atomic import read_atomic
+def _listed(option: str, text: str | None) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",")) if text else ()
+    named = [name or f"column {place}" for place, name in enumerate(names, 1)]
+    if len(set(named)) != len(named):
+        raise ConfigError(f"{option} {text!r} names a column twice; give each a name of its own")
+    return tuple(named)
 
-    return read_atomic(options.source, split=cut)
+
+def _named(role: str, usual: str, names: tuple[str, ...]) -> str:
+    """The name of a column: the role's own among those listed, else the usual one."""
+    return role if role in names else usual
 
 
-def _read_amazon(options: argparse.Namespace, cut: Protocol) -> Dataset:
-    from bench.data.amazon.rebuild import RawSource, RebuildSwitches, rebuild
+def _read_atomic(options: argparse.Namespace, cut: Protocol) -> Understood:
+    from bench.data.amazon.rebuild import build
+    from bench.data.formats.atomic import plain_source, plain_stem, read_atomic
+    from bench.data.formats.atomic_split import Fields
+    from bench.data.formats.delimited import every_row
+    from bench.data.understood import Understood, of_windows
+
+    columns = ("user", "item", "time", "title")
+    given = {role: getattr(options, f"{role}_column") for role in columns}
+    fields = Fields(**{role: name for role, name in given.items() if name is not None})
+    stem = plain_stem(options.source)
+    if stem is not None:
+        built = build(plain_source(stem, fields), _switches(options.switch, every_row(cut)))
+        return Understood(built.dataset, built.rows)
+    for name in ("switch", "protocol", "width", "min_length"):
+        if getattr(options, name, None) not in (None, []):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} has no meaning for {options.source}: its split is "
+                "predefined and kept"
+            )
+    return of_windows(read_atomic(options.source, fields=fields))
+
+
+def _read_windows(options: argparse.Namespace, cut: Protocol) -> Understood:
+    from bench.data.published import read_folder
+    from bench.data.understood import of_windows
+
+    return of_windows(read_folder(options.source, options.source.name, "item"))
+
+
+def _read_amazon(options: argparse.Namespace, cut: Protocol) -> Understood:
+    from bench.data.amazon.rebuild import RawSource, RebuildSwitches, build
+    from bench.data.understood import Understood
 
     if not options.category:
         raise ConfigError("--as amazon needs --category, as in the file names: Office_Products ...")
-    source = RawSource.find(options.source, options.category, options.release)
+    source = RawSource.find(options.source, options.category, options.release or "2014")
     switches = _switches(options.switch, RebuildSwitches())
     cuts: dict[str, Any] = {"protocol": cut.name, "window": cut.width, "min_length": cut.min_length}
-    return rebuild(source, dataclasses.replace(switches, **cuts))
+    built = build(source, dataclasses.replace(switches, **cuts))
+    return Understood(built.dataset, built.rows)
 
 
 def _switches(words: list[str], base: RebuildSwitches) -> RebuildSwitches:
@@ -85,9 +162,10 @@ def _switches(words: list[str], base: RebuildSwitches) -> RebuildSwitches:
     return dataclasses.replace(base, **values)
 
 
-READERS: dict[str, Callable[[argparse.Namespace, Protocol], Dataset]] = {
+READERS: dict[str, Callable[[argparse.Namespace, Protocol], Understood]] = {
     "table": _read_table,
     "atomic": _read_atomic,
+    "windows": _read_windows,
     "amazon": _read_amazon,
 }
 
@@ -106,15 +184,13 @@ def _export_published(data: Dataset, folder: Path) -> list[Path]:
 
 def _export_qrels(data: Dataset, folder: Path) -> list[Path]:
     from bench.data.formats.trec import write_qrels
+    from bench.data.whole import written_whole
 
-    folder.mkdir(parents=True, exist_ok=True)
     exams = {"valid": data.split.valid, "test": data.split.test}
-    paths = [folder / f"{data.name}.{part}.qrels" for part in exams]
-    for path, exam in zip(paths, exams.values(), strict=True):
-        if path.exists():
-            raise DataError(f"{path} is already there; export to a new folder")
-        write_qrels(exam, path)
-    return paths
+    with written_whole(folder) as part:
+        for name, exam in exams.items():
+            write_qrels(exam, part / f"{data.name}.{name}.qrels")
+    return [folder / f"{data.name}.{name}.qrels" for name in exams]
 
 
 EXPORTS: dict[str, Callable[[Dataset, Path], list[Path]]] = {

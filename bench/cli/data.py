@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli._exchange import EXPORTS, READERS, write_plugin
+from bench.cli._exchange import EXPORTS, READERS
+from bench.cli._import import add_source, check_source, protocol_of, run_import
+from bench.cli._sizes import sizes
 from bench.errors import BenchError, ConfigError, DataError
 
 if TYPE_CHECKING:
-    from bench.data.splits import Protocol
-    from bench.types import Dataset, Windows
+    from bench.types import Dataset
 
 Sub = argparse._SubParsersAction  # the only name argparse has for it
 ABOUT = """\
@@ -34,11 +35,18 @@ IMPORT = """\
 Bring in your own data: cut it into windows, write them in the published form and make it a dataset.
 
   a table      python -m bench data import ratings.csv --name shop --title-column title
-               CSV, TSV, JSON lines or Parquet, also packed; columns by --user-column ...
+               CSV, TSV, JSON or Parquet, also packed; columns by --user-column ...
+  no header    python -m bench data import ratings.dat --name ml --columns user,item,rating,time \\
+                 --items movies.dat --item-columns item,title --encoding latin-1
   RecBole      python -m bench data import recbole/shop --name shop --as atomic
                a folder of .inter and .item files; predefined splits are kept
+  windows      python -m bench data import folder --name shop --as windows
+               train.csv, test.csv, id2name4Rec.json, perhaps valid.csv, as the paper's
   Amazon       python -m bench data import raw --name gifts --as amazon --category Gift_Cards
                raw reviews and metadata as published, through the paper's whole rule (5-core ...)
+
+What was understood is printed before anything is written; with --dry-run nothing is. Users and items keep
+their ids in ROOT/shop/ids.json.
 
 Then: python -m bench run --plugin ROOT/shop/shop.py --datasets shop
 """
@@ -62,7 +70,7 @@ def _add_looking(verbs: Sub[argparse.ArgumentParser]) -> None:
     examine.add_argument("--json", action="store_true", help="one JSON object a line, no table")
     examine.add_argument("--svg", type=Path, metavar="FOLDER", help="also write FOLDER/NAME.svg")
     compare = _parser(verbs, "split", "what each way of splitting would make of a table")
-    _add_source(compare)
+    add_source(compare)
     compare.set_defaults(func=_split)
     for each, action in ((listing, _list), (describe, _describe), (examine, _audit)):
         _add_dataset(each, action)
@@ -80,10 +88,13 @@ def _add_moving(verbs: Sub[argparse.ArgumentParser]) -> None:
     bring.add_argument(
         "--domain", default="item", help="words of the prompt: item, book, movie ..."
     )
-    bring.add_argument("--protocol", default="global_time", help="see `bench data split`")
+    bring.add_argument("--protocol", help="see `bench data split` (default: global_time)")
+    bring.add_argument(
+        "--dry-run", action="store_true", help="show what was understood, write nothing"
+    )
     bring.add_argument("--data-root", type=Path, help="its folder will be in this one")
-    _add_source(bring)
-    bring.set_defaults(func=_import)
+    add_source(bring)
+    bring.set_defaults(func=run_import)
     hand = _parser(verbs, "export", "write a dataset for other tools")
     hand.add_argument("name")
     hand.add_argument("--as", dest="form", choices=tuple(EXPORTS), required=True)
@@ -106,28 +117,6 @@ def _parser(
     return verbs.add_parser(name, help=line, description=about or line, formatter_class=shape)
 
 
-def _add_source(parser: argparse.ArgumentParser) -> None:
-    """A source of interactions and how to cut it."""
-    parser.add_argument("source", type=Path, help="a table, or a folder")
-    parser.add_argument("--as", dest="form", choices=tuple(READERS), default="table")
-    for what, default in (("user", "user_id"), ("item", "item_id"), ("time", "timestamp")):
-        parser.add_argument(f"--{what}-column", default=default, help=f"(default: {default})")
-    parser.add_argument("--title-column", help="column with the item's title (default: none)")
-    parser.add_argument("--category", help="amazon: as in the file names, e.g. Office_Products")
-    parser.add_argument("--release", default="2014", help="amazon: 2014, 2018 ... (default: 2014)")
-    parser.add_argument(
-        "--switch",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="amazon: core=5, titles=keep|clean, repeats=keep|exact|first|last, sample_items=100000, "
-        "seed, since and until (unix seconds), title_required=yes|no, item_order, user_order; "
-        "may be repeated",
-    )
-    parser.add_argument("--width", type=int, default=11, help="longest window (default: 11)")
-    parser.add_argument("--min-length", type=int, default=2, help="shortest window (default: 2)")
-
-
 def _load(options: argparse.Namespace, name: str) -> Dataset:
     from bench.registry import datasets, load_plugin
 
@@ -144,16 +133,10 @@ def _list(options: argparse.Namespace) -> int:
         load_plugin(plugin)
     for name in datasets.names():
         try:
-            print(f"{name:<12} {_sizes(_load(options, name))}")
+            print(f"{name:<12} {sizes(_load(options, name))}")
         except BenchError as fault:
             print(f"{name:<12} not here: {fault}")
     return 0
-
-
-def _sizes(data: Dataset) -> str:
-    split = data.split
-    rows = " / ".join(f"{len(part):,}" for part in (split.train, split.valid, split.test))
-    return f"{rows} rows (train / valid / test), {data.catalogue.n_items:,} items, {data.version}"
 
 
 def _get(options: argparse.Namespace) -> int:
@@ -177,23 +160,26 @@ def _say(line: str) -> None:
 
 def _describe(options: argparse.Namespace) -> int:
     data = _load(options, options.name)
-    print(f"{data.name}: {_sizes(data)}\n")
+    print(f"{data.name}: {sizes(data)}\n")
     for note in data.notes:
         print(f"  - {note}")
-    for line in _some_rows(data.split.train, options.rows):
+    for line in _some_rows(data, options.rows):
         print(line)
     return 0
 
 
-def _some_rows(train: Windows, n_rows: int) -> Iterator[str]:
-    """Rows evenly spread over train, with titles made safe for a terminal."""
+def _some_rows(data: Dataset, n_rows: int) -> Iterator[str]:
+    """Rows evenly spread over train, by the data's own ids, made safe for a terminal."""
+    from bench.data.understood import date, printable
+
+    train = data.split.train
     count = max(0, min(n_rows, len(train)))
     for row in range(0, len(train), max(1, len(train) // max(1, count)))[:count]:
-        yield f"\ntraining row {row}, user {train.user_W[row]}, time {train.timestamp_W[row]}"
+        user = printable(data.user_name(int(train.user_W[row])))
+        yield f"\ntraining row {row}, user {user}, {date(int(train.timestamp_W[row]))}"
         for sign, item in [*(("  ", i) for i in train.history[row]), ("->", train.target_W[row])]:
-            title = train.catalogue.titles[item]
-            plain = "".join(c if c.isprintable() else "?" for c in title)
-            yield f"  {sign} {item:>6}  {plain[:100]}"
+            named = printable(train.catalogue.item_name(int(item)))
+            yield f"  {sign} {named:>6}  {printable(train.catalogue.titles[item])[:100]}"
 
 
 def _audit(options: argparse.Namespace) -> int:
@@ -208,36 +194,6 @@ def _audit(options: argparse.Namespace) -> int:
             path = options.svg / f"{found.name}.svg"
             path.write_text(svg(found), encoding="utf-8")
             _say(f"wrote {path}")
-    return 0
-
-
-def _cut(options: argparse.Namespace, name: str) -> Protocol:
-    from bench.data.splits import Protocol
-
-    return Protocol(name=name, width=options.width, min_length=options.min_length)
-
-
-def _import(options: argparse.Namespace) -> int:
-    from bench.data.files import data_root
-    from bench.data.formats.delimited import write_published
-    from bench.data.published import read_published
-
-    name = options.name
-    if not name.isidentifier() or not name.isascii() or not options.domain.isidentifier():
-        raise ConfigError(
-            f"--name {name!r} and --domain {options.domain!r} must be letters, digits and _, "
-            "not beginning with a digit"
-        )
-    folder = data_root(options.data_root) / name
-    data = READERS[options.form](options, _cut(options, options.protocol))
-    write_published(data, folder)
-    plugin = write_plugin(folder, name, options.domain, options.source.name)
-    print(f"{name}: {_sizes(read_published(name, folder.parent, domain=options.domain))}")
-    for note in data.notes:
-        print(f"  - {note}")
-    print(f"\nwritten to {folder}; next:")
-    print(f"  python -m bench data audit {name} --plugin {plugin}")
-    print(f"  python -m bench run --plugin {plugin} --datasets {name}")
     return 0
 
 
@@ -256,14 +212,15 @@ def _split(options: argparse.Namespace) -> int:
         ("repeats and overlap", "test rows whose user has training rows"),
         ("time", "test targets before train's end"),
     )
+    check_source(options)
     for name in PROTOCOLS:
         try:
-            data = READERS[options.form](options, _cut(options, name))
+            data = READERS[options.form](options, protocol_of(options, name)).dataset
         except DataError as fault:
             print(f"{name}: {fault}\n")
             continue
         facts = audit(data).facts
-        print(f"{name}: {_sizes(data)}")
+        print(f"{name}: {sizes(data)}")
         for section, fact in shown:
             print(f"  {fact:<42} {facts[section][fact]:.4f}")
         print()

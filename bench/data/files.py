@@ -48,7 +48,7 @@ def read_text(path: Path) -> str:
         ) from error
 
 
-def row_error(path: Path, line: int, fault: str) -> DataError:
+def row_error(path: Path, line: int | str, fault: str) -> DataError:
     """The error for a fault on one line of a file."""
     return DataError(f"{path}, line {line}: {fault}")
 

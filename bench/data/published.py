@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from bench.cell import digest
 from bench.data.exams import carve_valid, exam
 from bench.data.files import data_root
+from bench.data.formats.names import read_names
 from bench.data.formats.titles import read_titles
 from bench.data.formats.windows import OnMissingTitle, read_windows
 from bench.errors import Unavailable
@@ -71,7 +73,32 @@ def read_published(
         Unavailable: a file is not there, with how to get it.
         DataError: a file cannot be read as it stands, with the line.
     """
-    folder = data_root(root) / name
+    return read_folder(
+        data_root(root) / name, name, domain or name, test_stems, on_missing_title=on_missing_title
+    )
+
+
+def read_folder(
+    folder: Path,
+    name: str,
+    domain: str,
+    test_stems: tuple[str, ...] = ("test",),
+    *,
+    on_missing_title: OnMissingTitle = "error",
+) -> Dataset:
+    """Read any folder in the published form; see :func:`read_published`.
+
+    Args:
+        folder: holds the files.
+        name: how to call the dataset.
+        domain: of the prompts.
+        test_stems: names the test file may have, the first one found is taken.
+        on_missing_title: as in ``read_windows``.
+
+    Raises:
+        Unavailable: a file is not there.
+        DataError: a file cannot be read as it stands, with the line.
+    """
     valid_file = _find(folder, "valid.csv")
     files = {
         "titles": _require(name, folder, ("id2name4Rec.json",)),
@@ -79,7 +106,9 @@ def read_published(
         "test": _require(name, folder, tuple(f"{stem}.csv" for stem in test_stems)),
         **({"valid": valid_file} if valid_file else {}),
     }
-    titles = read_titles(files["titles"], domain or name)
+    titles = read_titles(files["titles"], domain)
+    names, user_names = read_names(folder, titles.published_N)
+    titles = replace(titles, catalogue=replace(titles.catalogue, item_names=names))
     notes = list(titles.notes)
     rows: dict[str, Windows] = {}
     for part in [part for part in ("train", "valid", "test") if part in files]:
@@ -90,7 +119,8 @@ def read_published(
         notes.append(f"{files['train'].name}: rows are not in order of time")
     notes.append(f"tested on {files['test'].name}, {len(rows['test'])} rows")
     parts = _assemble(train, valid, exam(rows["test"]), notes)
-    return Dataset(name, _version(name, rows), titles.catalogue, parts, tuple(notes))
+    version = _version(name, rows)
+    return Dataset(name, version, titles.catalogue, parts, tuple(notes), user_names)
 
 
 def _assemble(train: Windows, valid: Exam | None, test: Exam, notes: list[str]) -> Split:

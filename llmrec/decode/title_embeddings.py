@@ -19,6 +19,7 @@ from bench.types import FloatArray, IntArray
 from llmrec.decode.base import blank
 from llmrec.decode.generate import own_generation
 from llmrec.prompt import bos_of
+from llmrec.trie import text_tokens
 
 if TYPE_CHECKING:
     from llmrec.lm.backbone import Backbone
@@ -101,7 +102,7 @@ def _read(lm: Backbone, text: str) -> list[int]:
     """
 
     def tokens(part: str) -> list[int]:
-        return list(lm.tokenizer(part, add_special_tokens=False)["input_ids"])
+        return text_tokens(lm.tokenizer, [part])[0]
 
     try:
         return tokens(text)

@@ -46,23 +46,31 @@ def examples_of(
     or nothing.
 
     Raises:
-        DataError: a row that does not fit the cutoff even with one history item.
+        DataError: a row that does not fit the cutoff even with the beginnings of one title and the answer.
     """
     leaf_W = trie.leaf_of_item_N[train.target_W]
     rows = []
     for row, history in enumerate(train.history):
         length = int(trie.answer.lengths[leaf_W[row]])
+        items, keep = shown(history, config.history), None
         try:
-            prompt = prompter.prompt(shown(history, config.history), training=True, answer=length)
-        except TooLong as fault:
-            raise DataError(
-                f"training row {row}: {fault}; raise cutoff ({config.cutoff})"
-            ) from fault
-        rows.append(Example(prompt, int(leaf_W[row]), number=row))
+            prompt = prompter.prompt(items, training=True, answer=length)
+        except TooLong:
+            prompt = _beside_long_answer(prompter, items, row)
+            keep = min(length, config.cutoff - len(prompt))
+        rows.append(Example(prompt, int(leaf_W[row]), keep, number=row))
     if not faithful:
         return rows
     room = [config.cutoff - len(row.prompt) for row in rows]
     return [replace(row, keep=left) for row, left in zip(rows, room, strict=True) if left > 0]
+
+
+def _beside_long_answer(prompter: Prompter, items: list[int], row: int) -> Prompt:
+    """A prompt that leaves room for the beginning of an answer where there is none for all of it."""
+    try:
+        return prompter.prompt(items, training=True, answer=prompter.cutoff // 4)
+    except TooLong as fault:
+        raise DataError(f"training row {row}: {fault}; raise cutoff ({prompter.cutoff})") from fault
 
 
 def as_ranking(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.types import IntArray
+from llmrec.trie import text_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ class CompactTokenizer:
     def of(cls, tokenizer: Any, texts: Sequence[str]) -> CompactTokenizer:
         """Keep the tokens of these texts, the letters of plain ASCII and the end token."""
         plain = [chr(code) for code in range(32, 127)] + ["\n"]
-        ids = tokenizer([*texts, *plain], add_special_tokens=False)["input_ids"]
+        ids = text_tokens(tokenizer, [*texts, *plain])
         kept = {token for row in ids for token in row} | {tokenizer.eos_token_id}
         return cls(tokenizer, np.array(sorted(kept), np.int32))
 
@@ -97,7 +98,7 @@ class CompactTokenizer:
             ValueError: a token that was not kept.
         """
         one = isinstance(text, str)
-        ids = self.tokenizer([text] if one else list(text), add_special_tokens=False)["input_ids"]
+        ids = text_tokens(self.tokenizer, [text] if one else list(text))
         renumbered = [self._renumber(row) for row in ids]
         return {"input_ids": renumbered[0] if one else renumbered}
 

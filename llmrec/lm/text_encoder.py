@@ -243,9 +243,10 @@ def pool(hidden_BLD: Tensor, mask_BL: Tensor, pooling: Pooling) -> Tensor:
 def left_padded(lm: Backbone, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Token ids and mask of plain texts, as this model's tokenizer starts a text, int64 [B, L]."""
     from llmrec.prompt import bos_of
+    from llmrec.trie import text_tokens
 
     front = bos_of(lm.tokenizer)
-    rows = lm.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    rows = text_tokens(lm.tokenizer, texts)
     rows = [[*front, *row][: LONGEST * 2] or [lm.pad_id] for row in rows]
     longest = max(map(len, rows))
     ids_BL = torch.tensor([[lm.pad_id] * (longest - len(row)) + row for row in rows])

@@ -11,7 +11,8 @@ import pytest
 from bench.cell import Cell
 from bench.claims import Ours, agreement, claims, impossible, interval, judge, ledger, published
 from bench.claims.grim import possible
-from bench.claims.paper import FOLDER, SEALS, Z, read, standard_error
+from bench.claims.ledger import matches
+from bench.claims.paper import FOLDER, SEALS, VERSIONS, Z, read, standard_error
 from bench.errors import ArtefactError
 
 CELL = Cell(
@@ -224,6 +225,15 @@ def test_of_several_losses_the_best_on_validation_is_compared(order):
     board = f"full-paper_faithful-protocol1 [{CELL.backbone}, beam]"
     [tau] = [a.tau for a in agreement(ledger([lml, *rivals[::order]])) if a.board == board]
     assert tau == 1.0, "0.03 against 0.02 agrees with the paper, against 0.05 it would not"
+
+
+def test_the_papers_data_are_told_by_content_not_by_name():
+    published_book = [replace(CELL, data_version=version) for version in VERSIONS["book"]]
+    assert all(matches(claim(), cell) for cell in published_book)
+    other = replace(CELL, data_version="0000000000000000")
+    assert not matches(claim(), other)
+    verdicts = ledger([(other, {"ndcg@10": ours(0.0137, cell=other)})])
+    assert {verdict.word for verdict in verdicts} == {"not run"}
 
 
 def test_agreement_never_mixes_boards():

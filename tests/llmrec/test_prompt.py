@@ -15,7 +15,7 @@ from llmrec.prompt import (
     head_text,
     prompt_text,
 )
-from llmrec.trie import for_titles
+from llmrec.trie import fingerprint, for_titles
 
 TITLES = ("", "Red ball", 'The "best" kite, 2nd ed.', "A", "Été à Paris", "", "Tea (50 bags)")
 TOYS = Catalogue(TITLES, "toy")
@@ -72,6 +72,46 @@ def test_oldest_titles_go_first_and_the_answer_keeps_its_room():
     assert short.prompt(history, answer=6).dropped == 0
     with pytest.raises(TooLong, match="one title"):
         short.prompt(history, answer=length)
+
+
+@pytest.mark.parametrize("style", [Style(), Style(item_slots=True)])
+def test_a_title_longer_than_the_room_is_shown_up_to_where_there_is_room(style):
+    tokenizer = tiny_tokenizer()
+    long = Catalogue(("", "short", "word " * 300), "toy")
+    prompter = Prompter(long, tokenizer, cutoff=400, answer_budget=50, style=style)
+    prompt = prompter.prompt([1, 2])
+    assert (len(prompt), prompt.dropped) == (350, 1)
+    assert prompt.slots[prompt.slots > 0].tolist() == ([2] if style.item_slots else [])
+    text = tokenizer.decode(prompt.ids[prompt.slots == 0])
+    assert "word word" in text and text.endswith('"\n \n\n### Response:\n')
+    with pytest.raises(TooLong, match="one title"):
+        prompter.prompt([2], answer=400)
+
+
+def test_control_tokens_in_titles_are_plain_text_to_prompt_and_trie():
+    titles = ("", "Red ball", "a</s>b", "</s>", "<s>x", "<s>")
+    tokenizer = tiny_tokenizer()
+    assert tokenizer("<s></s>", add_special_tokens=False)["input_ids"] == [0, 1]
+    control = {0, 1} - {tokenizer.eos_token_id}
+    trie = for_titles(titles, tokenizer)
+    for item, title in enumerate(titles[1:], 1):
+        answer = trie.answer[trie.leaf_of_item_N[item]].tolist()
+        assert not control & {*answer} and answer.index(tokenizer.eos_token_id) == len(answer) - 1
+        assert tokenizer.decode(answer[:-1]) == f'"{title}"'
+        prompt = Prompter(Catalogue(titles, "toy"), tokenizer).prompt([item])
+        assert not {0, 1} & {*prompt.ids.tolist()}
+    kept = CompactTokenizer.of(tokenizer, all_texts(Catalogue(titles, "toy")))
+    assert for_titles(titles, kept).n_leaves == 5
+
+
+def test_plain_titles_have_the_tokens_and_the_fingerprint_they_always_had():
+    tokenizer = tiny_tokenizer()
+    before = fingerprint(TITLES, tokenizer)
+    trie = for_titles(TITLES, tokenizer)
+    assert trie.fingerprint == before == fingerprint(TITLES, tokenizer)
+    plain = tokenizer([f'"{title}"' for title in TITLES[1:]], add_special_tokens=False)["input_ids"]
+    found = [trie.answer[trie.leaf_of_item_N[item]].tolist()[:-1] for item in range(1, len(TITLES))]
+    assert found == plain
 
 
 def test_the_released_code_never_shortens_a_prompt():

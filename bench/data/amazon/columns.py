@@ -1,21 +1,16 @@
-"""A raw column as what the suite works with: ids and titles as text, times as whole seconds."""
+"""A raw column as what the suite works with: ids and titles as text, times told apart by whole seconds."""
 
 from __future__ import annotations
-
-import datetime
-import math
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.data.amazon.json_records import BIGGEST, whole_number
 from bench.data.amazon.streams import Repairs
 from bench.errors import DataError
 from bench.types import FloatArray, IntArray
 
-MILLISECONDS = 10**11  # as seconds this is the year 5138
-TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # a second, by Arrow's name of the unit
+_WHOLE_AS_FLOAT = r"^(-?[0-9]+)\.0+$"
 
 
 def is_readable(kind: pa.DataType, *, as_time: bool) -> bool:
@@ -30,18 +25,19 @@ def is_readable(kind: pa.DataType, *, as_time: bool) -> bool:
     return True
 
 
-def _flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+def flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column in one piece and without a dictionary."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
 def as_names(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Ids as strings: text as it is, whole numbers in decimal, null where there is neither.
+    """Texts as they are, whole numbers in decimal, null where there is neither.
 
     Raises:
         DataError: the column holds bytes that are not UTF-8.
     """
-    array = _flat(column)
+    array = flat(column)
     if pa.types.is_floating(array.type):
         whole = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
         good = np.isfinite(whole) & (np.floor(whole) == whole) & (np.abs(whole) < 2**53)
@@ -54,59 +50,27 @@ def as_names(column: pa.ChunkedArray | pa.Array) -> pa.Array:
         ) from error
 
 
-def as_times(column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, FloatArray]:
-    """Times in their own unit (dates in seconds), cut down to whole numbers.
-
-    Returns:
-        The whole numbers, int64, null where unreadable; and what was cut off each, float64, at least 0
-        and below 1.
+def as_ids(column: pa.ChunkedArray | pa.Array, repairs: Repairs) -> pa.Array:
+    """Ids as strings: without white space around them, and ``7.0``, as float columns have it, as ``7``.
 
     Raises:
         DataError: the column holds bytes that are not UTF-8.
     """
-    array = _flat(column)
-    if pa.types.is_date(array.type):
-        array = array.cast(pa.timestamp("s"), safe=False)
-    if pa.types.is_timestamp(array.type):
-        ticks, missing = pc.fill_null(array.cast(pa.int64()), 0).to_numpy(), array.is_null()
-        second, rest = np.divmod(ticks, TICKS[array.type.unit])
-        mask = missing.to_numpy(zero_copy_only=False)
-        return pa.array(second, mask=mask), rest / TICKS[array.type.unit]
-    if pa.types.is_floating(array.type) or pa.types.is_decimal(array.type):
-        value = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        good = np.isfinite(value) & (np.abs(value) < BIGGEST)
-        value = np.where(good, value, 0)
-        return pa.array(np.floor(value).astype(np.int64), mask=~good), value - np.floor(value)
-    try:
-        return array.cast(pa.int64()), np.zeros(len(array))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        moments = [_moment(text) for text in as_names(array).to_pylist()]
-    whole = [None if moment is None else math.floor(moment) for moment in moments]
-    cut = [0 if moment is None else moment - math.floor(moment) for moment in moments]
-    return pa.array(whole, pa.int64()), np.array(cut, np.float64)
+    names = as_names(column)
+    trimmed = pc.utf8_trim_whitespace(names)
+    _count(names, trimmed, "ids had white space around them, which was dropped", repairs)
+    whole = pc.match_substring_regex(trimmed, _WHOLE_AS_FLOAT)
+    if not pc.any(whole).as_py():
+        return trimmed
+    mended = pc.replace_substring_regex(trimmed, _WHOLE_AS_FLOAT, r"\1")
+    _count(trimmed, mended, "ids were written as a fraction and are read as whole numbers", repairs)
+    return mended
 
 
-def _moment(value: str | None) -> float | None:
-    """Seconds or milliseconds in a number or an ISO date (taken as UTC) written as text."""
-    text = (value or "").strip()
-    if (whole := whole_number(text)) is not None:
-        return whole
-    try:
-        number = float(text)
-        return number if abs(number) < BIGGEST else None
-    except ValueError:
-        pass
-    try:
-        moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    zone = moment.tzinfo or datetime.timezone.utc
-    return moment.replace(tzinfo=zone).timestamp()
-
-
-def in_seconds(time_E: IntArray) -> IntArray:
-    """Times with milliseconds, told by size, made seconds."""
-    return np.where(time_E >= MILLISECONDS, time_E // 1000, time_E)
+def _count(before: pa.Array, after: pa.Array, what: str, repairs: Repairs) -> None:
+    changed = pc.fill_null(pc.not_equal(before, after), False)
+    if number := pc.sum(changed).as_py():
+        repairs.count(what, number, repr(before[pc.index(changed, True).as_py()].as_py()))
 
 
 def check_cut(where: str, second_E: IntArray, cut_E: FloatArray, repairs: Repairs) -> None:

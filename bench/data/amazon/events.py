@@ -5,6 +5,7 @@ Axis: E events, in the order of the file.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,15 +13,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.data.amazon.columns import MILLISECONDS, as_names, as_times, check_cut, in_seconds
+from bench.data.amazon.columns import as_ids, check_cut
 from bench.data.amazon.streams import Repairs
+from bench.data.amazon.times import Block, Times, Unit, nth_row
+from bench.data.missing import MISSING
 from bench.errors import DataError
-from bench.types import BoolArray, FloatArray, IntArray
+from bench.types import BoolArray, IntArray
 
-Unit = Literal["s", "ms", "auto"]
 Repeats = Literal["keep", "exact", "first", "last"]
 UNIFY_EVERY = 16
-NO_ID = ("", "nan", "NaN", "null", "None", "<NA>")
+EARLY = "rows with a time before 1970 were dropped"
+TOLERATED = 0.01  # share of rows that may be unusable
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,100 +79,133 @@ class _Codes:
 class EventLog:
     """Collects events from tables whose columns are ``user``, ``item`` and ``time``.
 
-    Rows without a usable user, item or time are left out and counted. Memory is 16 bytes an event plus
-    the distinct names.
+    The one gate through which interactions come in, whatever file they are from. Rows without a usable
+    user, item or time are left out and counted, with the first of each kind; too many are refused. Where
+    there is no time, the order of the rows stands for it. Memory is 16 bytes an event plus the distinct
+    names.
 
     Args:
-        unit: of ``time``; ``auto`` takes values beyond the year 5138 for milliseconds.
         repairs: takes the counts.
+        unit: of times that are numbers.
+        pattern: of ``strptime``, for dates in an unusual form.
+        tolerated: largest share of rows that may be unusable.
         where: the file, for messages.
+        place: the place of a row in it, for messages.
     """
 
-    def __init__(self, unit: Unit, repairs: Repairs, where: str = "events") -> None:
-        self.unit, self.repairs, self.where = unit, repairs, where
+    def __init__(
+        self,
+        repairs: Repairs,
+        *,
+        unit: Unit = "auto",
+        pattern: str | None = None,
+        tolerated: float = TOLERATED,
+        where: str = "events",
+        place: Callable[[int], str] = nth_row,
+    ) -> None:
+        self.repairs, self.where, self.tolerated = repairs, where, tolerated
+        self.place = place
+        self.times = Times(unit, pattern, place)
         self.users, self.items = _Codes(), _Codes()
-        self.times: list[IntArray] = [np.empty(0, np.int64)]
-        self.cuts: list[FloatArray] = []
+        self.dropped: list[IntArray] = [np.empty(0, np.int64)]
         self.rows = 0
 
     def append(self, table: pa.Table) -> None:
         """Add the rows of a table.
 
         Raises:
-            DataError: times are in another unit than stated.
+            DataError: a column holds bytes that are no text.
         """
-        self.rows += table.num_rows
-        user, item = (as_names(table[name]) for name in ("user", "item"))
-        time, cut = as_times(table["time"])
-        usable = self._usable(user, item, time)
-        if usable is not None:
-            user, item, time = (column.filter(usable) for column in (user, item, time))
-            cut = cut[usable.to_numpy(zero_copy_only=False)]
-        self._append_times(time.to_numpy(zero_copy_only=False), cut)
+        start, self.rows = self.rows, self.rows + table.num_rows
+        user, item = (as_ids(table[name], self.repairs) for name in ("user", "item"))
+        if "time" in table.column_names:
+            block = self.times.read(table["time"], start)
+        else:
+            block = self.times.read(pa.array(np.arange(start, self.rows)), start)
+        bad = self._bad(table, user, item, block, start)
+        self.dropped.append(np.flatnonzero(bad) + start)
+        self.times.append(block, ~bad)
+        if bad.any():
+            user, item = (names.filter(pa.array(~bad)) for names in (user, item))
         self.users.append(user)
         self.items.append(item)
 
-    def _usable(self, user: pa.Array, item: pa.Array, time: pa.Array) -> pa.Array | None:
+    def _bad(
+        self, table: pa.Table, user: pa.Array, item: pa.Array, block: Block, start: int
+    ) -> BoolArray:
+        """Rows that cannot be used, each counted as the first fault it has."""
+        number = block.form >= 0
         faults = {
-            "rows without a user or an item were dropped": pc.or_(_absent(user), _absent(item)),
-            "rows with a negative id were dropped": pc.or_(_negative(user), _negative(item)),
-            "rows without a time, or before 1970, were dropped": pc.fill_null(
-                pc.less(time, 0), True
-            ),
+            "rows without a user were dropped": ("user", _absent(user)),
+            "rows without an item were dropped": ("item", _absent(item)),
+            "rows with a negative user id were dropped": ("user", _negative(user)),
+            "rows with a negative item id were dropped": ("item", _negative(item)),
+            "rows without a time that can be read were dropped": ("time", ~number),
+            EARLY: ("time", number & (block.value < 0)),
         }
-        bad = None
-        for what, found in faults.items():
-            found = found if bad is None else pc.and_not(found, bad)
-            self.repairs.count(what, pc.sum(found).as_py() or 0)
-            bad = found if bad is None else pc.or_(bad, found)
-        return None if not pc.any(bad).as_py() else pc.invert(bad)
-
-    def _append_times(self, time_E: IntArray, cut_E: FloatArray) -> None:
-        second_E = self._seconds(time_E)
-        self.times.append(second_E)
-        if cut_E.any():  # below a millisecond it says no more than the milliseconds that go as well
-            self.cuts.append(np.where(second_E == time_E, cut_E, 0))
-        else:  # takes no memory
-            self.cuts.append(np.broadcast_to(0.0, len(cut_E)))
-
-    def _seconds(self, time_E: IntArray) -> IntArray:
-        if self.unit == "ms":
-            return time_E // 1000
-        largest = int(time_E.max(initial=0))
-        if self.unit == "s" and largest >= MILLISECONDS:
-            raise DataError(
-                f"time {largest} is no number of seconds; these are milliseconds, as in the 2023 "
-                "release: state the release or the unit"
-            )
-        return in_seconds(time_E)
+        bad = np.zeros(table.num_rows, bool)
+        for what, (name, found) in faults.items():
+            found = found & ~bad
+            if found.any():
+                row = int(np.argmax(found))
+                said = "" if what in self.repairs.counts else f"{self.place(start + row)}: "
+                self.repairs.count(what, found.sum(), f"{said}{table[name][row].as_py()!r}")
+            bad |= found
+        return bad
 
     def finish(self) -> Events:
         """All events gathered; the log is spent.
 
         Raises:
-            DataError: not one usable event, or times that only a fraction of a second tells apart.
+            DataError: not one usable event, too few of them, times in two forms or units, or times that
+                only a fraction of a second tells apart.
         """
         (user_E, users), (item_E, items) = self.users.finish(), self.items.finish()
-        time_E = np.concatenate(self.times)
-        if not len(time_E):
-            said = "; ".join(self.repairs.sentences()) or "no rows"
-            raise DataError(f"not one usable row of {self.rows:,}: {said}")
-        if any(cut.any() for cut in self.cuts):
-            check_cut(self.where, time_E, np.concatenate(self.cuts), self.repairs)
-        return Events(user_E, item_E, time_E, users, items)
+        dropped = np.concatenate(self.dropped)
+        before = dropped - np.arange(len(dropped))  # kept rows in front of each dropped one
+        try:
+            time_E, cut_E, good_E = self.times.finish(
+                lambda kept: kept + int(np.searchsorted(before, kept, side="right"))
+            )
+        except DataError as fault:
+            raise DataError(f"{self.where}: {fault}") from fault
+        self.repairs.count("rows with a date that does not exist were dropped", (~good_E).sum())
+        early_E = good_E & (time_E < 0)  # dates of which only the whole column tells the order
+        self.repairs.count(EARLY, early_E.sum())
+        good_E &= ~early_E
+        self._refuse_too_many(len(dropped) + int((~good_E).sum()))
+        check_cut(self.where, time_E[good_E], cut_E[good_E], self.repairs)
+        for sentence in self.times.said:
+            self.repairs.say(sentence)
+        return Events(user_E, item_E, time_E, users, items).take(good_E)
+
+    def _refuse_too_many(self, unusable: int) -> None:
+        said = "; ".join(self.repairs.sentences()) or "no rows"
+        if unusable == self.rows:
+            raise DataError(f"{self.where}: not one usable row of {self.rows:,}: {said}")
+        if unusable > max(1, self.rows * self.tolerated):
+            raise DataError(
+                f"{self.where}: {unusable:,} of {self.rows:,} rows cannot be used, more than "
+                f"{self.tolerated:.3g} of them: {said}. Repair them, or name the separator, the columns "
+                "or the form of the times (--time-format), or allow a larger share with --tolerate"
+            )
 
 
-def _absent(names: pa.Array) -> pa.Array:
-    missing = pc.is_in(names, value_set=pa.array(NO_ID, pa.string()))
-    return pc.or_(pc.is_null(names), missing)
+def _absent(names: pa.Array) -> BoolArray:
+    missing = pc.is_in(names, value_set=pa.array(sorted(MISSING), pa.string()))
+    return _flags(pc.or_(pc.is_null(names), missing))
 
 
-def _negative(names: pa.Array) -> pa.Array:
+def _negative(names: pa.Array) -> BoolArray:
     """Names that are a negative number; ids such as ``-1`` stand for unknown."""
     dashed = pc.fill_null(pc.starts_with(names, "-"), False)
     if not pc.any(dashed).as_py():
-        return dashed
-    return pc.fill_null(pc.match_substring_regex(names, r"^-[0-9]+(\.[0-9]+)?$"), False)
+        return _flags(dashed)
+    return _flags(pc.fill_null(pc.match_substring_regex(names, r"^-[0-9]+(\.[0-9]+)?$"), False))
+
+
+def _flags(column: pa.Array) -> BoolArray:
+    return np.asarray(column.to_numpy(zero_copy_only=False), bool)
 
 
 def k_core(events: Events, core: int) -> Events:

@@ -11,7 +11,7 @@ same bytes and switches give the same dataset on any machine.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +22,9 @@ from bench.data.amazon.sources import RawSource
 from bench.data.amazon.streams import Repairs, file_digest
 from bench.data.amazon.switches import PAPER, TABLE_4, RebuildSwitches, Statistics
 from bench.data.amazon.titles import join_titles
-from bench.data.formats.titles import clean_titles
+from bench.data.formats.titles import clean_titles, normal_twins
 from bench.data.splits import Interactions, make_dataset
+from bench.data.understood import SHOWN, Interaction
 from bench.errors import DataError
 from bench.types import BoolArray, Catalogue, Dataset, IntArray
 
@@ -38,6 +39,7 @@ class Rebuilt:
         dataset: windows, titles and split.
         statistics: its figures before windows were cut.
         users, items: the published name by id; entry 0 is empty padding.
+        rows: the first interactions, in the order of the file.
         differences: from Table 4, where the paper has this category; None where it has not.
     """
 
@@ -45,6 +47,7 @@ class Rebuilt:
     statistics: Statistics
     users: pa.Array
     items: pa.Array
+    rows: tuple[Interaction, ...]
     differences: tuple[str, ...] | None
 
 
@@ -64,7 +67,14 @@ def build(source: RawSource, switches: RebuildSwitches = PAPER) -> Rebuilt:
         DataError: a file is missing, damaged or of another format; or nothing is left.
     """
     repairs = Repairs()
-    log = EventLog(source.unit, repairs, str(source.reviews))
+    log = EventLog(
+        repairs,
+        unit=source.unit,
+        pattern=source.time_format,
+        tolerated=source.tolerated,
+        where=str(source.reviews),
+        place=source.place,
+    )
     for table in source.read_reviews(repairs):
         log.append(table)
     events = log.finish()
@@ -122,8 +132,14 @@ def _titles(
         return {}
     code_C = np.unique(events.item_E)
     names = events.items.take(pa.array(code_C))
-    metadata = source.read_metadata(frozenset(names.to_pylist()), repairs)
+    again = source.metadata == source.reviews  # what is odd about its bytes has been counted
+    metadata = source.read_metadata(frozenset(names.to_pylist()), Repairs() if again else repairs)
     titles = join_titles(metadata, names, switches.titles, repairs)
+    if not titles and not again:
+        raise DataError(
+            f"{source.metadata}: no title for any of the {len(names):,} items, such as "
+            f"{names[0].as_py()!r}; name its columns, or what stands between them"
+        )
     return {int(code_C[position]): title for position, title in titles.items()}
 
 
@@ -166,14 +182,23 @@ def assemble(
     hashed, repairs = origin
     exact = int(repeated(events, "exact").sum())
     repairs.count("reviews are copies of another (user, item and time) and are kept", exact)
+    repairs.count(
+        "reviews have the user and the time of another one; such are put in order of item id",
+        int(_simultaneous(events)),
+    )
     user_of_code, users = number(events.user_E, events.users, switches.user_order)
     item_of_code, items = number(events.item_E, events.items, switches.item_order)
     codes = np.flatnonzero(item_of_code)
     by_id = dict(zip(item_of_code[codes].tolist(), codes.tolist(), strict=True))
+    for what, names in (("users", users), ("items", items)):
+        for twins in normal_twins(names.to_pylist()):
+            repairs.say(
+                f"{what} {' and '.join(map(ascii, twins))} look the same and are kept apart"
+            )
     raw = [titles.get(by_id[item], "") for item in range(1, len(items))]
     cleaned, said = clean_titles(raw, range(1, len(items)), where=str(source.metadata))
     interactions = Interactions(
-        Catalogue(("", *cleaned), source.domain),
+        Catalogue(("", *cleaned), source.domain, tuple(items.to_pylist())),
         user_of_code[events.user_E],
         item_of_code[events.item_E],
         events.time_E,
@@ -183,7 +208,30 @@ def assemble(
     notes = (*repairs.sentences(), *said, *compared)
     identity = digest([hashed, asdict(switches)])
     dataset = make_dataset(source.name, interactions, switches.cut(), source=identity, notes=notes)
-    return Rebuilt(dataset, statistics, users, items, differences)
+    dataset = replace(dataset, user_names=dict(enumerate(users.to_pylist())))
+    return Rebuilt(dataset, statistics, users, items, _first(events, titles), differences)
+
+
+def _first(events: Events, titles: dict[int, str]) -> tuple[Interaction, ...]:
+    return tuple(
+        Interaction(
+            events.users[int(events.user_E[row])].as_py(),
+            events.items[int(events.item_E[row])].as_py(),
+            titles.get(int(events.item_E[row]), ""),
+            int(events.time_E[row]),
+        )
+        for row in range(min(SHOWN, len(events)))
+    )
+
+
+def _simultaneous(events: Events) -> int:
+    """Events that share user and time with one of another item."""
+    order = np.lexsort((events.item_E, events.time_E, events.user_E))
+    user, time, item = (each[order] for each in (events.user_E, events.time_E, events.item_E))
+    together = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
+    group = np.concatenate([[0], np.cumsum(~together)])
+    differs = np.bincount(group[1:], together & (item[1:] != item[:-1]), len(order)) > 0
+    return int(differs[group].sum())
 
 
 def number(code_E: IntArray, names: pa.Array, order: str) -> tuple[IntArray, pa.Array]:

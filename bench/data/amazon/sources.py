@@ -9,10 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from bench.data.amazon.columns import is_readable
-from bench.data.amazon.events import Unit
-from bench.data.amazon.json_records import json_tables
-from bench.data.amazon.streams import Repairs, open_raw
-from bench.data.amazon.tables import is_parquet, tables
+from bench.data.amazon.dialect import PLAIN, Dialect
+from bench.data.amazon.events import TOLERATED
+from bench.data.amazon.json_records import json_start, json_tables, record_line
+from bench.data.amazon.streams import Repairs
+from bench.data.amazon.tables import column_names, is_parquet, numbered_rows, tables
+from bench.data.amazon.times import Unit, nth_row
 from bench.errors import DataError
 
 DOMAINS = {
@@ -86,12 +88,17 @@ class RawSource:
 
     Attributes:
         name: of the dataset that comes out.
-        reviews: JSON lines, CSV, TSV or Parquet; plain, gzip, bzip2 or zip.
+        reviews: JSON lines, a JSON array, CSV, TSV or Parquet; plain or packed.
         metadata: item titles in any of these forms, None if there are none.
-        review_columns: ``user``, ``item`` and ``time`` by what the file calls them.
+        review_columns: ``user``, ``item`` and ``time`` by what the file calls them; without a time,
+            the order of the rows stands for it.
         title_columns: ``item`` and ``title`` by what the file calls them.
-        names: all columns of a reviews CSV that has no header line.
-        unit: of the times.
+        names: columns of a reviews CSV that has no header line, as many as are of interest.
+        title_names: the same of the metadata.
+        dialect: how CSV and JSON files are written.
+        unit: of times that are numbers.
+        time_format: a pattern of ``strptime``, for dates in an unusual form.
+        tolerated: largest share of reviews that may be unusable.
         domain: decides the words of the prompt, and the row of Table 4 to compare with.
     """
 
@@ -105,7 +112,11 @@ class RawSource:
         default_factory=lambda: {"asin": "item", "title": "title"}
     )
     names: tuple[str, ...] = ()
+    title_names: tuple[str, ...] = ()
+    dialect: Dialect = PLAIN
     unit: Unit = "auto"
+    time_format: str | None = None
+    tolerated: float = TOLERATED
     domain: str = "item"
 
     @property
@@ -133,7 +144,7 @@ class RawSource:
         layout, folder = RELEASES[release], Path(folder)
         names = (reviews,) if reviews else tuple(name.format(category) for name in layout.reviews)
         path = _first(folder, names)
-        json_lines = is_json_lines(path)
+        json_lines = bool(json_start(path))
         fields = layout.fields if json_lines or layout.header else ("user", "item", "timestamp")
         return cls(
             name=f"{category.lower()}-{release}",
@@ -153,12 +164,12 @@ class RawSource:
             DataError: the file is missing, damaged or of another format, or a column of another type.
         """
         columns = self.review_columns
-        if is_json_lines(self.reviews):
+        if self._is_json(self.reviews):
             kinds = {"time": pa.int64()}
             fields = {theirs: kinds.get(ours, pa.string()) for theirs, ours in columns.items()}
-            found = json_tables(self.reviews, fields, repairs)
+            found = json_tables(self.reviews, fields, repairs, dialect=self.dialect)
         else:
-            found = tables(self.reviews, list(columns), repairs, self.names)
+            found = tables(self.reviews, list(columns), repairs, self.names, dialect=self.dialect)
         return (_renamed(self.reviews, table, columns) for table in found)
 
     def read_metadata(self, wanted: frozenset[str], repairs: Repairs) -> Iterator[pa.Table]:
@@ -169,13 +180,39 @@ class RawSource:
         """
         assert self.metadata is not None, "there is metadata to read"
         columns = self.title_columns
-        if is_json_lines(self.metadata):
+        if self._is_json(self.metadata):
             name_of_item = next(theirs for theirs, ours in columns.items() if ours == "item")
             fields = dict.fromkeys(columns, pa.string())
-            found = json_tables(self.metadata, fields, repairs, (name_of_item, wanted))
+            only = (name_of_item, wanted)
+            found = json_tables(self.metadata, fields, repairs, only, dialect=self.dialect)
         else:
-            found = tables(self.metadata, list(columns), repairs)
+            found = tables(
+                self.metadata, list(columns), repairs, self.title_names, dialect=self.dialect
+            )
         return (_renamed(self.metadata, table, columns) for table in found)
+
+    def _is_json(self, path: Path) -> bool:
+        return bool(json_start(path, self.dialect))
+
+    def place(self, row: int) -> str:
+        """The line of a review, counted from 0, as a message names it; slow."""
+        if is_parquet(self.reviews):
+            return nth_row(row)
+        if self._is_json(self.reviews):
+            return record_line(self.reviews, row, self.dialect)
+        return csv_line(self.reviews, row, self.names, self.dialect)
+
+
+def csv_line(path: Path, row: int, names: tuple[str, ...], dialect: Dialect) -> str:
+    """The line of a row of a CSV, counted from 0 below the header; rows of another width do not count."""
+    width = len(column_names(path, dialect, names))
+    if not names:
+        row += 1
+    for line, cells in numbered_rows(path, dialect):
+        row -= len(cells) == width
+        if row < 0:
+            return f"line {line}"
+    return "an unknown line"
 
 
 def _renamed(path: Path, table: pa.Table, columns: dict[str, str]) -> pa.Table:
@@ -197,16 +234,3 @@ def _first(folder: Path, names: tuple[str, ...]) -> Path:
         f"{folder}: none of {', '.join(names)} is there; download the category from the "
         "publisher, or check its spelling"
     )
-
-
-def is_json_lines(path: str | Path) -> bool:
-    """Whether the content starts as a JSON object does.
-
-    Raises:
-        DataError: no such file, or it is damaged.
-    """
-    if is_parquet(path):
-        return False
-    with open_raw(path) as stream:
-        start = stream.read(1 << 10)
-    return start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")

@@ -1,8 +1,8 @@
 """Bytes of a raw dump as a stream, whatever wraps them, and a count of what had to be repaired.
 
-Plain, gzip, bzip2 and zip are told apart by their first bytes, not by the file's name. Nothing is
-unpacked to disk and no more than a block is held, so size is no limit and a member name cannot lead
-anywhere; an archive that tries is refused all the same.
+Plain, gzip, bzip2, xz, zip and tar (packed or not) are told apart by their first bytes, not by the file's
+name. Nothing is unpacked to disk and no more than a block is held, so size is no limit and a member name
+cannot lead anywhere; an archive that tries is refused all the same.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import bz2
 import gzip
 import hashlib
 import io
+import lzma
+import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -32,6 +34,7 @@ class Repairs:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.first: dict[str, str] = {}
+        self.said: list[str] = []
 
     def count(self, what: str, n: int, example: str = "") -> None:
         """Note that ``what`` happened ``n`` times; nothing is noted for 0."""
@@ -39,10 +42,15 @@ class Repairs:
             self.counts[what] += int(n)
             self.first.setdefault(what, example[:80])
 
+    def say(self, sentence: str) -> None:
+        """Note how something was understood, once."""
+        if sentence not in self.said:
+            self.said.append(sentence)
+
     def sentences(self) -> tuple[str, ...]:
-        """One sentence for each kind of repair, in the order of first occurrence."""
+        """One sentence for each kind of repair, in the order of first occurrence, then what was said."""
         shown = {what: f" (first: {text})" if text else "" for what, text in self.first.items()}
-        return tuple(f"{n:,} {what}{shown[what]}" for what, n in self.counts.items())
+        return (*(f"{n:,} {what}{shown[what]}" for what, n in self.counts.items()), *self.said)
 
 
 class RawStream(io.RawIOBase):
@@ -69,7 +77,7 @@ class RawStream(io.RawIOBase):
                 f"{self.path}: the compressed data end early, as after a broken download; "
                 "download the file again and compare its size with the publisher's"
             ) from error
-        except (OSError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
+        except (OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError) as error:
             raise DataError(f"{self.path}: damaged compressed data ({error})") from error
 
     def readinto(self, buffer: Any) -> int:
@@ -85,25 +93,59 @@ class RawStream(io.RawIOBase):
 
 
 def open_raw(path: str | Path) -> RawStream:
-    """Open a plain, gzip, bzip2 or zip file for reading its (one) content.
+    """Open a file for reading its (one) content: plain, gzip, bzip2, xz or zip, or a tar in any of them.
 
     Raises:
-        DataError: no such file, an empty one, or a zip without exactly one safe member.
+        DataError: no such file, an empty one, a packing that cannot be read, or an archive without exactly
+            one safe member.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     with path.open("rb") as file:
-        magic = file.read(4)
+        magic = file.read(6)
     if not magic:
         raise DataError(f"{path}: the file is empty")
-    if magic.startswith(b"\x1f\x8b"):
-        return RawStream(path, gzip.open(path))
-    if magic.startswith(b"BZh"):
-        return RawStream(path, bz2.open(path))
+    if magic.startswith(b"\x28\xb5\x2f\xfd"):
+        raise DataError(f"{path}: packed with zstd, which is not read here; unpack it with unzstd")
     if magic.startswith(b"PK"):
         return RawStream(path, _open_zip(path))
-    return RawStream(path, path.open("rb"))
+    unpack = next((how for start, how in PACKINGS.items() if magic.startswith(start)), None)
+    stream = RawStream(path, unpack(path) if unpack else path.open("rb"))
+    if is_tar(stream):
+        stream.close()
+        return RawStream(path, _open_tar(path))
+    stream.source.seek(0)
+    return stream
+
+
+PACKINGS: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+}
+
+
+def is_tar(stream: RawStream) -> bool:
+    """Whether the content is a tar archive; reads its first block."""
+    try:
+        return stream.read(512)[257:262] == b"ustar"
+    except DataError:
+        return False  # damage is for the reader of the content to report
+
+
+def _open_tar(path: Path) -> IO[bytes]:
+    try:
+        archive = tarfile.open(path, "r:*")
+        members = archive.getmembers()
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        raise DataError(f"{path}: not a readable tar ({error}); download it again") from error
+    files = [member for member in members if not member.isdir()]
+    _check_members(path, [member.name for member in files])
+    content = archive.extractfile(files[0]) if files[0].isfile() else None
+    if content is None:
+        raise DataError(f"{path}: {files[0].name!r} is a link and no file; unpack it by hand")
+    return content
 
 
 def _open_zip(path: Path) -> IO[bytes]:
@@ -112,32 +154,44 @@ def _open_zip(path: Path) -> IO[bytes]:
         members = [member for member in archive.infolist() if not member.is_dir()]
     except zipfile.BadZipFile as error:
         raise DataError(f"{path}: not a readable zip ({error}); download it again") from error
-    for member in members:
-        name = PurePosixPath(member.filename.replace("\\", "/"))
-        if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
-            raise DataError(
-                f"{path}: member {member.filename!r} points outside the archive; refused, "
-                "get the data from a source you trust"
-            )
-    if len(members) != 1:
-        raise DataError(
-            f"{path}: holds {len(members)} files where one is expected; unpack the one you mean"
-        )
+    _check_members(path, [member.filename for member in members])
     try:
         return archive.open(members[0])
     except (RuntimeError, NotImplementedError) as error:
         raise DataError(f"{path}: {error}; unpack it by hand") from error
 
 
-def line_blocks(path: str | Path, size: int = BLOCK) -> Iterator[tuple[int, bytes]]:
+def _check_members(path: Path, names: list[str]) -> None:
+    for each in names:
+        name = PurePosixPath(each.replace("\\", "/"))
+        if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+            raise DataError(
+                f"{path}: member {each!r} points outside the archive; refused, "
+                "get the data from a source you trust"
+            )
+    if len(names) != 1:
+        raise DataError(
+            f"{path}: holds {len(names)} files where one is expected ({', '.join(names[:6])}); unpack "
+            "the one you mean"
+        )
+
+
+def line_blocks(
+    path: str | Path, size: int = BLOCK, stream: io.RawIOBase | None = None
+) -> Iterator[tuple[int, bytes]]:
     """Blocks of whole lines, each with the number of its first line, from 1.
 
     The next block is decompressed in a second thread while the caller works on this one.
 
+    Args:
+        path: the file.
+        size: of a block, in bytes.
+        stream: its content where that is not what the file unpacks to; closed at the end.
+
     Raises:
         DataError: as :func:`open_raw`, and for a line of more than 64 MiB.
     """
-    blocks = _line_blocks(Path(path), size)
+    blocks = _line_blocks(Path(path), size, open_raw(path) if stream is None else stream)
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(next, blocks, None)
         while (block := future.result()) is not None:
@@ -145,9 +199,9 @@ def line_blocks(path: str | Path, size: int = BLOCK) -> Iterator[tuple[int, byte
             yield block
 
 
-def _line_blocks(path: Path, size: int) -> Iterator[tuple[int, bytes]]:
+def _line_blocks(path: Path, size: int, content: io.RawIOBase) -> Iterator[tuple[int, bytes]]:
     line, rest = 1, b""
-    with open_raw(path) as stream:
+    with content as stream:
         while chunk := stream.read(size):
             head, newline, tail = chunk.rpartition(b"\n")
             if len(rest) + len(chunk) > size + LONGEST_LINE:

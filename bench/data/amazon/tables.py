@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as parquet
 
-from bench.data.amazon.streams import BLOCK, Repairs, check_share, open_raw
+from bench.data.amazon.dialect import LONG, PLAIN, Dialect, Utf8, first_line, open_text
+from bench.data.amazon.streams import BLOCK, TOLERATED, Repairs, check_share
 from bench.data.files import row_error
 from bench.errors import DataError
 
 csv.field_size_limit(1 << 24)
+HEADER_WORDS = {"user", "userid", "user_id", "item", "itemid", "item_id", "movieid", "timestamp"}
 
 
 def is_parquet(path: str | Path) -> bool:
@@ -27,41 +29,65 @@ def is_parquet(path: str | Path) -> bool:
         return file.read(4) == b"PAR1"
 
 
-def column_names(path: str | Path) -> list[str]:
+def column_names(
+    path: str | Path, dialect: Dialect = PLAIN, names: Sequence[str] = ()
+) -> list[str]:
     """Names in the header of a CSV or TSV, or in the schema of a Parquet file.
 
+    Args:
+        path: the file.
+        dialect: how it is written.
+        names: of the first columns of a file without a header; the others are called by their place.
+
     Raises:
-        DataError: there is no such file, or it is no text.
+        DataError: there is no such file, it is no text, or it has fewer columns than names.
     """
     if is_parquet(path):
         return list(_open_parquet(path).schema_arrow.names)
-    text = _first_line(path)
-    return next(csv.reader([text], delimiter=separator(text)))
+    line = first_line(path, dialect)
+    between = dialect.between(line, len(names))
+    present = next(_reader(io.StringIO(line.replace(between, _byte(between))), between), [])
+    if not names:
+        return present
+    if HEADER_WORDS & {cell.strip().lower() for cell in present}:
+        raise DataError(
+            f"{path}: columns are named, but its first line, {line[:60]!r}, looks like a header; say "
+            "which of its columns to read instead (--user-column ...)"
+        )
+    if len(present) < len(names):
+        raise DataError(
+            f"{path}: {len(names)} columns are named and its first line has {len(present)} with "
+            f"{between!r} between them; name the --separator"
+        )
+    return [*names, *(f"column {place + 1}" for place in range(len(names), len(present)))]
 
 
-def separator(header: str) -> str:
-    """Tab if the header has one, else a comma."""
-    return "\t" if "\t" in header else ","
+def _byte(between: str) -> str:
+    return between if len(between) == 1 else LONG
 
 
-def _first_line(path: str | Path) -> str:
-    with open_raw(path) as stream:
-        start = stream.read(1 << 16)
-    line = start.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0]
-    return line.rstrip(b"\r").decode("utf-8", errors="replace")
+def _reader(text: io.TextIOBase, between: str) -> Iterator[list[str]]:
+    if _quoted(between):
+        return csv.reader(text, delimiter=_byte(between))
+    return csv.reader(text, delimiter=_byte(between), quoting=csv.QUOTE_NONE)
 
 
-def numbered_rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+def _quoted(between: str) -> bool:
+    """Files with a separator of several characters know no quotes."""
+    return len(between) == 1
+
+
+def numbered_rows(path: str | Path, dialect: Dialect = PLAIN) -> Iterator[tuple[int, list[str]]]:
     """Rows of a CSV or TSV, header first, each with the line on which it ends; slow, for messages.
 
     Raises:
         DataError: there is no such file, or it is damaged.
     """
-    delimiter = separator(_first_line(path))
-    with open_raw(path) as stream:
+    between = dialect.between(first_line(path, dialect))
+    with open_text(path, Repairs(), dialect, between=between) as stream:
         text = io.TextIOWrapper(io.BufferedReader(stream), "utf-8-sig", "replace", newline="")
-        reader = csv.reader(text, delimiter=delimiter)
-        yield from ((reader.line_num, row) for row in reader if row)
+        reader = _reader(text, between)
+        yield from ((reader.line_num, row) for row in reader if row)  # type: ignore[attr-defined]
 
 
 def tables(
@@ -70,31 +96,33 @@ def tables(
     repairs: Repairs,
     names: Sequence[str] = (),
     *,
+    dialect: Dialect = PLAIN,
     strict: bool = False,
 ) -> Iterator[pa.Table]:
     """The wanted columns, a table a block.
 
     Args:
-        path: CSV or TSV (plain, gzip, bzip2 or zip) or Parquet.
+        path: CSV or TSV (plain or packed) or Parquet.
         columns: wanted names. CSV columns come as strings, Parquet columns as they are.
         repairs: takes the counts of skipped rows and replaced bytes.
-        names: of all columns of a CSV without a header line.
+        names: of the first columns of a CSV without a header line.
+        dialect: how the text is written.
         strict: whether one CSV row of the wrong number of columns is one too many.
 
     Raises:
         DataError: a column is missing, the file is damaged, or more than one row in a hundred (if
-            ``strict``, any row, with its line) has the wrong number of columns.
+            ``strict``, any row, with its line) has the wrong number of columns or bytes that are no text.
     """
-    present = list(names) or column_names(path)
+    present = column_names(path, dialect, names)
     if missing := [name for name in columns if name not in present]:
         raise DataError(
             f"{path}: no column {missing[0]!r}; it has {', '.join(map(repr, present[:20]))}. "
-            "Name the columns to read"
+            "Name the columns to read (--columns, if the file has no header line)"
         )
     if is_parquet(path):
         yield from _parquet(path, columns)
     else:
-        yield from _csv(path, columns, repairs, list(names), strict)
+        yield from _csv(path, columns, repairs, (present if names else [], dialect), strict)
 
 
 def _open_parquet(path: str | Path) -> parquet.ParquetFile:
@@ -113,9 +141,14 @@ def _parquet(path: str | Path, columns: Sequence[str]) -> Iterator[pa.Table]:
 
 
 def _csv(
-    path: str | Path, columns: Sequence[str], repairs: Repairs, names: list[str], strict: bool
+    path: str | Path,
+    columns: Sequence[str],
+    repairs: Repairs,
+    layout: tuple[list[str], Dialect],
+    strict: bool,
 ) -> Iterator[pa.Table]:
     faults: list[str] = []
+    names, dialect = layout
 
     def refuse(row: arrow_csv.InvalidRow) -> str:
         fault = f"row of {row.actual_columns} columns for {row.expected_columns}: {row.text[:40]!r}"
@@ -124,36 +157,56 @@ def _csv(
         return "skip"
 
     rows = 0
-    with open_raw(path) as stream:
+    between = dialect.between(first_line(path, dialect), len(names))
+    with open_text(path, repairs, dialect, between=between) as stream:
         try:
-            for batch in _open_csv(path, _Utf8(stream, repairs), columns, names, refuse):
+            for batch in _open_csv(stream, between, columns, names, refuse):
                 rows += batch.num_rows
                 yield pa.table({name: batch[name] for name in columns})
         except pa.ArrowInvalid as error:
             raise DataError(f"{path}: not a readable table ({error})") from error
-    example = faults[0] if faults else ""
-    if strict and faults:
-        raise row_error(Path(path), _odd_line(path), f"a {example}; repair the row")
+    if faults and strict:
+        raise row_error(Path(path), _odd_line(path, dialect), f"a {faults[0]}; repair the row")
+    example = f"line {_odd_line(path, dialect)}: {faults[0]}" if faults else ""
     repairs.count("lines had the wrong number of columns and were skipped", len(faults), example)
     check_share(path, len(faults), rows + len(faults), example)
+    check_bytes(path, stream.bad_lines, rows + len(faults), stream.example)
 
 
-def _odd_line(path: str | Path) -> int:
-    """Line of the first row that has more or fewer columns than the header."""
-    rows = numbered_rows(path)
-    _, header = next(rows)
-    return next(line for line, row in rows if len(row) != len(header))
+def check_bytes(path: str | Path, bad: int, lines: int, example: str) -> None:
+    """Refuse a text of which too many lines hold bytes of another encoding.
+
+    Raises:
+        DataError: more than one such line, and more than one in a hundred.
+    """
+    if bad > max(1, lines // TOLERATED):
+        raise DataError(
+            f"{path}: {bad:,} of {lines:,} lines hold bytes that do not fit the encoding, {example}; "
+            "state it: --encoding latin-1, cp1252 ..."
+        )
+
+
+def _odd_line(path: str | Path, dialect: Dialect) -> int | str:
+    """Line of the first row that has more or fewer columns than the first."""
+    rows = numbered_rows(path, dialect)
+    try:
+        _, header = next(rows)
+        return next(line for line, row in rows if len(row) != len(header))
+    except (StopIteration, csv.Error):
+        return "unknown"
 
 
 def _open_csv(
-    path: str | Path, stream: io.RawIOBase, columns: Sequence[str], names: list[str], refuse: object
+    stream: Utf8, between: str, columns: Sequence[str], names: list[str], refuse: object
 ) -> arrow_csv.CSVStreamingReader:
-    delimiter = separator(_first_line(path))
     return arrow_csv.open_csv(
         pa.PythonFile(stream, mode="r"),
         read_options=arrow_csv.ReadOptions(column_names=names or None, block_size=BLOCK),
         parse_options=arrow_csv.ParseOptions(
-            delimiter=delimiter, newlines_in_values=True, invalid_row_handler=refuse
+            delimiter=_byte(between),
+            quote_char='"' if _quoted(between) else False,
+            newlines_in_values=_quoted(between),
+            invalid_row_handler=refuse,
         ),
         convert_options=arrow_csv.ConvertOptions(
             column_types=dict.fromkeys(columns, pa.string()),
@@ -161,58 +214,3 @@ def _open_csv(
             strings_can_be_null=False,
         ),
     )
-
-
-class _Utf8(io.RawIOBase):
-    """The bytes of a stream with everything that is not UTF-8 replaced by U+FFFD, counted.
-
-    Arrow must never see such bytes: its handler of bad rows fails on them without a word.
-    """
-
-    def __init__(self, source: io.RawIOBase, repairs: Repairs) -> None:
-        super().__init__()
-        self.source, self.repairs = source, repairs
-        self.ready, self.given, self.rest = b"", 0, b""
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """At most ``size`` bytes: a replacement is longer than what it replaces."""
-        size = BLOCK if size < 0 else size
-        if self.given == len(self.ready):
-            self.ready, self.given = self._next(size), 0
-        piece = self.ready[self.given : self.given + size]
-        self.given += len(piece)
-        return piece
-
-    def _next(self, size: int) -> bytes:
-        while True:
-            chunk = self.source.read(max(size, 64)) or b""
-            data = self.rest + chunk
-            end = _whole(data) if chunk else len(data)
-            data, self.rest = data[:end], data[end:]
-            if data or not chunk:
-                return self._mended(data)
-
-    def _mended(self, data: bytes) -> bytes:
-        try:
-            data.decode("utf-8")
-        except UnicodeDecodeError:
-            text = data.decode("utf-8", errors="replace")
-            added = text.count("\ufffd") - data.count("\ufffd".encode())
-            self.repairs.count("stretches of bytes are not UTF-8; each became U+FFFD", added)
-            return text.encode()
-        return data
-
-
-def _whole(data: bytes) -> int:
-    """Length of ``data`` without a character that its end may cut in two."""
-    for back in range(1, min(4, len(data) + 1)):
-        byte = data[-back]
-        if byte >= 0xC0:
-            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return len(data) - back if back < needed else len(data)
-        if byte < 0x80:
-            break
-    return len(data)

@@ -10,9 +10,10 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.data.amazon.columns import as_names
+from bench.data.amazon.columns import as_ids, as_names
 from bench.data.amazon.streams import Repairs
 from bench.data.formats.titles import SEPARATOR
+from bench.data.missing import is_missing
 
 TitlePolicy = Literal["keep", "clean"]
 BUFFER = 64 << 20  # bytes of metadata joined at once; each join hashes the wanted names anew
@@ -58,7 +59,7 @@ def _joined(metadata: Iterable[pa.Table], items: pa.Array) -> Iterator[pa.Table]
 
 def _join(waiting: list[pa.Table], items: pa.Array) -> pa.Table:
     table = pa.concat_tables(waiting)
-    code = pc.index_in(as_names(table["item"]), value_set=items)
+    code = pc.index_in(as_ids(table["item"], Repairs()), value_set=items)
     return pa.table({"code": code, "title": as_names(table["title"])}).filter(pc.is_valid(code))
 
 
@@ -66,10 +67,15 @@ def usable_title(raw: str | None, policy: TitlePolicy, repairs: Repairs) -> str:
     """A title as it may enter a catalogue, or "" for none.
 
     ``keep`` leaves the text as published; ``clean`` unescapes HTML, drops tags, direction marks, control
-    characters and scraped page scripts, and collapses white space. Under both, a title that holds the
-    prompt's response separator counts as none, since it would close the prompt.
+    characters and scraped page scripts, and collapses white space. Under both, a word for a missing value
+    (``nan``, ``None`` ...) is no title, and one that holds the prompt's response separator counts as none,
+    since it would close the prompt.
     """
     title = raw or ""
+    if is_missing(title):
+        if title.strip():
+            repairs.count("titles say that there is none and count as none", 1, repr(title))
+        return ""
     line = " ".join(_BREAKS.sub(" ", title).split())
     if SEPARATOR in line:
         repairs.count("titles hold the prompt's response separator and count as none", 1)

@@ -25,6 +25,7 @@ from bench.data.formats.atomic_split import (
     PARTS,
     TIME,
     USER,
+    Fields,
     atomic_file,
     domain_of,
     read_split,
@@ -33,10 +34,12 @@ from bench.data.formats.atomic_split import (
 )
 from bench.data.formats.delimited import every_row
 from bench.data.splits import PAPER, Protocol
+from bench.data.whole import written_whole
 from bench.errors import DataError
 from bench.types import Catalogue, Dataset, Windows
 
 HEADER = f"{USER}:token\t{HISTORY}:token_seq\t{ITEM}:token\t{TIME}:float\n"
+RECBOLE = Fields()
 SETTINGS = """\
 benchmark_filename: [train, valid, test]
 alias_of_item_id: [item_id_list]
@@ -62,7 +65,8 @@ def write_atomic(dataset: Dataset, folder: str | Path) -> list[Path]:
         The files written.
 
     Raises:
-        DataError: the folder already holds one of them, or a title has a character no such file can hold.
+        DataError: the folder is there and not empty, or cannot be written; or a title has a character no
+            such file can hold.
     """
     folder = Path(folder)
     split = dataset.split
@@ -74,12 +78,9 @@ def write_atomic(dataset: Dataset, folder: str | Path) -> list[Path]:
     texts["yaml"] = SETTINGS.format(longest=longest)
     texts["bench.json"] = json.dumps(about, indent=1)
     files = {folder / f"{folder.name}.{ending}": text for ending, text in texts.items()}
-    for path in files:
-        if path.exists():
-            raise DataError(f"{path} is already there; write to a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, text in files.items():
-        path.write_text(text, encoding="utf-8", newline="")
+    with written_whole(folder) as part:
+        for path, text in files.items():
+            (part / path.name).write_text(text, encoding="utf-8", newline="")
     return list(files)
 
 
@@ -115,7 +116,9 @@ def _quoted(text: str) -> str:
     return text
 
 
-def read_atomic(folder: str | Path, *, split: Protocol = PAPER) -> Dataset:
+def read_atomic(
+    folder: str | Path, *, split: Protocol = PAPER, fields: Fields = RECBOLE
+) -> Dataset:
     """Read a folder of atomic files.
 
     Tokens become ids in the order of the ``.item`` file, or, without one, by value. Users keep their
@@ -125,21 +128,35 @@ def read_atomic(folder: str | Path, *, split: Protocol = PAPER) -> Dataset:
         folder: holds ``<name>.train.inter`` and ``<name>.test.inter`` (validation is carved out of train
             where ``<name>.valid.inter`` is missing), or ``<name>.inter``.
         split: how to cut a plain ``<name>.inter``; predefined splits are kept.
+        fields: what the columns are called.
 
     Raises:
         DataError: no such files, a missing column; or, in a predefined split, a row that cannot be a window,
             with its line.
     """
+    stem = plain_stem(folder)
+    if stem is not None:
+        return rebuild(plain_source(stem, fields), every_row(split))
+    train = _only(Path(folder), "*.train.inter")
+    assert train is not None, "a folder without a plain file has a split"
+    return read_split(train.with_name(train.name.removesuffix(".train.inter")), fields)
+
+
+def plain_stem(folder: str | Path) -> Path | None:
+    """Folder and name of single interactions; None where the folder holds a predefined split.
+
+    Raises:
+        DataError: the folder holds neither.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    train = _only(folder, "*.train.inter")
-    if train is not None:
-        return read_split(folder / train.name.removesuffix(".train.inter"))
+    if _only(folder, "*.train.inter") is not None:
+        return None
     plain = _only(folder, "*.inter")
     if plain is None:
         raise DataError(f"{folder}: neither a .train.inter nor an .inter file is there")
-    return _read_plain(folder / plain.name.removesuffix(".inter"), split)
+    return folder / plain.name.removesuffix(".inter")
 
 
 def _only(folder: Path, pattern: str) -> Path | None:
@@ -152,20 +169,24 @@ def _only(folder: Path, pattern: str) -> Path | None:
     return next(iter(named or found), None)
 
 
-def _read_plain(stem: Path, split: Protocol) -> Dataset:
+def plain_source(stem: Path, fields: Fields) -> RawSource:
+    """The interactions of ``<stem>.inter`` and the titles beside it, as a source to rebuild from.
+
+    Raises:
+        DataError: a field is missing.
+    """
     inter, items = atomic_file(stem, "inter"), atomic_file(stem, "item")
-    title = title_field(items) if items.is_file() else None
+    title = title_field(items, fields) if items.is_file() else None
     columns = {
-        typed(inter, USER): "user",
-        typed(inter, ITEM): "item",
-        typed(inter, TIME): "time",
+        typed(inter, fields.user): "user",
+        typed(inter, fields.item): "item",
+        typed(inter, fields.time): "time",
     }
-    source = RawSource(
+    return RawSource(
         name=stem.name,
         reviews=inter,
         metadata=items if title else None,
         review_columns=columns,
-        title_columns={typed(items, ITEM): "item", title: "title"} if title else {},
+        title_columns={typed(items, fields.item): "item", title: "title"} if title else {},
         domain=domain_of(stem),
     )
-    return rebuild(source, every_row(split))

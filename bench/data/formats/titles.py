@@ -1,33 +1,40 @@
 """``id2name4Rec.json``: the titles of the published datasets, checked before they reach a prompt.
 
-Titles are untrusted text. Two repairs are made and counted in the notes: line breaks and other control
-characters become spaces, and white space is then collapsed *in those titles only*; all others stay as
-published, byte for byte, because tokens depend on them. A title with the prompt's response separator is
-refused, since it could close the prompt.
+Titles are untrusted text. Three repairs are made and counted in the notes: line breaks and other control
+characters become spaces, white space is then collapsed *in those titles only*, and words for a missing
+value (``nan``, ``None`` ...) are no titles; all others stay as published, byte for byte, because tokens
+depend on them. A title with the prompt's response separator is refused, since it could close the prompt.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bench.data.files import read_text, short, some
+from bench.data.missing import is_missing
 from bench.errors import DataError
 from bench.types import Catalogue, IntArray
 
 SEPARATOR = "### Response"
+DOMAINS = ("toy", "book", "clothing", "office", "movie", "item")  # that prompts have words for
 MAX_ID = 10**9 - 1
-HUGE = 2000  # characters; the longest published title has 554
+HUGE = 1000  # bytes; the longest published title has 554, and a prompt has room for some 400 tokens
 
 _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _MARKS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _HALVES = re.compile("[\ud800-\udfff]")
+# what the tokenizers of the usual model families keep for control tokens
+_CONTROL = re.compile(
+    r"<\|[^|<>]{1,40}\|>|</?s>|\[/?INST\]|<(?:bos|eos|pad|unk|mask|start_of_turn|end_of_turn)>"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,25 +116,59 @@ def clean_titles(
         DataError: a title contains the response separator, or half a surrogate pair.
     """
     broken = [i for i, t in zip(ids, titles, strict=True) if _BREAKS.search(t)]
+    missing = [i for i, t in zip(ids, titles, strict=True) if t.strip() and is_missing(t)]
     cleaned = [" ".join(_BREAKS.sub(" ", t).split()) if _BREAKS.search(t) else t for t in titles]
+    cleaned = ["" if t.strip() and is_missing(t) else t for t in cleaned]
     for number, title in zip(ids, cleaned, strict=True):
         _refuse_dangerous(where, number, title)
-    empty = [i for i, t in zip(ids, cleaned, strict=True) if not t.strip()]
-    huge = [i for i, t in zip(ids, cleaned, strict=True) if len(t) > HUGE]
-    quoted = [i for i, t in zip(ids, cleaned, strict=True) if '"' in t]
-    marked = [i for i, t in zip(ids, cleaned, strict=True) if _MARKS.search(t)]
-    shared = sum(n for t, n in Counter(cleaned).items() if n > 1 and t.strip())
     said = [
         (broken, "titles had line breaks or control characters, collapsed to one line"),
-        (empty, "titles empty; such items are told apart by id"),
-        (quoted, "titles with a double quote, which also ends a title in the prompt"),
-        (marked, "titles with right-to-left or embedding marks, kept as they are"),
-        (huge, f"titles longer than {HUGE} characters, kept whole"),
+        (missing, "titles say that there is none (nan, None, null, N/A ...) and count as none"),
+        *_oddities(cleaned, ids),
     ]
     notes = [f"{text}: {len(found)} (id {some(found)})" for found, text in said if found]
+    shared = sum(n for t, n in Counter(cleaned).items() if n > 1 and t.strip())
     if shared:
         notes.append(f"{shared} items share their title with another and count as one answer")
     return cleaned, tuple(notes)
+
+
+def _oddities(titles: Sequence[str], ids: Sequence[int]) -> list[tuple[list[int], str]]:
+    """Ids of titles that stay as they are although a reader should know of them, and what they are."""
+
+    def where(odd: Callable[[str], object]) -> list[int]:
+        return [i for i, t in zip(ids, titles, strict=True) if odd(t)]
+
+    twins = {twin for pair in normal_twins(titles) for twin in pair}
+    return [
+        (where(lambda t: not t.strip()), "titles empty; such items are told apart by id"),
+        (
+            where(lambda t: '"' in t),
+            "titles with a double quote, which also ends a title in the prompt",
+        ),
+        (where(_MARKS.search), "titles with right-to-left or embedding marks, kept as they are"),
+        (
+            where(lambda t: len(t.encode()) > HUGE),
+            f"titles longer than {HUGE} bytes, kept whole; a prompt shows as much as it has room for",
+        ),
+        (
+            where(_CONTROL.search),
+            "titles with a language model's control token, taken as plain text in prompts and answers",
+        ),
+        (
+            where(twins.__contains__),
+            "titles that differ from another in their Unicode form alone (NFC, NFD), kept as two",
+        ),
+    ]
+
+
+def normal_twins(texts: Iterable[str]) -> list[list[str]]:
+    """Groups of different texts that look the same: one composed (NFC), the other decomposed (NFD)."""
+    groups: dict[str, set[str]] = {}
+    for text in texts:
+        if not text.isascii():
+            groups.setdefault(unicodedata.normalize("NFC", text), set()).add(text)
+    return [sorted(group) for group in groups.values() if len(group) > 1]
 
 
 def _refuse_dangerous(where: str, number: int, title: str) -> None:

@@ -1,18 +1,21 @@
 """Rankings as TREC runs and answers as TREC qrels, for ranx, ir-measures and trec_eval.
 
-A query is called by its row in the exam, from 0; a document by its item id. Under ``title`` identity,
-the suite's default, items that share a title are one document called by the smallest id among them, so
-that outside tools get the numbers of the board.
+A query is called by its row in the exam, from 0; a document by the item's own id where the data have such
+ids, else by its number. Under ``title`` identity,
+the suite's default, items that share a title are one document called by the first of them, so that outside
+tools get the numbers of the board.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
 from bench.errors import ConfigError, DataError
-from bench.types import Exam, Identity, IntArray, Ranking
+from bench.types import Catalogue, Exam, Identity, IntArray, Ranking
 
 
 def write_run(
@@ -46,11 +49,12 @@ def write_run(
         raise ConfigError("this list goes on by chance and has an expectation only; draw it first")
     key = _documents(exam, identity)
     failed_Q = np.zeros(len(exam), bool) if ranking.failed_Q is None else ranking.failed_Q
+    word = _words(exam.queries.catalogue)
     lines = []
     for row in np.flatnonzero(~np.asarray(failed_Q, bool)).tolist():
         item_K, score_K = _distinct(ranking, row, key)
         for rank, (item, score) in enumerate(zip(item_K, score_K, strict=True), 1):
-            lines.append(f"{row} Q0 {item} {rank} {score!r} {tag}\n")
+            lines.append(f"{row} Q0 {word[item]} {rank} {score!r} {tag}\n")
     Path(path).write_text("".join(lines), encoding="utf-8", newline="")
 
 
@@ -63,8 +67,21 @@ def write_qrels(exam: Exam, path: str | Path, *, identity: Identity = "title") -
         identity: as for the run.
     """
     target_Q = _documents(exam, identity)[exam.target_Q].tolist()
-    lines = (f"{row} 0 {target} 1\n" for row, target in enumerate(target_Q))
+    word = _words(exam.queries.catalogue)
+    lines = (f"{row} 0 {word[target]} 1\n" for row, target in enumerate(target_Q))
     Path(path).write_text("".join(lines), encoding="utf-8", newline="")
+
+
+def _words(catalogue: Catalogue) -> list[str]:
+    """What each item is called in a run, by item id: one word, white space as ``%20``."""
+    names = [catalogue.item_name(item) for item in range(catalogue.n_items + 1)]
+    return [re.sub(r"[\s%]", lambda found: quote(found[0]), name) for name in names]
+
+
+def _items(catalogue: Catalogue | None) -> dict[str, str]:
+    """Item ids, as text, by what the items are called in a run."""
+    words = [] if catalogue is None else _words(catalogue)
+    return {word: str(item) for item, word in enumerate(words) if item}
 
 
 def _documents(exam: Exam, identity: Identity) -> IntArray:
@@ -87,18 +104,21 @@ def _distinct(ranking: Ranking, row: int, key: IntArray) -> tuple[list[int], lis
     return document_K[kept].tolist(), score_K.tolist()
 
 
-def read_run(path: str | Path, n_queries: int) -> Ranking:
+def read_run(path: str | Path, n_queries: int, catalogue: Catalogue | None = None) -> Ranking:
     """Read a run back: lists by falling score, equal scores by rank.
 
     Args:
-        path: a run of ours, queries called 0 .. n_queries - 1 and documents by whole numbers.
+        path: a run of ours, queries called 0 .. n_queries - 1.
         n_queries: how many lists to return; those without a line are marked as failed.
+        catalogue: the items, where documents are called by their own ids and not by number.
 
     Raises:
         DataError: a line is not of six fields of the right kind, or names a query out of range.
     """
     found: list[list[tuple[float, int, int]]] = [[] for _ in range(n_queries)]
+    own = _items(catalogue)
     for number, fields in _rows(path, 6):
+        fields[2] = own.get(fields[2], fields[2])
         query, item, rank, score = _parsed(path, number, fields, (0, 2, 3), 4)
         if not 0 <= query < n_queries:
             raise DataError(f"{path}, line {number}: query {query} is not in 0..{n_queries - 1}")
@@ -113,14 +133,20 @@ def read_run(path: str | Path, n_queries: int) -> Ranking:
     return Ranking(item_QK, score_QK, failed_Q=failed_Q if failed_Q.any() else None)
 
 
-def read_qrels(path: str | Path) -> IntArray:
+def read_qrels(path: str | Path, catalogue: Catalogue | None = None) -> IntArray:
     """Read the one relevant document of each query, int32 [Q].
+
+    Args:
+        path: qrels of ours.
+        catalogue: the items, where documents are called by their own ids and not by number.
 
     Raises:
         DataError: a line is not of four whole numbers, or queries are not 0, 1, 2 ... once each.
     """
     target: dict[int, int] = {}
+    own = _items(catalogue)
     for number, fields in _rows(path, 4):
+        fields[2] = own.get(fields[2], fields[2])
         query, item, grade, _ = _parsed(path, number, fields, (0, 2, 3), 3)
         if grade > 0:
             if query in target:

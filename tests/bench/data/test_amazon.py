@@ -91,6 +91,7 @@ def test_a_rebuilt_dataset_reads_as_a_published_one(published, tmp_path):
         *(f"{part}.csv" for part in PARTS),
         "train_10000.csv",
         "id2name4Rec.json",
+        "ids.json",
     }
     catalogue, theirs = published_parts(tmp_path / "office")
     assert catalogue.titles == ours.catalogue.titles

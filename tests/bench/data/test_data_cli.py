@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import bench.data.published  # noqa: F401 - registers what a test must not forget again
 from bench.cli import main
 from bench.registry import datasets
 

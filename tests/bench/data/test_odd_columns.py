@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from bench.data.amazon.columns import as_times
 from bench.data.amazon.events import EventLog
 from bench.data.amazon.json_records import json_tables
 from bench.data.amazon.streams import Repairs
+from bench.data.amazon.times import Times
 from bench.data.audit import audit
 from bench.data.formats.delimited import read_table
 from bench.data.formats.titles import read_titles
@@ -91,7 +91,7 @@ def test_fractions_that_cost_nothing_are_counted(tmp_path):
 
 def test_fractions_are_compared_over_all_blocks_and_usable_rows_alone():
     def log(*blocks):
-        made = EventLog("auto", Repairs(), "here")
+        made = EventLog(Repairs(), where="here")
         for times in blocks:
             users = ["" if time < 0 else "u" for time in times]
             made.append(pa.table({"user": users, "item": ["i"] * len(times), "time": times}))
@@ -116,9 +116,9 @@ def test_times_are_cut_downwards_and_what_is_cut_is_told():
         pa.array([moment, None], pa.timestamp("us", "America/New_York")),
         pa.array(["-0.5", None]).dictionary_encode(),
     ):
-        whole, cut = as_times(column)
-        assert whole.to_pylist() == [-1, None]
-        assert cut.tolist() == [0.5, 0]
+        block = Times().read(column)
+        assert (block.value[0], block.form.tolist()) == (-1, [0, -1])
+        assert block.cut.tolist() == [0.5, 0]
 
 
 def test_json_lines_with_iso_dates_are_read_as_csv_is(tmp_path):
@@ -135,9 +135,10 @@ def test_json_lines_with_iso_dates_are_read_as_csv_is(tmp_path):
 
 
 def test_a_block_with_a_date_comes_as_text_and_the_next_as_numbers(tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.data.amazon.json_records.line_blocks", lambda path: iter(blocks))
+    monkeypatch.setattr("bench.data.amazon.json_records.line_blocks", lambda *_, **__: iter(blocks))
     blocks = [(1, b'{"t": 5}\n{"t": "1970-01-01"}\n{"t": null}\n'), (4, b'{"t": 7}\n')]
-    found = list(json_tables(tmp_path, {"t": pa.int64()}, Repairs()))
+    (tmp_path / "lines").write_text("{")
+    found = list(json_tables(tmp_path / "lines", {"t": pa.int64()}, Repairs()))
     assert [table["t"].to_pylist() for table in found] == [["5", "1970-01-01", None], [7]]
 
 

@@ -1,5 +1,7 @@
 """TREC runs and qrels: read back as written, and scored alike by ir-measures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -41,6 +43,21 @@ def test_a_run_small_enough_to_read(tmp_path):
     back = read_run(tmp_path / "run", 3)
     assert back.item_QK.tolist() == [[3, 1, 2], [4, 5, 0], [0, 0, 0]]
     assert back.failed_Q.tolist() == [False, False, True]
+
+
+def test_items_go_by_their_own_ids(tmp_path):
+    names = ("", "B 1", "50%", *(f"x{i}" for i in range(3, 13)))
+    catalogue = Catalogue(TITLES, item_names=names)
+    exam = replace(exam_of([2, 5]), queries=replace(exam_of([2, 5]).queries, catalogue=catalogue))
+    ranking = Ranking(np.array([[3, 2], [5, 4]]))
+    write_run(ranking, exam, tmp_path / "run")
+    write_qrels(exam, tmp_path / "qrels")
+    lines = (tmp_path / "run").read_text().splitlines()
+    assert [line.split()[2] for line in lines] == ["B%201", "50%25", "x5", "x4"]  # 1 and 3 are one
+    assert read_run(tmp_path / "run", 2, catalogue).item_QK.tolist() == [[1, 2], [5, 4]]
+    assert read_qrels(tmp_path / "qrels", catalogue).tolist() == [2, 5]
+    with pytest.raises(DataError, match="invalid literal"):
+        read_run(tmp_path / "run", 2)
 
 
 LISTS = st.lists(

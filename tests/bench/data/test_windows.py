@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bench.data.formats.titles import HUGE, SEPARATOR, read_titles, write_titles
 from bench.data.formats.windows import read_windows, write_windows
+from bench.data.missing import is_missing
 from bench.errors import DataError
 from bench.types import Catalogue, Ragged, Windows
 
@@ -218,7 +219,7 @@ rows = st.lists(
     max_size=30,
 )
 texts = st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), max_size=30).filter(
-    lambda t: SEPARATOR not in t
+    lambda t: SEPARATOR not in t and (not t.strip() or not is_missing(t))
 )
 
 
