@@ -166,6 +166,10 @@ class LocalExecutor:
         """Whether another cell can start now."""
         return bool(self.free)
 
+    def is_left(self, cell: Cell) -> bool:
+        """Never: no cell of this machine outlives its runner."""
+        return False
+
     def start(self, cell: Cell, where: Surroundings) -> Handle:
         """Start a cell in a free slot."""
         slot = self.free.pop(0)

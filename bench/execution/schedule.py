@@ -47,6 +47,9 @@ class Executor(Protocol):
     def has_room(self) -> bool:
         """Whether another cell can start now."""
 
+    def is_left(self, cell: Cell) -> bool:
+        """Whether an earlier runner may have left the cell at work; ``start`` then takes it up."""
+
     def start(self, cell: Cell, where: Surroundings) -> Any:
         """Start a cell and return its handle; None if it cannot be started at present."""
 
@@ -149,7 +152,7 @@ class Schedule:
             return False
         with self.store.claim(cell.key) as free:
             pass  # a process, or a queued job, only to learn that another runner holds it is too much
-        if not free:
+        if not free and not self.executor.is_left(cell):
             self._requeue(progress, cell)
             return False
         where = replace(

@@ -80,9 +80,10 @@ class Queue:
         Raises:
             Unavailable: this machine is in no cluster.
         """
+        executor = SlurmExecutor(self, store)
         with contextlib.suppress(NotNow):  # it may be back before the first cell is ready
-            look()
-        return SlurmExecutor(self, store)
+            executor.tidy()
+        return executor
 
 
 def read_words(words: str) -> Queue:
@@ -179,17 +180,21 @@ class SlurmExecutor:
     """
 
     def __init__(self, queue: Queue, store: Store) -> None:
-        self.queue, self.queued = queue, 0
+        self.queue, self.store, self.queued = queue, store, 0
         self.folder = store.root / "slurm"
         self.states: dict[str, State] = {}
         self.silence = ""
-        self._mark = hashlib.sha256(str(store.root).encode()).hexdigest()[:6]
+        self._prefix = f"bench-{hashlib.sha256(str(store.root).encode()).hexdigest()[:6]}-"
         self._looked = self._next = self._heard = self._shut_until = time.monotonic()
 
     @property
     def has_room(self) -> bool:
         """Whether another job may be submitted."""
         return self.queued < self.queue.at_once and time.monotonic() >= self._shut_until
+
+    def is_left(self, cell: Cell) -> bool:
+        """Whether an earlier runner, or an sbatch that gave no answer, may have left a job of the cell."""
+        return self._record(cell).exists()
 
     def start(self, cell: Cell, where: Surroundings) -> SlurmHandle | None:
         """Submit a cell; None if another runner has it in the queue or Slurm takes no job at present."""
@@ -213,15 +218,14 @@ class SlurmExecutor:
         return SlurmHandle(cell, where, job, self, held)
 
     def _name(self, cell: Cell) -> str:
-        return f"bench-{self._mark}-{cell.key}"
+        return f"{self._prefix}{cell.key}"
 
     def _record(self, cell: Cell) -> Path:
         """A file that is there from before a job is submitted until its end was seen."""
         return self.folder / cell.key
 
     def _find(self, cell: Cell) -> str | None:
-        """The job of an earlier runner, which was killed, or whose sbatch gave no answer."""
-        if not self._record(cell).exists():
+        if not self.is_left(cell):
             return None
         alive = [job for job, state in look(self._name(cell)).items() if state.name in ALIVE]
         return alive[-1] if alive else None
@@ -271,8 +275,26 @@ class SlurmExecutor:
         self._forget(handle.cell)
         handle.held.close()
 
+    def tidy(self) -> None:
+        """Remove what killed runners left of jobs that are over.
+
+        Raises:
+            NotNow: the cluster does not answer.
+        """
+        alive = {job: state.job_name for job, state in look().items() if state.name in GOING}
+        for path in self.folder.glob("*"):
+            key = path.name
+            with self.store.claim(f"{key}.queue") as free:
+                gone = path.stem not in alive and f"{self._prefix}{key}" not in alive.values()
+                if free and gone:
+                    path.unlink(missing_ok=True)
+        self._leave()
+
     def _forget(self, cell: Cell) -> None:
         self._record(cell).unlink(missing_ok=True)
+        self._leave()
+
+    def _leave(self) -> None:
         with contextlib.suppress(OSError):  # others are still in it
             self.folder.rmdir()
 

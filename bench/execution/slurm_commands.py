@@ -15,7 +15,7 @@ WAITING = frozenset(
 )
 ALIVE = WAITING | {"RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING"}
 GOING = ALIVE | {"COMPLETING", "STAGE_OUT"}  # what is not at its end yet
-FIELDS = "JobID:24,State:24,RestartCnt:8,exit_code:16,TimeUsed:24,Reason:80"
+FIELDS = "JobID:24,Name:40,State:24,RestartCnt:8,exit_code:16,TimeUsed:24,Reason:80"
 # what sbatch says when the cluster cannot take a job now but may later
 PASSING = (
     "unable to contact", "connect failure", "connection refused", "connection reset", "timed out",
@@ -33,18 +33,20 @@ class State:
     """What squeue says of a job.
 
     Attributes:
-        name: ``PENDING``, ``RUNNING``, ``COMPLETED``, ``NODE_FAIL`` ...
+        job_name: the name that it was submitted under.
+        name: of the state: ``PENDING``, ``RUNNING``, ``COMPLETED``, ``NODE_FAIL`` ...
         restarts: how often Slurm has put it back into the queue.
         code: exit code, negative for a signal.
         seconds: how long it has run.
         reason: why it waits or ended, in Slurm's word.
     """
 
+    job_name: str
     name: str
-    restarts: int = 0
-    code: int = 0
-    seconds: float = 0.0
-    reason: str = ""
+    restarts: int
+    code: int
+    seconds: float
+    reason: str
 
 
 def submit(options: Sequence[str], script: str, *, test: bool = False) -> str:
@@ -62,7 +64,7 @@ def submit(options: Sequence[str], script: str, *, test: bool = False) -> str:
     words = ["sbatch", "--parsable", *(["--test-only"] if test else []), *options]
     done = _run(words, script)
     if done.returncode:
-        said = _last_line(done.stderr)
+        said = _said(done.stderr)
         if any(word in done.stderr.lower() for word in PASSING):
             raise NotNow(said)
         raise Unavailable(f"--executor slurm: {said}; change --slurm to what the cluster offers")
@@ -81,7 +83,7 @@ def look(name: str | None = None) -> dict[str, State]:
     words = ["squeue", "--noheader", "--states=all", f"--user={os.getuid()}", "-O", FIELDS]
     done = _run([*words, *([f"--name={name}"] if name else [])])
     if done.returncode:
-        raise NotNow(_last_line(done.stderr))
+        raise NotNow(_said(done.stderr))
     return dict(_read(line) for line in done.stdout.splitlines() if line.strip())
 
 
@@ -94,15 +96,18 @@ def cancel(jobs: Iterable[str]) -> None:
     if words := list(jobs):
         done = _run(["scancel", *words])
         if done.returncode and "invalid job id" not in done.stderr.lower():
-            raise NotNow(_last_line(done.stderr))
+            raise NotNow(_said(done.stderr))
 
 
 def _read(line: str) -> tuple[str, State]:
-    job, name, restarts, code, used, *reason = line.split()
+    job, line = line[:24].strip(), line[24:]
+    job_name, line = line[:40].strip(), line[40:]
+    name, restarts, code, used, *reason = line.split()
     # wait status: exit code in the high byte, signal in the low one
     status = int(code) if code.isdecimal() else 0
     signal, value = status & 127, status >> 8
-    return job, State(name, int(restarts), -signal or value, _seconds(used), " ".join(reason))
+    told = -signal or value
+    return job, State(job_name, name, int(restarts), told, _seconds(used), " ".join(reason))
 
 
 def _seconds(used: str) -> float:
@@ -135,6 +140,7 @@ def _run(words: Sequence[str], text: str = "") -> subprocess.CompletedProcess[st
         raise NotNow(f"{words[0]} gave no answer in {SECONDS:.0f} s") from fault
 
 
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines() or ["no word of why"]
-    return lines[-1].removeprefix("sbatch: error: ").removeprefix("squeue: error: ").strip()
+def _said(text: str) -> str:
+    """The complaints of a command in one line."""
+    lines = (line.strip().partition("error: ")[2] or line.strip() for line in text.splitlines())
+    return "; ".join(filter(None, lines))[:300] or "no word of why"

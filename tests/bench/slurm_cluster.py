@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol")
 CONF = """\
 ClusterName=bench
@@ -45,10 +47,11 @@ SelectTypeParameters=CR_CPU
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SchedulerType=sched/backfill
-SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0,defer_batch,requeue_delay=0
+SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0,defer_batch
 ReturnToService=2
 KillWait=2
 MinJobAge=60
+Prolog={folder}/prolog
 SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
 PartitionName=debug Nodes={host} Default=YES MaxTime=60 State=UP PriorityTier=1
@@ -80,6 +83,9 @@ class Cluster:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "munge.key").write_bytes(secrets.token_bytes(64))
         (self.folder / "munge.key").chmod(0o400)
+        prolog = self.folder / "prolog"
+        prolog.write_text(f"#!/bin/sh\ntest ! -e {self.folder}/prolog-fails\n")
+        prolog.chmod(0o755)
         host = socket.gethostname().partition(".")[0]
         ports = {"ctld_port": free_port(), "slurmd_port": free_port()}
         self.conf.write_text(CONF.format(host=host, folder=self.folder, cpus=cpus, **ports))
@@ -95,17 +101,18 @@ class Cluster:
     def stop(self) -> None:
         """Cancel every job and end the daemons."""
         os.environ["SLURM_CONF"] = str(self.conf)
-        subprocess.run(["scancel", "--user=root"], capture_output=True)
+        self.ask("scancel", "--user=root")
+        self.wait(lambda: not self.ask("squeue", "-h"), "jobs are left")
         for name in ("slurmctld", "slurmd", "munged"):
-            self.kill(name, signal.SIGKILL if name == "slurmd" else signal.SIGTERM)
+            self.kill(name)
 
-    def kill(self, name: str, how: int = signal.SIGKILL) -> None:
+    def kill(self, name: str) -> None:
         """End one daemon and wait until it is gone."""
         path = self.folder / f"{name}.pid"
         if path.exists():
             pid = int(path.read_text())
-            os.kill(pid, how)
-            self.wait(lambda: not Path(f"/proc/{pid}").exists(), f"{name} does not end")
+            os.kill(pid, signal.SIGKILL)
+            self.wait(lambda: not at_work(pid), f"{name} does not end")
             path.unlink(missing_ok=True)
 
     def ask(self, *words: str) -> str:
@@ -119,6 +126,14 @@ class Cluster:
         while not condition():
             assert time.monotonic() < end, f"{complaint} after {seconds} s; see {self.folder}"
             time.sleep(0.05)
+
+
+def at_work(pid: int) -> bool:
+    """Whether a process is there and not only waits to be buried."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def free_port() -> int:

@@ -41,7 +41,10 @@ def forked(monkeypatch):
 def test_an_exit_code_of_a_plugin_means_nothing_by_itself(bench_order, store, tmp_path, code):
     order = bench_order(f"exits, code: {code}")
     (row,) = execute(prepare(order, store))
-    assert (row.status, row.reason) == ("failed", f"its process ended with exit code {code} 2 times")
+    assert (row.status, row.reason) == (
+        "failed",
+        f"its process ended with exit code {code} 2 times",
+    )
     assert _words(tmp_path) == ["fit", "fit"]
 
 
@@ -98,9 +101,7 @@ def test_no_cell_begins_after_its_runner_is_gone(bench_order, store, tmp_path):
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_request_to_end_stops_the_cells_and_says_how_to_go_on(
-    bench_order, store, tmp_path, how
-):
+def test_a_request_to_end_stops_the_cells_and_says_how_to_go_on(bench_order, store, tmp_path, how):
     order = bench_order("waits")
     runner = start(order, store, tmp_path)
     wait_for(lambda: _words(tmp_path))
@@ -108,7 +109,7 @@ def test_a_request_to_end_stops_the_cells_and_says_how_to_go_on(
     os.kill(runner.pid, how)
     assert runner.wait(timeout=60) == 130
     assert "run the same command again to go on where it was" in runner.said.read_text()
-    assert not _at_work(cells)
+    wait_for(lambda: not _at_work(cells), seconds=5)
     (tmp_path / "go").touch()
     (row,) = execute(prepare(order, store))
     assert (row.status, row.facts["attempts"]) == ("done", 2)

@@ -147,6 +147,9 @@ class _Ends:
         self.leave(cell, where)
         return SimpleNamespace(cell=cell, started=time.monotonic(), end=lambda: self.end)
 
+    def is_left(self, cell):
+        return False
+
     def finish(self, handle):
         pass
 
