@@ -20,7 +20,9 @@ from bench.cli._options import shown_path as shown
 from bench.errors import ConfigError
 from bench.execution.local import describe
 from bench.execution.schedule import Executor, Progress, summary
-from bench.execution.slurm import Queue, read_words
+from bench.execution.slurm import SlurmExecutor
+from bench.execution.slurm_words import Queue, read_words
+from bench.results.storage import storage_fault
 from bench.results.store import Store
 
 ABOUT = """\
@@ -77,8 +79,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def main(options: argparse.Namespace) -> int:
     """Run the suite; 0 if no cell failed."""
-    with _ends_as_an_interrupt():
-        return _main(options)
+    try:
+        with _ends_as_an_interrupt():
+            return _main(options)
+    except OSError as fault:
+        if disk := storage_fault(fault):
+            raise disk from fault
+        raise
 
 
 def _main(options: argparse.Namespace) -> int:
@@ -87,7 +94,7 @@ def _main(options: argparse.Namespace) -> int:
     if queue is not None:
         order = replace(order, device=queue.device)
     prepared = prepare(order, store)
-    jobs = queue.executor(store) if queue else None
+    jobs = SlurmExecutor(queue, store) if queue else None
     banner(prepared)
     try:
         return _run(options, prepared, jobs or _local(prepared))

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.cell import Cell
-from bench.errors import StorageError
 from bench.execution.runner import Surroundings, run_cell
+from bench.results.storage import storage_fault
 
 Kind = Literal["over", "busy", "died", "lost", "storage"]
 
@@ -34,13 +34,15 @@ class End:
 
 def run_claimed(cell: Cell, where: Surroundings) -> End:
     """Run a cell in this process, unless another process holds it."""
-    with where.store.claim(cell.key) as held:
-        if not held:
-            return End("busy", "another runner held the cell")
-        try:
+    try:
+        with where.store.claim(cell.key) as held:
+            if not held:
+                return End("busy", "another runner held the cell")
             run_cell(cell, where)
-        except StorageError as fault:
-            return End("storage", str(fault))
+    except OSError as fault:
+        if disk := storage_fault(fault):
+            return End("storage", str(disk))
+        raise
     return End("over")
 
 

@@ -11,12 +11,12 @@ import contextlib
 import hashlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.cell import Cell
-from bench.errors import ConfigError, Unavailable
+from bench.errors import Unavailable
 from bench.execution.job import script, take_word
 from bench.execution.process import End, Kind, died
 from bench.execution.runner import Surroundings
@@ -30,6 +30,7 @@ from bench.execution.slurm_commands import (
     look,
     submit,
 )
+from bench.execution.slurm_words import Queue
 from bench.results.store import Store
 
 POLL_SECONDS = 2.0  # between two questions to squeue, at least
@@ -37,72 +38,8 @@ SETTLE_SECONDS = 30.0  # until the row of a job that ended well is seen on a sha
 SHUT_SECONDS = 15.0  # until another job is submitted when one was not taken
 PATIENCE_SECONDS = 600.0  # of a cluster that does not answer
 MOST_RESTARTS = 20  # of one job, by Slurm itself
-# words of --slurm and the options of sbatch; time is in minutes
-WORDS = {
-    "partition": "--partition", "time": "--time", "cpus": "--cpus-per-task", "mem": "--mem",
-    "gpus": "--gpus-per-node", "account": "--account", "qos": "--qos", "constraint": "--constraint",
-    "at_once": "",
-}  # fmt: skip
-LEAST = {"time": 1, "cpus": 1, "gpus": 0, "at_once": 1}  # of those that are whole numbers
 HINTS = {"TIMEOUT": "raise time= of --slurm", "OUT_OF_MEMORY": "raise mem= of --slurm"}
 LOST = frozenset({"PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED"})
-
-
-@dataclass(frozen=True)
-class Queue:
-    """How jobs are asked for.
-
-    Attributes:
-        words: what --slurm says, its defaults filled in.
-    """
-
-    words: Mapping[str, str]
-
-    @property
-    def at_once(self) -> int:
-        """Most jobs in the queue at a time."""
-        return int(self.words["at_once"])
-
-    @property
-    def device(self) -> str:
-        """``cpu`` or ``cuda``, where the jobs run."""
-        return "cuda" if int(self.words.get("gpus", "0")) else "cpu"
-
-    @property
-    def options(self) -> list[str]:
-        """The same words as options of sbatch."""
-        given = {WORDS[name]: value for name, value in self.words.items() if value != "0"}
-        return [f"{option}={value}" for option, value in given.items() if option]
-
-    def executor(self, store: Store) -> SlurmExecutor:
-        """An executor for cells of a store.
-
-        Raises:
-            Unavailable: this machine is in no cluster.
-        """
-        executor = SlurmExecutor(self, store)
-        with contextlib.suppress(NotNow):  # it may be back before the first cell is ready
-            executor.tidy()
-        return executor
-
-
-def read_words(words: str) -> Queue:
-    """Read ``partition=gpu,time=240,cpus=8,gpus=1,mem=32GB,at_once=16``.
-
-    Raises:
-        ConfigError: a word that is not understood.
-    """
-    found = {"time": "240", "cpus": "1", "at_once": "64"}
-    for word in filter(None, map(str.strip, words.split(","))):
-        name, _, value = map(str.strip, word.partition("="))
-        if name not in WORDS or not value:
-            known = ", ".join(WORDS)
-            raise ConfigError(f"--slurm does not know {word!r}; it knows {known}, as name=value")
-        least = LEAST.get(name)
-        if least is not None and not (value.isdecimal() and int(value) >= least):
-            raise ConfigError(f"--slurm {word}: it must be a whole number from {least} up")
-        found[name] = value
-    return Queue(found)
 
 
 @dataclass
@@ -177,6 +114,9 @@ class SlurmExecutor:
     Args:
         queue: how jobs are asked for.
         store: whose cells they are.
+
+    Raises:
+        Unavailable: this machine is in no cluster.
     """
 
     def __init__(self, queue: Queue, store: Store) -> None:
@@ -186,6 +126,8 @@ class SlurmExecutor:
         self.silence = ""
         self._prefix = f"bench-{hashlib.sha256(str(store.root).encode()).hexdigest()[:6]}-"
         self._looked = self._next = self._heard = self._shut_until = time.monotonic()
+        with contextlib.suppress(NotNow):  # it may be back before the first cell is ready
+            self.tidy()
 
     @property
     def has_room(self) -> bool:

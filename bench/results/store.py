@@ -23,14 +23,24 @@ from typing import Any, Literal, get_args
 
 from bench.cell import Cell, Row, Status
 from bench.errors import DataError
+from bench.results.storage import writing
 
 ABSENT = "absent"  # stands in a file name for a cell that was asked for but could not be resolved
 ANSWERED = "answered"  # in the run-store folder of a cell: its row was written from here
 Hit = Literal["done", "failed", "left out", "stale", "foreign", "missing"]
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file, then put it in place in one step."""
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file, then put it in place in one step.
+
+    Raises:
+        StorageError: the disk is full or may not be written.
+    """
+    with writing(path):
+        _write_whole(path, write)
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)

@@ -7,17 +7,16 @@ import time
 PLUGIN = '''
 """Methods that misbehave."""
 import os, signal, time
-from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 from bench.cell import Need
+from bench.config import Config
 from bench.errors import Unavailable
 from bench.method import Method
 from bench.registry import methods
 from bench.types import Ranking
 
-@dataclass(frozen=True, kw_only=True)
-class HabitConfig:
+class HabitConfig(Config):
     habit: str = "good"
     epochs: int = 3
     code: int = 75
@@ -61,7 +60,9 @@ class Habit(Method):
         done = int(mark.read_text()) if mark.exists() else 0
         for epoch in range(done, self.config.epochs):
             time.sleep(0.4 if self.config.habit == "slow" else 0.0)
-            mark.write_text(str(epoch + 1))
+            part = mark.with_suffix(".part")
+            part.write_text(str(epoch + 1))
+            part.replace(mark)
             run.progress(epoch + 1, self.config.epochs)
         run.facts["resumed_from"] = done
         self.order = np.random.default_rng(run.seed_for("order")).permutation(train.n_items) + 1

@@ -2,6 +2,7 @@
 
     python tests/bench/slurm_cluster.py start FOLDER    prints the SLURM_CONF to export
     python tests/bench/slurm_cluster.py stop FOLDER
+    python tests/bench/slurm_cluster.py check           says what is missing
 
 Needs root and the Debian packages slurm-wlm and munge. There is no accounting database, so ``sacct`` fails,
 as on many small clusters. Partition ``urgent`` pre-empts the jobs of ``debug``, which are then requeued.
@@ -112,7 +113,7 @@ class Cluster:
         if path.exists():
             pid = int(path.read_text())
             os.kill(pid, signal.SIGKILL)
-            self.wait(lambda: not at_work(pid), f"{name} does not end")
+            self.wait(lambda: not _is_at_work(pid), f"{name} does not end")
             path.unlink(missing_ok=True)
 
     def ask(self, *words: str) -> str:
@@ -128,12 +129,8 @@ class Cluster:
             time.sleep(0.05)
 
 
-def at_work(pid: int) -> bool:
-    """Whether a process is there and not only waits to be buried."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+def _is_at_work(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def free_port() -> int:
@@ -144,11 +141,10 @@ def free_port() -> int:
 
 
 if __name__ == "__main__":
-    verb, folder = sys.argv[1:]
-    cluster = Cluster(Path(folder).resolve())
-    if verb == "start":
-        assert not missing(), missing()
-        cluster.start()
-        print(f"export SLURM_CONF={cluster.conf}")
-    else:
-        cluster.stop()
+    verb, *folder = sys.argv[1:]
+    if lacks := missing():
+        sys.exit(lacks)
+    if verb != "check":
+        cluster = Cluster(Path(*folder).resolve())
+        getattr(cluster, {"start": "start", "stop": "stop"}[verb])()
+        print(f"export SLURM_CONF={cluster.conf}" if verb == "start" else "stopped")

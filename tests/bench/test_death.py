@@ -8,6 +8,7 @@ from multiprocessing import forkserver
 
 import psutil
 import pytest
+from _faults import is_at_work, kill
 from _habits import start, wait_for
 
 from bench.api import execute, prepare
@@ -19,15 +20,8 @@ def _words(tmp_path):
     return log.read_text().split() if log.exists() else []
 
 
-def _is_at_work(process):
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def _at_work(processes):
-    return [process for process in processes if _is_at_work(process)]
+    return [process for process in processes if is_at_work(process)]
 
 
 @pytest.fixture
@@ -77,7 +71,7 @@ def test_a_cell_ends_with_its_runner_though_nobody_buried_the_runner(bench_order
     runner = start(bench_order("waits"), store, tmp_path)
     wait_for(lambda: _words(tmp_path))
     cells = psutil.Process(runner.pid).children(recursive=True)
-    os.kill(runner.pid, signal.SIGKILL)
+    kill(runner)
     wait_for(lambda: psutil.Process(runner.pid).status() == psutil.STATUS_ZOMBIE)
     wait_for(lambda: not _at_work(cells), seconds=5)
     runner.wait()
@@ -94,7 +88,7 @@ def test_no_cell_begins_after_its_runner_is_gone(bench_order, store, tmp_path):
             if "spawn_main" in " ".join(child.cmdline())
         ]
     )
-    os.kill(runner.pid, signal.SIGKILL)
+    kill(runner)
     wait_for(lambda: not _at_work([cell]))
     runner.wait()
     assert _words(tmp_path) == []

@@ -13,8 +13,9 @@ from slurm_cluster import Cluster, missing
 from bench.api import default_store, execute, prepare
 from bench.errors import ConfigError, Unavailable
 from bench.execution import slurm
-from bench.execution.slurm import read_words
+from bench.execution.slurm import SlurmExecutor
 from bench.execution.slurm_commands import look
+from bench.execution.slurm_words import read_words
 
 JOB = "partition=debug,time=10,cpus=1"
 ON_SLURM = ("--executor", "slurm", "--slurm", JOB)
@@ -50,8 +51,8 @@ def _run(order, store, act=lambda handle: None, words=JOB):
             if "BeginTime" in handle.note:  # Slurm lets a job wait two minutes that it put back
                 subprocess.run(["scontrol", "update", f"jobid={handle.job}", "starttime=now"])
 
-    queue = read_words(words)
-    return execute(prepare(order, store), notify=notify, executor=queue.executor(store))
+    executor = SlurmExecutor(read_words(words), store)
+    return execute(prepare(order, store), notify=notify, executor=executor)
 
 
 def _once(store, act):
@@ -293,4 +294,4 @@ def test_off_a_cluster_the_way_out_is_one_line(store, monkeypatch, tmp_path):
     with pytest.raises(
         Unavailable, match=r"--executor slurm: squeue was not found; run it on a node"
     ):
-        read_words("").executor(store)
+        SlurmExecutor(read_words(""), store)
