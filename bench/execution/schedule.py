@@ -118,9 +118,9 @@ class Schedule:
                 self._note(progress, cell, "left out", reason)
             while progress.waiting or progress.running:
                 self._start_ready(progress)
-                self._collect(progress)
+                ended = self._collect(progress)
                 self.notify(progress)
-                time.sleep(POLL_SECONDS)
+                time.sleep(0.0 if ended else POLL_SECONDS)
         finally:
             self.executor.stop(progress.running)
         return progress.rows
@@ -189,7 +189,9 @@ class Schedule:
         job = self._jobs.get(cell.key)
         return self.store.answered_since(cell, job.seen) if job else None
 
-    def _collect(self, progress: Progress) -> None:
+    def _collect(self, progress: Progress) -> bool:
+        """Settle what has ended; whether anything has, and left room."""
+        running = len(progress.running)
         for handle in list(progress.running):
             end = handle.end()
             age = 0.0 if handle.started is None else time.monotonic() - handle.started
@@ -204,6 +206,7 @@ class Schedule:
             else:
                 self._settle(progress, handle.cell, end)
             self.executor.finish(handle)
+        return len(progress.running) < running
 
     def _limit(self, cell: Cell) -> float:
         if self.limit_seconds is not None:

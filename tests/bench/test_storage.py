@@ -1,6 +1,4 @@
-"""A disk that is full or read-only ends a run with one line; what was finished is kept and it goes on later."""
-
-import os
+"""A full or read-only disk ends a run with one line; what was finished is kept and the run goes on later."""
 
 import pytest
 from _board_rows import tiny_board
@@ -86,4 +84,4 @@ def test_nothing_half_is_left_of_a_file_that_did_not_fit(tmp_path, disk):
     with pytest.raises(StorageError, match="the disk is full"):
         write_json(path, {"new": "x" * 100_000})
     assert path.read_text() == '{\n "old": 1\n}\n'
-    assert sorted(os.listdir(disk)) == ["filler", "row.json"]
+    assert sorted(path.name for path in disk.iterdir()) == ["filler", "row.json"]
