@@ -4,13 +4,18 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: run test smoke lint setup
+.PHONY: run test test-slurm smoke lint setup
 
 run: setup
 	$(BIN)/python -m bench run --suite paper
 
 test: setup lint
 	$(BIN)/python -m pytest
+
+# on a real Slurm cluster of one node, started and stopped by the tests; part of `make test` where its packages are
+test-slurm: setup
+	@$(BIN)/python tests/bench/slurm_cluster.py check
+	$(BIN)/python -m pytest tests/bench/test_slurm.py
 
 smoke: setup
 	$(BIN)/python -m bench run --suite smoke

@@ -41,3 +41,7 @@ class Unavailable(BenchError, RuntimeError):
 
     A cell that raises it is *left out* with the reason, not failed.
     """
+
+
+class StorageError(BenchError, OSError):
+    """Nothing can be written where rows or artefacts go: names the path and what to do; the run stops."""

@@ -11,6 +11,7 @@ from bench.board.page import Section
 from bench.board.render import Column, Table, escape_markdown, score, to_markdown
 from bench.board.tables import cpu_seconds
 from bench.cell import HEADLINE
+from bench.results.store import write_whole
 
 BEGIN, END = "<!-- board:begin -->", "<!-- board:end -->"
 LINES, FLOORS = 10, 3
@@ -35,7 +36,8 @@ def fill(readme: Path, sections: Sequence[Section]) -> bool:
     _, end, tail = rest.partition(END)
     if not begin or not end:
         return False
-    readme.write_text(f"{head}{BEGIN}\n{excerpt(leaderboard)}{END}{tail}", encoding="utf-8")
+    filled = f"{head}{BEGIN}\n{excerpt(leaderboard)}{END}{tail}"
+    write_whole(readme, lambda part: part.write_text(filled, encoding="utf-8"))
     return True
 
 

@@ -82,9 +82,12 @@ class Watch:
         """Label, phase with progress, numbers and seconds left of each running cell."""
         states = []
         for handle in progress.running:
+            predicted = progress.predicted.get(handle.cell.key, 0.0)
+            if handle.started is None:  # what its folder says is from an earlier start
+                states.append((handle.cell.label, handle.note, "", predicted))
+                continue
             state = read_status(self.store.folder(handle.cell.key) / "status.json")
-            elapsed = time.monotonic() - handle.started
-            left = remaining(state, progress.predicted.get(handle.cell.key, 0.0), elapsed)
+            left = remaining(state, predicted, time.monotonic() - handle.started)
             share = f"{state.get('done', 0):g}/{state.get('total', 1):g}" if state else ""
             numbers = "  ".join(f"{k} {v:.4g}" for k, v in state.get("numbers", {}).items())
             states.append(

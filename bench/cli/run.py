@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from types import FrameType
 
 from bench.api import Prepared, default_store, execute, local_executor, prepare
 from bench.cell import Row
@@ -17,7 +20,9 @@ from bench.cli._options import shown_path as shown
 from bench.errors import ConfigError
 from bench.execution.local import describe
 from bench.execution.schedule import Executor, Progress, summary
-from bench.execution.slurm import Queue, read_words
+from bench.execution.slurm import SlurmExecutor
+from bench.execution.slurm_words import Queue, read_words
+from bench.results.storage import storage_fault
 from bench.results.store import Store
 
 ABOUT = """\
@@ -64,19 +69,32 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--executor", choices=("local", "slurm"), default="local", help="where cells run"
     )
     group.add_argument(
-        "--slurm", default="", help="for --executor slurm, e.g. partition=gpu,time=240"
+        "--slurm",
+        default="",
+        help="for --executor slurm, e.g. partition=gpu,time=240,cpus=8,gpus=1,mem=32GB,at_once=16; also "
+        "account, qos, constraint. No accounting is needed; jobs of a runner that was killed are found again",
     )
     parser.set_defaults(func=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """Run the suite; 0 if no cell failed."""
+    try:
+        with _ends_as_an_interrupt():
+            return _main(options)
+    except OSError as fault:
+        if disk := storage_fault(fault):
+            raise disk from fault
+        raise
+
+
+def _main(options: argparse.Namespace) -> int:
     store = default_store(options.out, options.store)
     order, queue = order_of(options), _queue(options)
     if queue is not None:
         order = replace(order, device=queue.device)
     prepared = prepare(order, store)
-    jobs = queue.executor(store.root) if queue else None
+    jobs = SlurmExecutor(queue, store) if queue else None
     banner(prepared)
     try:
         return _run(options, prepared, jobs or _local(prepared))
@@ -110,6 +128,24 @@ def _run(options: argparse.Namespace, prepared: Prepared, executor: Executor) ->
     parts = [*summary(rows), f"from the store {hits}"]
     print(f"{', '.join(parts)} in {clock(time.monotonic() - began)}; tables: {index}")
     return 1 if any(row.status == "failed" for row in rows) else 0
+
+
+@contextlib.contextmanager
+def _ends_as_an_interrupt() -> Iterator[None]:
+    """Let a request to end (kill, a closed terminal, a shutdown) do in the body what Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    # what is ignored stays ignored: nohup asks for that
+    taken = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def banner(prepared: Prepared) -> None:

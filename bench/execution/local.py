@@ -3,11 +3,16 @@
 A crash, a leak or a memory kill stays inside its own process. Cells that need heavy libraries are forked
 from a server process that has them loaded, so they start in well under a second; the others start from
 nothing, so they wait for no library and their memory is their own.
+
+Runner and cell hold the two ends of one pipe. The kernel closes an end with its process, however that went:
+a cell whose runner is gone ends itself, and a cell that outlives the server it was forked from is still known
+to be at work.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import os
 import signal
@@ -16,20 +21,24 @@ import threading
 import time
 import types
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from multiprocessing import forkserver
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import connection, forkserver
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 import psutil
 
 from bench.cell import Cell
 from bench.errors import ConfigError
-from bench.execution.runner import Surroundings, run_cell
+from bench.execution.process import End, died, run_claimed
+from bench.execution.runner import Surroundings
 from bench.results.machine import usable_gpus
 from bench.results.source_hash import libraries
 
 CELL_GIB = 6.0  # what the largest cells of scale embedded need
-BUSY = 75  # exit code: another runner holds the cell
+NO_CODE = 255  # what multiprocessing makes of a child whose server died before it
+SERVERS = 3  # tries to fork from a server that was killed; each try starts another one
+END_SECONDS = 10.0  # for a killed process to be gone
 PRELOAD, WANTED = "bench.execution.preload", "BENCH_PRELOAD"
 # by library, the modules that take long to import; whatever else a cell needs it imports itself
 HEAVY = {
@@ -55,24 +64,43 @@ class Slot:
 
 @dataclass
 class Handle:
-    """A running cell."""
+    """A running cell.
+
+    Attributes:
+        channel: the runner's end of the pipe that it shares with the cell.
+        started: when, on the monotonic clock.
+    """
 
     cell: Cell
     slot: Slot
     process: BaseProcess
+    channel: Connection
     started: float
-    why: str = ""
+    note: str = ""
+    word: End | None = None
+    closed: bool = False
 
-    def exit_code(self) -> int | None:
-        """None while it runs; negative for a signal."""
-        return self.process.exitcode
+    def end(self) -> End | None:
+        """How the process ended; None while it runs."""
+        code = self.process.exitcode
+        self._listen()
+        if code is None or (code == NO_CODE and not self.closed):
+            return None
+        return self.word or died("its process", code)
+
+    def _listen(self) -> None:
+        try:
+            while not self.closed and self.channel.poll():
+                self.word = End(**json.loads(self.channel.recv_bytes()))
+        except (OSError, EOFError):
+            self.closed = True
 
     def kill(self) -> None:
         """End the cell and everything it started."""
         with contextlib.suppress(ProcessLookupError, PermissionError, TypeError):
             os.killpg(self.process.pid, signal.SIGKILL)  # type: ignore[arg-type]
         self.process.kill()
-        self.process.join(10)
+        self.process.join(END_SECONDS)
 
 
 def slots(jobs: int | None, gpus: Sequence[int] | None = None) -> list[Slot]:
@@ -127,8 +155,10 @@ class LocalExecutor:
         self._spawn = multiprocessing.get_context("spawn")
         self._forkserver = multiprocessing.get_context("forkserver")
         self._forkserver.set_forkserver_preload([PRELOAD])
-        if wanted := {library for cell in cells for library in heavy(cell)}:
-            with _environment(WANTED, ",".join(name for name in HEAVY if name in wanted)):
+        wanted = {library for cell in cells for library in heavy(cell)}
+        self._preload = ",".join(name for name in HEAVY if name in wanted)
+        if wanted:
+            with _environment(WANTED, self._preload):
                 forkserver.ensure_running()
 
     @property
@@ -136,26 +166,61 @@ class LocalExecutor:
         """Whether another cell can start now."""
         return bool(self.free)
 
+    def is_left(self, cell: Cell) -> bool:
+        """Never: no cell of this machine outlives its runner."""
+        return False
+
     def start(self, cell: Cell, where: Surroundings) -> Handle:
         """Start a cell in a free slot."""
         slot = self.free.pop(0)
         device = "cpu" if slot.gpu is None else "cuda"
         where = replace(where, threads=slot.threads, device=device)
-        arguments = (cell, where, slot.gpu, os.getpid())
+        ours, theirs = multiprocessing.Pipe()
+        try:
+            process = self._start(cell, (cell, where, slot.gpu, theirs))
+        except BaseException:
+            self._free(slot)
+            raise
+        finally:
+            theirs.close()
+        return Handle(cell, slot, process, ours, time.monotonic())
+
+    def _start(self, cell: Cell, arguments: tuple[object, ...]) -> BaseProcess:
         process: BaseProcess
-        if heavy(cell):
-            process = self._forkserver.Process(target=_child, args=arguments)
-        else:
+        if not heavy(cell):
             process = self._spawn.Process(target=_child, args=arguments)
-        with _nameless_script():
-            process.start()
-        return Handle(cell, slot, process, time.monotonic())
+            with _nameless_script():
+                process.start()
+            return process
+        for number in range(SERVERS):
+            process = self._forkserver.Process(target=_child, args=arguments)
+            try:
+                with _nameless_script(), _environment(WANTED, self._preload):
+                    process.start()
+                break
+            except (OSError, EOFError):  # the server was killed on the way; the next try starts one
+                if number == SERVERS - 1:
+                    raise
+        return process
 
     def finish(self, handle: Handle) -> None:
         """Give a cell's slot back."""
-        handle.process.join(10)
-        self.free.append(handle.slot)
+        handle.process.join(END_SECONDS)
+        handle.channel.close()
+        self._free(handle.slot)
+
+    def _free(self, slot: Slot) -> None:
+        self.free.append(slot)
         self.free.sort(key=self.places.index)
+
+    def stop(self, handles: Sequence[Handle]) -> None:
+        """End every cell that is left."""
+        for handle in handles:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(handle.process.pid or 0, signal.SIGKILL)
+        for handle in handles:
+            handle.kill()
+            self.finish(handle)
 
 
 @contextlib.contextmanager
@@ -179,10 +244,12 @@ def _nameless_script() -> Iterator[None]:
         sys.modules["__main__"] = script
 
 
-def _child(cell: Cell, where: Surroundings, gpu: str | None, parent: int) -> None:
+def _child(cell: Cell, where: Surroundings, gpu: str | None, channel: Connection) -> None:
     """Body of a cell's process."""
     os.setsid()
-    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    if channel.poll():  # the runner says nothing, so this is the end of it: it died before we began
+        os._exit(0)
+    threading.Thread(target=_end_with_runner, args=(channel,), daemon=True).start()
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu or ""
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the order in which slots count
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -193,28 +260,16 @@ def _child(cell: Cell, where: Surroundings, gpu: str | None, parent: int) -> Non
         stream.flush()
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
-    with where.store.claim(cell.key) as held:
-        code = _run(cell, where) if held else BUSY
+    end = run_claimed(cell, where)
+    channel.send_bytes(json.dumps(asdict(end)).encode())
     log.flush()
-    os._exit(code)  # libraries leave threads behind that would hold the process open
+    os._exit(0)  # libraries leave threads behind that would hold the process open
 
 
-def _run(cell: Cell, where: Surroundings) -> int:
-    try:
-        run_cell(cell, where)
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-def _die_with(parent: int) -> None:
-    """End this process when the runner is gone, however it went."""
-    while True:
-        time.sleep(1.0)
-        try:
-            os.kill(parent, 0)
-        except ProcessLookupError:
-            os.killpg(0, signal.SIGKILL)
+def _end_with_runner(channel: Connection) -> None:
+    """End this process, and what it started, when the runner is gone."""
+    connection.wait([channel])
+    os.killpg(0, signal.SIGKILL)
 
 
 def describe(places: Sequence[Slot]) -> str:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import random
 import sys
-import traceback
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from bench.evaluation.checks import check_ranking
 from bench.evaluation.lists import top_lists
 from bench.evaluation.positions import positions
 from bench.evaluation.strata import strata
+from bench.execution.faults import log_trace, sentence
 from bench.execution.fitting import Fitting
 from bench.execution.meter import Meter
 from bench.execution.status import Status
@@ -36,6 +36,7 @@ from bench.results.identity import declared
 from bench.results.packed import Packed
 from bench.results.provenance import now, provenance
 from bench.results.source_hash import code_of, libraries
+from bench.results.storage import storage_fault
 from bench.results.store import Store
 from bench.types import Dataset, Exam, Queries, Ranking
 
@@ -102,6 +103,7 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
 
     Raises:
         KeyboardInterrupt: passed on; nothing is written.
+        StorageError: the disk is full or may not be written; no result of the cell.
     """
     if where.seen is not None and (answer := where.store.answered_since(cell, where.seen)):
         return answer
@@ -116,8 +118,10 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
     except Unavailable as reason:
         row, packed = Row(cell=cell, status="left out", reason=str(reason)), None
     except Exception as fault:
-        _log_trace(where.store.folder(cell.key))
-        row = Row(cell=cell, status="failed", reason=_sentence(fault), cost=attempt.meter.cost)
+        if disk := storage_fault(fault):
+            raise disk from fault
+        log_trace(where.store.folder(cell.key))
+        row = Row(cell=cell, status="failed", reason=sentence(fault), cost=attempt.meter.cost)
         packed = None
     facts = {"family": _family(cell), **row.facts}
     row = replace(row, facts=facts, provenance={**place, "date": now()})
@@ -284,17 +288,3 @@ def _code(cell: Cell) -> str:
 
 def _family(cell: Cell) -> str:
     return str(methods.get(cell.method).family) if cell.method in methods else "unknown"
-
-
-def _sentence(fault: Exception) -> str:
-    text = " ".join(str(fault).split())
-    name = "" if isinstance(fault, BenchError) else f"{type(fault).__name__}: "
-    if "out of memory" in text.lower() or isinstance(fault, MemoryError):
-        return f"out of memory: {text[:200]}"
-    return (name + text)[:400] or type(fault).__name__
-
-
-def _log_trace(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.txt").open("a", encoding="utf-8") as log:
-        traceback.print_exc(file=log)

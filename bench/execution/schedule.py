@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from bench.cell import Cell, Row
-from bench.execution.local import BUSY
+from bench.errors import StorageError
+from bench.execution.process import End, Kind
 from bench.execution.runner import Surroundings
 from bench.experiment.plan import Job, Plan
 from bench.registry import methods
@@ -19,7 +20,8 @@ from bench.results.store import Store
 
 POLL_SECONDS = 0.1
 LEAST_LIMIT, LIMIT_FACTOR = 3600.0, 10.0  # seconds; times the predicted duration of a cell
-RETRIES = 1  # of infrastructure failures: a kill from outside, a lost node
+# starts of a cell that all came to the same end, after which it is given up
+MOST: dict[Kind, int] = {"died": 2, "lost": 5, "busy": 20}
 KILL_SECONDS = 45.0  # until a queue has ended the job it was asked to end
 BUSY_SECONDS = 5.0  # before a cell that another runner holds is asked for again
 
@@ -28,10 +30,11 @@ class Handle(Protocol):
     """A running cell, wherever it runs."""
 
     cell: Cell
-    started: float
+    started: float | None  # None while it waits in a queue
+    note: str  # what there is to say of a cell that has not started
 
-    def exit_code(self) -> int | None:
-        """None while it runs."""
+    def end(self) -> End | None:
+        """How it ended; None while it waits or runs."""
 
     def kill(self) -> None:
         """End it."""
@@ -44,11 +47,17 @@ class Executor(Protocol):
     def has_room(self) -> bool:
         """Whether another cell can start now."""
 
+    def is_left(self, cell: Cell) -> bool:
+        """Whether an earlier runner may have left the cell at work; ``start`` then takes it up."""
+
     def start(self, cell: Cell, where: Surroundings) -> Any:
-        """Start a cell and return its handle."""
+        """Start a cell and return its handle; None if it cannot be started at present."""
 
     def finish(self, handle: Any) -> None:
-        """Take back what the handle held."""
+        """Take back what the handle of an ended cell held."""
+
+    def stop(self, handles: Sequence[Any]) -> None:
+        """End cells before their time."""
 
 
 @dataclass
@@ -86,7 +95,8 @@ class Schedule:
     limit_seconds: float | None = None
     any_version: bool = False
     notify: Callable[[Progress], None] = lambda progress: None
-    attempts: Counter[str] = field(default_factory=Counter)
+    _tries: Counter[tuple[str, Kind]] = field(default_factory=Counter, repr=False)
+    _begun: set[str] = field(default_factory=set, repr=False)
     _jobs: dict[str, Job] = field(default_factory=dict, repr=False)
     _not_before: dict[str, float] = field(default_factory=dict, repr=False)
 
@@ -108,12 +118,11 @@ class Schedule:
                 self._note(progress, cell, "left out", reason)
             while progress.waiting or progress.running:
                 self._start_ready(progress)
-                self._collect(progress)
+                ended = self._collect(progress)
                 self.notify(progress)
-                time.sleep(POLL_SECONDS)
+                time.sleep(0.0 if ended else POLL_SECONDS)
         finally:
-            for handle in progress.running:
-                handle.kill()
+            self.executor.stop(progress.running)
         return progress.rows
 
     def _start_ready(self, progress: Progress) -> None:
@@ -143,17 +152,21 @@ class Schedule:
             return False
         with self.store.claim(cell.key) as free:
             pass  # a process, or a queued job, only to learn that another runner holds it is too much
-        if not free:
+        if not free and not self.executor.is_left(cell):
             self._requeue(progress, cell)
             return False
-        self.attempts[cell.key] += 1
         where = replace(
             self.where,
             needs=needs,
             seen=self._jobs[cell.key].seen,
-            fresh=self.where.fresh and self.attempts[cell.key] == 1,
+            fresh=self.where.fresh and cell.key not in self._begun,
         )
-        progress.running.append(self.executor.start(cell, where))
+        handle = self.executor.start(cell, where)
+        if handle is None:
+            self._requeue(progress, cell)
+            return False
+        self._begun.add(cell.key)
+        progress.running.append(handle)
         return True
 
     def _inputs(self, progress: Progress, job: Job) -> dict[str, Path] | None:
@@ -176,21 +189,24 @@ class Schedule:
         job = self._jobs.get(cell.key)
         return self.store.answered_since(cell, job.seen) if job else None
 
-    def _collect(self, progress: Progress) -> None:
+    def _collect(self, progress: Progress) -> bool:
+        """Settle what has ended; whether anything has, and left room."""
+        running = len(progress.running)
         for handle in list(progress.running):
-            code = handle.exit_code()
-            age = time.monotonic() - handle.started
+            end = handle.end()
+            age = 0.0 if handle.started is None else time.monotonic() - handle.started
             limit = self._limit(handle.cell)
-            if code is None and age < limit:
+            if end is None and age < limit:
                 continue
             progress.running.remove(handle)
-            if code is None:
+            if end is None:
                 handle.kill()
                 reason = f"ran past the limit of {limit:.0f} s and was ended"
                 self._note(progress, handle.cell, "failed", reason, patience=KILL_SECONDS)
             else:
-                self._settle(progress, handle, code)
+                self._settle(progress, handle.cell, end)
             self.executor.finish(handle)
+        return len(progress.running) < running
 
     def _limit(self, cell: Cell) -> float:
         if self.limit_seconds is not None:
@@ -199,22 +215,20 @@ class Schedule:
         # a row of the same kind may have been quick for a reason; a limit must not rest on it alone
         return max(LEAST_LIMIT, LIMIT_FACTOR * max(job.seconds, job.guess))
 
-    def _settle(self, progress: Progress, handle: Any, code: int) -> None:
-        """Read what an ended process left, or decide what its silence means."""
-        cell = handle.cell
+    def _settle(self, progress: Progress, cell: Cell, end: End) -> None:
+        """Take the row that an ended process left, or decide what its silence means."""
+        if end.kind == "storage":
+            raise StorageError(end.how)
         if row := self._answer(cell):
             progress.rows.append(row)
-        elif code == BUSY:
-            self.attempts[cell.key] -= 1
-            self._requeue(progress, cell)
-        elif self.attempts[cell.key] <= RETRIES:
-            self._requeue(progress, cell, seconds=0.0)
-        else:
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            hint = "; probably out of memory" if code == -9 else ""
-            # a handle may know more than an exit code says
-            how = getattr(handle, "why", "") or f"its process ended with {how}"
-            self._note(progress, cell, "failed", f"{how} {self.attempts[cell.key]} times{hint}")
+            return
+        kind: Kind = "died" if end.kind == "over" else end.kind
+        self._tries[cell.key, kind] += 1
+        if (tries := self._tries[cell.key, kind]) < MOST[kind]:
+            self._requeue(progress, cell, seconds=BUSY_SECONDS if kind == "busy" else 0.0)
+            return
+        reason = f"{end.how or 'it left no row'} {tries} times"
+        self._note(progress, cell, "failed", f"{reason}; {end.hint}" if end.hint else reason)
 
     def _requeue(self, progress: Progress, cell: Cell, seconds: float = BUSY_SECONDS) -> None:
         """Put a cell back at the end, to be started again no earlier than in so many seconds."""

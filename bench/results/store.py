@@ -23,14 +23,24 @@ from typing import Any, Literal, get_args
 
 from bench.cell import Cell, Row, Status
 from bench.errors import DataError
+from bench.results.storage import writing
 
 ABSENT = "absent"  # stands in a file name for a cell that was asked for but could not be resolved
 ANSWERED = "answered"  # in the run-store folder of a cell: its row was written from here
 Hit = Literal["done", "failed", "left out", "stale", "foreign", "missing"]
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file, then put it in place in one step."""
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file, then put it in place in one step.
+
+    Raises:
+        StorageError: the disk is full or may not be written.
+    """
+    with writing(path):
+        _write_whole(path, write)
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
@@ -84,9 +94,14 @@ class Store:
         mark = cell.slot if cell.data_version else ABSENT
         return home / cell.dataset / cell.scale / f"{name}-{mark}.json"
 
-    def namesakes(self, cell: Cell) -> list[Row]:
-        """Rows of the same method, loss and seed on the same board, whatever their configuration."""
-        paths = (self.rows / cell.dataset / cell.scale).glob(f"{cell.method}[-+~]*.json")
+    def namesakes(self, cell: Cell, mark: str = "") -> list[Row]:
+        """Rows of the same method, loss and seed on the same board, whatever their configuration.
+
+        Args:
+            cell: whose.
+            mark: how the names of their files end; empty for all.
+        """
+        paths = (self.rows / cell.dataset / cell.scale).glob(f"{cell.method}[-+~]*{mark}.json")
         return [row for _, row in readable(paths) if _who(row.cell) == _who(cell)]
 
     def read(self, cell: Cell) -> Row | None:
@@ -167,7 +182,7 @@ class Store:
         write_json(self.folder(row.cell.key) / ANSWERED, answer)
         # a real answer replaces the note that there is none
         if row.cell.data_version and not stage:
-            for other in self.namesakes(row.cell):
+            for other in self.namesakes(row.cell, f"-{ABSENT}"):
                 if not other.cell.data_version:
                     self.row_path(other.cell).unlink(missing_ok=True)
         return path

@@ -3,118 +3,23 @@
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import psutil
 import pytest
+from _habits import start, wait_for
 
-from bench.api import Order, default_store, execute, prepare
+from bench.api import default_store, execute, prepare
 from bench.cell import Row
-from bench.execution.local import BUSY
+from bench.execution.process import End, died
 from bench.execution.runner import Surroundings, run_cell
 from bench.execution.schedule import Progress, Schedule
 from bench.execution.status import Status, read_status, remaining
-from bench.experiment.grid import Choice
 from bench.experiment.plan import Plan
 from bench.results.packed import Packed
 from bench.results.store import read_row
-
-PLUGIN = '''
-"""Methods that misbehave."""
-import os, signal, time
-from dataclasses import dataclass
-from pathlib import Path
-import numpy as np
-from bench.cell import Need
-from bench.errors import Unavailable
-from bench.method import Method
-from bench.registry import methods
-from bench.types import Ranking
-
-@dataclass(frozen=True, kw_only=True)
-class HabitConfig:
-    habit: str = "good"
-    epochs: int = 3
-
-def log(word):
-    with Path(__file__).with_name("habits.log").open("a") as lines:
-        lines.write(word + "\\n")
-
-@methods.register("habit")
-class Habit(Method):
-    """Does what its configuration says, one epoch at a time, with a checkpoint."""
-    family = "traditional"
-    Config = HabitConfig
-
-    @classmethod
-    def needs(cls, config, *, loss, backbone):
-        if config.habit == "needs a failure":
-            return {"other": Need(method="habit", config={"habit": "raises"})}
-        if config.habit == "needs twice":
-            via = Need(method="habit", config={"habit": "needs"})
-            return {"other": Need(method="habit"), "via": via}
-        return {"other": Need(method="habit")} if config.habit == "needs" else {}
-
-    def fit(self, train, valid, run):
-        log("fit")
-        while self.config.habit == "waits" and not Path(__file__).with_name("go").exists():
-            time.sleep(0.05)
-        if self.config.habit == "raises":
-            raise ValueError("a planted fault | with a pipe\\nand a second line")
-        if self.config.habit == "unavailable":
-            raise Unavailable("needs a machine that nobody has")
-        if self.config.habit == "dies":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.config.habit == "hangs":
-            time.sleep(600)
-        if self.config.habit == "needs":
-            assert run.load("other").order.shape == (train.n_items,)
-        mark = run.folder / "epochs.txt"
-        done = int(mark.read_text()) if mark.exists() else 0
-        for epoch in range(done, self.config.epochs):
-            time.sleep(0.4 if self.config.habit == "slow" else 0.0)
-            mark.write_text(str(epoch + 1))
-            run.progress(epoch + 1, self.config.epochs)
-        run.facts["resumed_from"] = done
-        self.order = np.random.default_rng(run.seed_for("order")).permutation(train.n_items) + 1
-
-    def recommend(self, queries, k):
-        log("recommend")
-        return Ranking(np.tile(self.order[:k], (len(queries), 1)))
-
-    def save(self, folder):
-        np.save(folder / "order.npy", self.order)
-
-    def load(self, folder, *, device):
-        self.order = np.load(folder / "order.npy")
-'''
-
-
-@pytest.fixture
-def bench_order(tmp_path):
-    """Build an order of ``habit`` cells from their habits."""
-    plugin = tmp_path / "habit.py"
-    plugin.write_text(PLUGIN)
-
-    def order(*habits, limit=None, **more):
-        rows = "\n".join(f"  - {{method: habit, config: {{habit: {h}}}}}" for h in habits)
-        suite = tmp_path / "suite.yaml"
-        suite.write_text(f"title: t\ndatasets: [ml_100k]\ntest_rows: 40\nrows:\n{rows}\n")
-        choice = Choice(scale="embedded")
-        return Order(
-            suite=str(suite), choice=choice, plugins=[str(plugin)], limit_seconds=limit, **more
-        )
-
-    return order
-
-
-@pytest.fixture
-def store(tmp_path):
-    return default_store(tmp_path / "out", tmp_path / "run")
 
 
 def _run(order, store):
@@ -165,7 +70,7 @@ def test_without_a_limit_a_cell_has_an_hour_or_ten_times_its_prediction(bench_or
     for predicted, limit in ((1.0, 3600.0), (1000.0, 10000.0)):
         (job,) = plan.jobs
         guessed = Plan([replace(job, seconds=predicted)], [])
-        schedule = Schedule(guessed, Surroundings(store=store), _Ends(0))
+        schedule = Schedule(guessed, Surroundings(store=store), _Ends(End("over")))
         schedule._jobs = {job.cell.key: guessed.jobs[0]}
         assert schedule._limit(job.cell) == limit
     quick_once = replace(job, seconds=2.0, measured=True, guess=1000.0)
@@ -173,44 +78,12 @@ def test_without_a_limit_a_cell_has_an_hour_or_ten_times_its_prediction(bench_or
     assert schedule._limit(job.cell) == 10000.0, "one quick row does not end a long cell"
 
 
-SCRIPT = """
-import sys
-from bench.cli import main
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
-"""
-
-
-def _start(order, store, tmp_path):
-    script = tmp_path / "go.py"
-    script.write_text(SCRIPT)
-    words = ["run", "--suite", order.suite, "--scale", "embedded", "--plugin", order.plugins[0]]
-    where = ["--out", str(store.rows.parent), "--store", str(store.root)]
-    said = tmp_path / f"said-{time.monotonic_ns()}"
-    process = subprocess.Popen(
-        [sys.executable, "-u", str(script), *words, *where],
-        start_new_session=True,
-        stdout=said.open("w"),
-        stderr=subprocess.STDOUT,
-    )
-    process.said = said
-    return process
-
-
-def _wait_for(condition, seconds=90):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-    return found
-
-
 def test_a_killed_run_resumes_where_it_was_and_ends_as_if_never_killed(
     bench_order, store, tmp_path
 ):
     order = bench_order("slow")
-    process = _start(order, store, tmp_path)
-    _wait_for(lambda: any(path.read_text() for path in store.root.rglob("epochs.txt")))
+    process = start(order, store, tmp_path)
+    wait_for(lambda: any(path.read_text() for path in store.root.rglob("epochs.txt")))
     cells = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)
     for cell in cells:  # they would follow within a second, but the cell might be done by then
@@ -218,7 +91,7 @@ def test_a_killed_run_resumes_where_it_was_and_ends_as_if_never_killed(
             cell.kill()
     process.wait()
     assert not list(store.rows.rglob("*.json"))
-    row = _wait_for(lambda: _run(order, store).get("slow"))
+    row = wait_for(lambda: _run(order, store).get("slow"))
     assert row.status == "done"
     assert row.facts["resumed_from"] >= 1
     assert row.facts["attempts"] == 2
@@ -229,11 +102,11 @@ def test_a_killed_run_resumes_where_it_was_and_ends_as_if_never_killed(
 
 def test_two_runners_on_one_store_run_each_cell_once(bench_order, store, tmp_path):
     order = bench_order("waits")
-    runners = [_start(order, store, tmp_path) for _ in range(2)]
+    runners = [start(order, store, tmp_path) for _ in range(2)]
     try:
         # both have made their plans, and one of them holds the cell, before it may end
-        _wait_for(lambda: all("1 of 1 cells" in r.said.read_text() for r in runners))
-        _wait_for((tmp_path / "habits.log").exists)
+        wait_for(lambda: all("1 of 1 cells" in r.said.read_text() for r in runners))
+        wait_for((tmp_path / "habits.log").exists)
     finally:
         (tmp_path / "go").touch()
     assert [runner.wait(timeout=120) for runner in runners] == [0, 0]
@@ -258,22 +131,29 @@ def test_never_means_a_new_fit_and_what_cannot_be_read_is_fitted_again(
     assert log.read_text().split().count("fit") == 3
 
 
+KILLED = died("its process", -signal.SIGKILL)
+
+
 class _Ends:
-    """An executor whose cells end at once with an exit code, after ``leave`` was called."""
+    """An executor whose cells end at once in one way, after ``leave`` was called."""
 
     has_room = True
 
-    def __init__(self, code, leave=lambda cell, where: None, why=""):
-        self.code, self.leave, self.why, self.started = code, leave, why, []
+    def __init__(self, end, leave=lambda cell, where: None):
+        self.end, self.leave, self.started = end, leave, []
 
     def start(self, cell, where):
         self.started.append((cell, where))
         self.leave(cell, where)
-        return SimpleNamespace(
-            cell=cell, started=time.monotonic(), why=self.why, exit_code=lambda: self.code
-        )
+        return SimpleNamespace(cell=cell, started=time.monotonic(), end=lambda: self.end)
+
+    def is_left(self, cell):
+        return False
 
     def finish(self, handle):
+        pass
+
+    def stop(self, handles):
         pass
 
 
@@ -286,7 +166,7 @@ def test_a_killed_cell_is_not_taken_as_done_from_an_older_row(bench_order, store
     (job,) = prepared.plan.todo
     store.write(Row(cell=job.cell, status="done"))
     prepared = prepare(prepared.order, store)
-    ends = _Ends(-9)
+    ends = _Ends(KILLED)
     (row,) = execute(prepared, executor=ends)
     assert (row.status, len(ends.started)) == ("failed", 2)
     assert "signal 9 2 times" in row.reason
@@ -295,19 +175,19 @@ def test_a_killed_cell_is_not_taken_as_done_from_an_older_row(bench_order, store
 
 def test_what_was_answered_since_the_plan_is_taken(bench_order, store):
     prepared = prepare(bench_order("good"), store)
-    ends = _Ends(-9, _answer)
+    ends = _Ends(KILLED, _answer)
     (row,) = execute(prepared, executor=ends)
     assert (row.reason, len(ends.started)) == ("just now", 1)
-    idle = _Ends(0)
+    idle = _Ends(End("over"))
     assert execute(prepared, executor=idle)[0].reason == "just now"
     assert idle.started == [], "another runner answered it before it was started here"
 
 
 def test_a_lost_job_says_why(bench_order, store):
-    (row,) = execute(
-        prepare(bench_order("good"), store), executor=_Ends(-1, why="job 7 lost (NODE_FAIL)")
-    )
-    assert row.reason == "job 7 lost (NODE_FAIL) 2 times"
+    lost = _Ends(End("lost", "job 7 ended as NODE_FAIL", "look at the node"))
+    (row,) = execute(prepare(bench_order("good"), store), executor=lost)
+    assert row.reason == "job 7 ended as NODE_FAIL 5 times; look at the node"
+    assert len(lost.started) == 5
 
 
 def test_a_busy_cell_is_asked_for_again_later_and_never_noted_over_its_holder(
@@ -323,20 +203,28 @@ def test_a_busy_cell_is_asked_for_again_later_and_never_noted_over_its_holder(
         if len(begun) == 3:
             _answer(cell, where)
 
-    (row,) = execute(prepared, executor=_Ends(BUSY, third_time))
+    (row,) = execute(prepared, executor=_Ends(End("busy"), third_time))
     assert row.reason == "just now"
     assert begun[2] - begun[0] >= 1.0
 
-    schedule = Schedule(prepared.plan, Surroundings(store=store), _Ends(0))
+    schedule = Schedule(prepared.plan, Surroundings(store=store), _Ends(End("over")))
     with store.claim(job.cell.key):
         schedule._note(Progress([]), job.cell, "failed", "from the side")
     assert store.read(job.cell).reason == "just now"
 
 
+def test_a_cell_that_is_busy_without_end_is_given_up(bench_order, store, monkeypatch):
+    monkeypatch.setattr("bench.execution.schedule.BUSY_SECONDS", 0.0)
+    busy = _Ends(End("busy", "another runner held the cell"))
+    (row,) = execute(prepare(bench_order("good"), store), executor=busy)
+    assert (row.status, row.reason) == ("failed", "another runner held the cell 20 times")
+    assert len(busy.started) == 20
+
+
 def test_no_process_is_started_for_a_cell_that_another_runner_holds(bench_order, store):
     prepared = prepare(bench_order("good"), store)
     (job,) = prepared.plan.todo
-    ends = _Ends(0)
+    ends = _Ends(End("over"))
     schedule = Schedule(prepared.plan, Surroundings(store=store), ends)
     schedule._jobs = {job.cell.key: job}
     progress = Progress([job])
@@ -352,7 +240,7 @@ def test_a_cell_left_out_here_is_shown_where_another_machine_answered_it(bench_o
     store.write(Row(cell=job.cell, status="done"))
     absent = replace(job.cell, data_version="")
     schedule = Schedule(
-        Plan([], [(absent, "no such data here")]), Surroundings(store=store), _Ends(0)
+        Plan([], [(absent, "no such data here")]), Surroundings(store=store), _Ends(End("over"))
     )
     (row,) = schedule.run()
     assert (row.status, row.reason) == ("left out", "no such data here")
@@ -368,7 +256,7 @@ def test_a_row_says_which_artefact_it_rests_on(bench_order, store):
     store.model(older.key).mkdir()
     (store.model(older.key) / "method.json").touch()
     (store.folder(older.key) / "fit.json").touch()
-    ends = _Ends(0, _answer)
+    ends = _Ends(End("over"), _answer)
     rows = execute(prepare(order, store), executor=ends)
     assert [row.cell.needs for row in rows] == [{"other": older.key}]
     assert store.look(cell) == "stale", "under the present version it is another question"

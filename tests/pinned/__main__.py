@@ -5,4 +5,4 @@ import sys
 from tests.pinned.runs import names, write
 
 for name in write(sys.argv[1:] or names()):
-    print(name)
+    print(name, flush=True)

@@ -1,0 +1,24 @@
+"""What the fault of a cell is called on the board, and where its trace goes."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from bench.errors import BenchError
+
+
+def sentence(fault: Exception) -> str:
+    """A fault in one line."""
+    text = " ".join(str(fault).split())
+    name = "" if isinstance(fault, BenchError) else f"{type(fault).__name__}: "
+    if "out of memory" in text.lower() or isinstance(fault, MemoryError):
+        return f"out of memory: {text[:200]}"
+    return (name + text)[:400] or type(fault).__name__
+
+
+def log_trace(folder: Path) -> None:
+    """Put the trace of the fault at hand at the end of a cell's log."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        traceback.print_exc(file=log)
