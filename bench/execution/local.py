@@ -12,6 +12,7 @@ to be at work.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import multiprocessing
 import os
@@ -247,6 +248,7 @@ def _nameless_script() -> Iterator[None]:
 def _child(cell: Cell, where: Surroundings, gpu: str | None, channel: Connection) -> None:
     """Body of a cell's process."""
     os.setsid()
+    _let_the_kernel_end_us(channel)
     if channel.poll():  # the runner says nothing, so this is the end of it: it died before we began
         os._exit(0)
     threading.Thread(target=_end_with_runner, args=(channel,), daemon=True).start()
@@ -264,6 +266,18 @@ def _child(cell: Cell, where: Surroundings, gpu: str | None, channel: Connection
     channel.send_bytes(json.dumps(asdict(end)).encode())
     log.flush()
     os._exit(0)  # libraries leave threads behind that would hold the process open
+
+
+def _let_the_kernel_end_us(channel: Connection) -> None:
+    """Ask Linux to kill this process and what it started once the runner's end of the pipe is closed.
+
+    A thread cannot do it while one long call of a library holds the interpreter.
+    """
+    if sys.platform == "linux":
+        fcntl.fcntl(channel.fileno(), fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(channel.fileno(), fcntl.F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(channel.fileno(), fcntl.F_GETFL)
+        fcntl.fcntl(channel.fileno(), fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
 def _end_with_runner(channel: Connection) -> None:

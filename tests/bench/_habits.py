@@ -52,6 +52,8 @@ class Habit(Method):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.config.habit == "exits":
             os._exit(self.config.code)
+        if self.config.habit == "holds":
+            sum(range(10**11))  # one call that lets no other thread run
         if self.config.habit == "hangs":
             time.sleep(600)
         if self.config.habit == "needs":

@@ -67,8 +67,11 @@ def test_a_killed_server_is_started_again(bench_order, store, forked):
     assert not multiprocessing.active_children()
 
 
-def test_a_cell_ends_with_its_runner_though_nobody_buried_the_runner(bench_order, store, tmp_path):
-    runner = start(bench_order("waits"), store, tmp_path)
+@pytest.mark.parametrize("habit", ["waits", "holds"])
+def test_a_cell_ends_with_its_runner_though_nobody_buried_the_runner(
+    bench_order, store, tmp_path, habit
+):
+    runner = start(bench_order(habit), store, tmp_path)
     wait_for(lambda: _words(tmp_path))
     cells = psutil.Process(runner.pid).children(recursive=True)
     kill(runner)

@@ -268,7 +268,10 @@ def test_a_version_that_changed_since_the_plan_is_refused(bench_order, store):
     (job,) = prepared.plan.todo
     row = run_cell(replace(job.cell, versions={"method": 0}), Surroundings(store=store))
     assert row.status == "failed"
-    assert row.reason == "the code of habit changed on disk since the plan was made; plan again"
+    assert (
+        row.reason
+        == "the version of habit or of its axes changed on disk since the plan was made; plan again"
+    )
 
 
 def test_a_fit_that_reports_progress_is_timed_by_its_own_pace():
