@@ -176,7 +176,7 @@ def rates(recipe, folder, total):
 
 
 def test_the_papers_learning_rate_goes_from_a_hundredth_to_the_peak_and_back(tmp_path):
-    recipe, total = Recipe(schedule="cosine", floor=0.01, warmup_steps=0.05), 800
+    recipe, total = Recipe(epochs=1, schedule="cosine", floor=0.01, warmup_steps=0.05), 800
     found = rates(recipe, tmp_path, total)
     assert found[0] == pytest.approx(0.01) and max(found) == pytest.approx(1)
     assert int(np.argmax(found)) == pytest.approx(total / 20, abs=2)
@@ -185,7 +185,7 @@ def test_the_papers_learning_rate_goes_from_a_hundredth_to_the_peak_and_back(tmp
 
 def test_the_released_cosine_has_begun_when_the_warm_up_ends(tmp_path):
     """Step 40 of 800 ends the warm-up; the cosine stands at (1 + cos(pi / 20)) / 2 of its way there."""
-    method = LLaRA({"schedule": "cosine_from_start"}, loss="lml")
+    method = LLaRA({"schedule": "cosine_from_start", "epochs": 1}, loss="lml")
     method.lm = SimpleNamespace(pretrained=True)
     found = rates(method.recipe(), tmp_path, 800)
     assert found[0] == pytest.approx(0.01) and found[20] == pytest.approx(0.505)
