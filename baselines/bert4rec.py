@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from typing_extensions import Self
@@ -25,6 +25,9 @@ class BERT4RecConfig(SequentialConfig):
     """Probability that an item is masked."""
     ft_ratio: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of batches in which only the last item is masked."""
+    masks: Literal["repaired", "recbole"] = "repaired"
+    """``recbole`` keeps masks, loss and scores of RecBole 1.2.1 with three defects: a row's target is never
+    trained on, prediction drops the first item of every history, and position 0 has no loss."""
 
     @model_validator(mode="after")
     def _masks_something(self) -> Self:
@@ -41,11 +44,10 @@ class BERT4Rec(Sequential):
     """Bidirectional Transformer that predicts the item at a mask behind the history.
 
     Three defects of RecBole with predefined windows are repaired (the target is trained on, the first
-    item is kept, position 0 counts); the faithful profile keeps them.
+    item is kept, position 0 counts), unless ``masks`` is ``recbole``.
     """
 
     Config = BERT4RecConfig
-    with_target = True
     typical_epochs = 60
     seconds_per_row: ClassVar = 4e-4
     search: ClassVar = {
@@ -63,5 +65,10 @@ class BERT4Rec(Sequential):
 
     def options(self) -> dict[str, Any]:
         """The masks."""
-        masks = {"mask_ratio": self.config.mask_ratio, "ft_ratio": self.config.ft_ratio}
-        return masks | ({"transform": "mask_itemseq"} if self.faithful else {})
+        masks = {key: getattr(self.config, key) for key in ("mask_ratio", "ft_ratio", "masks")}
+        return masks if self.with_target else masks | {"transform": "mask_itemseq"}
+
+    @property
+    def with_target(self) -> bool:
+        """Training rows hold the target, unless RecBole masks them."""
+        return bool(self.config.masks == "repaired")

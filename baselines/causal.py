@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from baselines import _recbole as rb
-from baselines.encoder import causal_mask, full_layer, run_layers
+from baselines.encoder import causal_mask, full_layer, norm_first_layer, run_layers
 from baselines.losses.base import ItemLoss, Trained
 from baselines.losses.dro import DRO
 from bench.registry import losses
@@ -67,12 +67,13 @@ class CausalModel(rb.SASRec):
     """RecBole's SASRec: causal Transformer over the history, dot product with the item table.
 
     Attributes:
-        item_loss: what it is trained with. Under ``faithful`` the forward pass is RecBole's own.
+        item_loss: what it is trained with.
+        as_recbole: whether user vectors come from RecBole's own forward pass.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.faithful: bool = config["faithful"]
+        self.as_recbole = bool(config["as_recbole"])
         self.count_N = torch.bincount(dataset.inter_feat[rb.ITEM], minlength=self.n_items)[1:]
         kind = item_loss(config["objective"])
         self.item_loss = kind(config["objective_options"], count_N=self.count_N)
@@ -96,7 +97,7 @@ class CausalModel(rb.SASRec):
             item_BH: histories, left-aligned, padded with 0, int64.
             length_B: their lengths, at least 1, int64.
         """
-        if self.faithful:
+        if self.as_recbole:
             return self.forward(item_BH, length_B)
         mask = causal_mask(item_BH.shape[1], item_BH.device)
         return run_layers(self.trm_encoder.layer, self.embed(item_BH), mask, length_B - 1)
@@ -110,9 +111,12 @@ class CausalModel(rb.SASRec):
 
     def embed(self, item_BH: Tensor) -> Tensor:
         """Items and positions, normalised and dropped out, [B, H, D]."""
+        return self.dropout(self.LayerNorm(self.placed(item_BH)))
+
+    def placed(self, item_BH: Tensor) -> Tensor:
+        """Items and positions, [B, H, D]."""
         item_BHD = F.embedding(item_BH, self.input_table(), padding_idx=0)
-        place_HD = self.position_embedding.weight[: item_BH.shape[1]]
-        return self.dropout(self.LayerNorm(item_BHD + place_HD))
+        return item_BHD + self.position_embedding.weight[: item_BH.shape[1]]
 
     def logits(self, user_BD: Tensor) -> Tensor:
         """Scores of the items 1..N, [B, N]."""
@@ -175,7 +179,7 @@ def item_loss(name: str) -> type[ItemLoss]:
 class RobustModel(CausalModel):
     """DROS: a SASRec whose loss adds a distributionally robust term (loss ``dro``, weight ``dro_alpha``).
 
-    Under ``faithful`` the output layer is a separate one with a bias.
+    Unless ``tied``, the output layer is a separate one with a bias; ``norm_first`` moves the norms.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -183,13 +187,36 @@ class RobustModel(CausalModel):
         self.dro_alpha: float = config["dro_alpha"]
         options = {"beta": config["dro_beta"], "power": config["dro_power"]}
         self.robust_term = DRO(options, count_N=self.count_N)
-        if self.faithful:
+        self.norm_first: bool = config["norm_first"]
+        self.tied: bool = config["tied"]
+        if not self.tied:
             self.head = torch.nn.Linear(self.hidden_size, self.n_items - 1)
             self.head.apply(self._init_weights)
 
     def logits(self, user_BD: Tensor) -> Tensor:
         """Scores of the items 1..N, [B, N]."""
-        return self.head(user_BD) if self.faithful else super().logits(user_BD)
+        return super().logits(user_BD) if self.tied else self.head(user_BD)
+
+    def encode(self, item_BH: Tensor, length_B: Tensor) -> Tensor:
+        """User vectors, [B, D]; see CausalModel."""
+        if self.norm_first:
+            return self.gather_indexes(self.states(item_BH), length_B - 1)
+        return super().encode(item_BH, length_B)
+
+    def states(self, item_BH: Tensor) -> Tensor:
+        """The state after each item, [B, H, D]."""
+        if not self.norm_first:
+            return super().states(item_BH)
+        hidden_BHD, mask = self.embed(item_BH), causal_mask(item_BH.shape[1], item_BH.device)
+        for layer in self.trm_encoder.layer:
+            hidden_BHD = norm_first_layer(layer, hidden_BHD, mask)
+        return self.LayerNorm(hidden_BHD)
+
+    def embed(self, item_BH: Tensor) -> Tensor:
+        """Items and positions, dropped out and, unless norms come first, normalised, [B, H, D]."""
+        if not self.norm_first:
+            return super().embed(item_BH)
+        return self.dropout(self.placed(item_BH))
 
     def loss_and_last(self, batch: Any) -> tuple[Tensor, Trained]:
         """``L + dro_alpha * L_dro``, the robust term at the last positions; see CausalModel."""

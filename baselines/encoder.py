@@ -79,6 +79,28 @@ def read_layer(
     return _finish(layer, context_MD, read_MD)
 
 
+def norm_first_layer(layer: nn.Module, hidden_BLD: Tensor, mask: Tensor) -> Tensor:
+    """One layer at every position with its norms in front, as SASRec's authors have it, [B, L, D].
+
+    Queries are normalised, keys and values are not, and what is added to the output of attention and of the
+    feed-forward block is its normalised input (Kang and McAuley, ICDM 2018, released code). The sum of the
+    last layer is left for the caller to normalise.
+    """
+    attention, forward = layer.multi_head_attention, layer.feed_forward
+    n_heads, (B, L, D) = attention.num_attention_heads, hidden_BLD.shape
+    normal_BLD = attention.LayerNorm(hidden_BLD)
+    query = attention.query(normal_BLD).view(B, L, n_heads, -1).transpose(1, 2)
+    packed = project((attention.key, attention.value), hidden_BLD).view(B, L, 2, n_heads, -1)
+    key, value = packed.permute(2, 0, 3, 1, 4)
+    score_BALL = query @ key.transpose(-1, -2) / math.sqrt(D // n_heads) + mask
+    weight_BALL = attention.attn_dropout(score_BALL.softmax(-1))
+    context_BLD = (weight_BALL @ value).transpose(1, 2).reshape(B, L, D)
+    hidden_BLD = normal_BLD + attention.out_dropout(attention.dense(context_BLD))
+    normal_BLD = forward.LayerNorm(hidden_BLD)
+    inner = forward.intermediate_act_fn(forward.dense_1(normal_BLD))
+    return normal_BLD + forward.dropout(forward.dense_2(inner))
+
+
 def project(parts: Iterable[nn.Linear], hidden: Tensor) -> Tensor:
     """Several linear maps of one input as one product, their outputs side by side."""
     parts = tuple(parts)
@@ -92,7 +114,9 @@ def _finish(layer: nn.Module, context: Tensor, residual: Tensor) -> Tensor:
     """Output projection, feed-forward block and their post-norms."""
     attention, forward = layer.multi_head_attention, layer.feed_forward
     hidden = attention.LayerNorm(attention.out_dropout(attention.dense(context)) + residual)
-    inner = F.gelu(forward.dense_1(hidden))
+    # RecBole's own GELU takes four kernels
+    activate = F.relu if forward.intermediate_act_fn is F.relu else F.gelu
+    inner = activate(forward.dense_1(hidden))
     return forward.LayerNorm(forward.dropout(forward.dense_2(inner)) + hidden)
 
 

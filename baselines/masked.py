@@ -27,21 +27,21 @@ class MaskedModel(rb.BERT4Rec):
     history and target, the mask is written behind the last item of a row that has room for it, and every
     masked position counts (padding is not among the candidates, and a row may have any number of masks).
 
-    Under ``faithful`` masks, loss and scores are RecBole's own.
+    With ``as_recbole`` masks, loss and scores are RecBole's own.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.faithful: bool = config["faithful"]
+        self.as_recbole: bool = config["masks"] == "recbole"
         self.last_ratio: float = config["ft_ratio"]
-        if self.faithful:
+        if self.as_recbole:
             self.transform = rb.construct_transform(config)
             self.MASK_ITEM_SEQ, self.POS_ITEMS = config["MASK_ITEM_SEQ"], config["POS_ITEMS"]
             self.NEG_ITEMS, self.MASK_INDEX = config["NEG_ITEMS"], config["MASK_INDEX"]
 
     def draw(self, batch: Any, dataset: Any, rng: np.random.Generator) -> Any:
         """Mask the last item of every row (in a share ``ft_ratio`` of the batches) or items at random."""
-        if self.faithful:
+        if self.as_recbole:
             return self.transform(dataset, batch)
         item_BL, length_B = batch[rb.HISTORY], batch[rb.LENGTH]
         if rng.random() < self.last_ratio:
@@ -56,7 +56,7 @@ class MaskedModel(rb.BERT4Rec):
 
     def calculate_loss(self, batch: Any) -> Tensor:
         """Cross-entropy at the masked positions, mean over them; 0 where nothing was masked."""
-        if self.faithful:
+        if self.as_recbole:
             return super().calculate_loss(batch)
         row_M, place_M = (batch[MASKED] == self.mask_token).nonzero(as_tuple=True)
         logit_MN = self.logits(self.read(batch[MASKED], place_M, row_M))
@@ -78,7 +78,7 @@ class MaskedModel(rb.BERT4Rec):
             item_BH: histories, left-aligned, padded with 0, int64; H is smaller than the model's width.
             length_B: their lengths, int64.
         """
-        if self.faithful:
+        if self.as_recbole:
             asked_BH = self.reconstruct_test_data(item_BH, length_B)
             return self.gather_indexes(self.forward(asked_BH), length_B - 1)
         asked_BL = F.pad(item_BH, (0, 1)).scatter(1, length_B[:, None], self.mask_token)
@@ -94,7 +94,7 @@ class MaskedModel(rb.BERT4Rec):
 
     def scores(self, item_BH: Tensor, length_B: Tensor) -> Tensor:
         """Scores of all items, [B, N + 1]; padding has -inf."""
-        if self.faithful:
+        if self.as_recbole:
             batch = rb.Interaction({rb.HISTORY: item_BH, rb.LENGTH: length_B})
             score_BN = self.full_sort_predict(batch)
             score_BN[:, 0] = -torch.inf

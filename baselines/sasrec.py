@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from baselines.sequential import Sequential
+from baselines.sequential import Sequential, SequentialConfig
 from bench.registry import methods
+
+
+class SASRecConfig(SequentialConfig):
+    """The shared configuration and how closely RecBole's own code is followed."""
+
+    as_recbole: bool = False
+    """Compute user vectors and steps of Adam by RecBole's own code: the same to rounding, with dropout drawn
+    in another order."""
+    ce_padding: bool = False
+    """Count the padding row as an item in the softmax of the loss ``ce``, as RecBole's does."""
 
 
 @methods.register("sasrec")
@@ -13,13 +23,12 @@ class SASRec(Sequential):
     """Causal Transformer whose last state is compared with every item.
 
     It takes any loss over items: ``ce`` is RecBole's, ``bce`` the original's and that of the paper's authors.
-    Under the faithful profile the softmax of ``ce`` counts the padding row, as RecBole's does. Downstream
-    methods use ``item_vectors``, ``user_vectors`` and ``seen``.
+    Downstream methods use ``item_vectors``, ``user_vectors`` and ``seen``.
     """
 
     takes = frozenset({"item"})
     default_loss = "ce"
-    released: ClassVar = {"ce": "ce_padded"}
+    Config = SASRecConfig
     search: ClassVar = {
         "learning_rate": (1e-3, 5e-4),
         "dropout": (0.2, 0.5),
@@ -34,5 +43,8 @@ class SASRec(Sequential):
         return CausalModel
 
     def options(self) -> dict[str, Any]:
-        """The loss."""
-        return self.trained_with(self.loss or self.default_loss)
+        """The loss, and whose code computes the user vectors."""
+        loss = self.loss or self.default_loss
+        if loss == "ce" and self.config.ce_padding:
+            loss = "ce_padded"
+        return self.trained_with(loss) | {"as_recbole": self.config.as_recbole}

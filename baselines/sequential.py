@@ -8,7 +8,6 @@ is a file of its own, see ``baselines.losses``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -74,20 +73,15 @@ class Sequential(Method):
     Attributes:
         model: the torch module, once fitted or loaded.
         seen: items that occur in the training rows, bool [N + 1]; the vectors of others are untrained.
-        released: by loss, the one in whose place it is trained under the faithful profile.
-        with_target: whether training rows hold the target as well, because the model masks items itself.
     """
 
     family = "traditional"
     Config: ClassVar[type[Config]] = SequentialConfig
-    released: ClassVar[Mapping[str, str]] = {}
-    with_target: ClassVar[bool] = False
     seconds_per_row: ClassVar[float] = 2.5e-4  # one epoch on two cores at 6,000 items, rounded up
     typical_epochs: ClassVar[int] = 30
 
     model: Any
     seen: BoolArray
-    faithful: bool = False
 
     @classmethod
     def module(cls) -> type:
@@ -102,11 +96,10 @@ class Sequential(Method):
         """Keys that name the loss over items.
 
         Args:
-            loss: a registered one; under the faithful profile its released form takes its place.
+            loss: a registered one.
             **options: of that loss.
         """
-        name = self.released.get(loss, loss) if self.faithful else loss
-        return {"objective": name, "objective_options": options}
+        return {"objective": loss, "objective_options": options}
 
     def prepare(self, model: Any, train: Windows, run: Run) -> None:
         """Set what only training knows on the fresh module: where a loss over every interaction is taken."""
@@ -128,11 +121,10 @@ class Sequential(Method):
 
         from baselines import training
 
-        self.faithful, self.seen = run.profile == "paper_faithful", train.seen
+        self.seen = train.seen
         if not (train.history.lengths > 0).any():
             raise DataError(f"{self.name}: none of the {len(train)} training rows has a history")
-        with_target = self.with_target and not self.faithful
-        history = train.sequences if with_target else train.history
+        history = train.sequences if self.with_target else train.history
         columns = training.columns(history, train.target_W, self.width)
         with torch.random.fork_rng():
             torch.manual_seed(run.seed_for("weights"))
@@ -149,9 +141,14 @@ class Sequential(Method):
             training.train(self.model, config, dataset, course)
 
     @property
+    def with_target(self) -> bool:
+        """Whether training rows hold the target as well, because the model masks items itself."""
+        return False
+
+    @property
     def width(self) -> int:
         """Length of the rows the model is trained on."""
-        return self.config.max_length + (self.with_target and not self.faithful)
+        return self.config.max_length + self.with_target
 
     def build(self, columns: Any, n_items: int, folder: Path, device: str) -> tuple[Any, Any]:
         """Make the module; returns RecBole's config and dataset."""
@@ -168,7 +165,6 @@ class Sequential(Method):
             "epochs": c.epochs,
             "stopping_step": c.patience,
             "MAX_ITEM_LIST_LENGTH": self.width,
-            "faithful": self.faithful,
             **self.options(),
         }
         config = rb.settings(self.module(), options, folder=folder, device=device)
@@ -208,7 +204,7 @@ class Sequential(Method):
         }
         save_file(state, folder / WEIGHTS)
         save_file({"item_emb": self.item_vectors(), "seen": self.seen}, folder / VECTORS)
-        shape = {"n_items": len(self.seen) - 1, "faithful": self.faithful}
+        shape = {"n_items": len(self.seen) - 1}
         (folder / SHAPE).write_text(json.dumps(shape))
 
     def load(self, folder: Path, *, device: str) -> None:
@@ -219,7 +215,6 @@ class Sequential(Method):
         from baselines.training import columns
 
         shape = json.loads((folder / SHAPE).read_text())
-        self.faithful = shape["faithful"]
         nothing = columns(Ragged.of([]), np.zeros(0, np.int64), self.width)
         with torch.random.fork_rng():
             self.build(nothing, shape["n_items"], folder, device)

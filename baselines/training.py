@@ -169,7 +169,7 @@ class ExamTrainer(rb.Trainer):
         self.path = Path(config["checkpoint_dir"]) / CHECKPOINT
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        if self.learner != "adam" or self.model.faithful:
+        if self.learner != "adam" or self.model.as_recbole:
             return super()._build_optimizer(**kwargs)
         return torch.optim.Adam(
             self.model.parameters(),

@@ -218,7 +218,6 @@ class Run:
     inputs: Mapping[str, Path] = field(default_factory=dict)
     progress: Callable[..., None] = _silent
     facts: dict[str, Any] = field(default_factory=dict)
-    profile: str = "corrected"
 
     def seed_for(self, stream: str) -> int:
         """A seed of 31 bits for one named use of chance; a new stream moves no old number."""

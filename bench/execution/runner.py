@@ -191,7 +191,6 @@ def _build(attempt: Attempt) -> tuple[Method, Run]:
         inputs=inputs,
         progress=attempt.progress,
         facts=facts,
-        profile=cell.profile,
     )
     return method, run
 

@@ -41,9 +41,9 @@ SASREC, MEAN = "sasrec", "user.safetensors"
 class ALLMRecConfig(SoftConfig):
     """Configuration of A-LLMRec, stage 2."""
 
-    llm_tuning: Literal["lora", "frozen"] | None = None
-    """``lora`` (adapters, or all weights of a model without pretraining) or ``frozen``; null is ``frozen``
-    in mode ``paper`` and ``lora`` otherwise."""
+    llm_tuning: Literal["lora", "frozen"] = "lora"
+    """``lora`` (adapters, or all weights of a model without pretraining) or ``frozen``, which takes no
+    adapters whatever ``lora_r`` says."""
     unseen: Literal["text", "raw", "placeholder"] = "text"
     """What stands for an item that SASRec never saw: the joint vector of its ``text`` (paper), its ``raw``
     item vector, or a ``placeholder``."""
@@ -51,7 +51,7 @@ class ALLMRecConfig(SoftConfig):
     """Whether the prompt has a user vector; it is of all the history that SASRec reads, also where
     ``history`` shows less."""
     align: Mapping[str, Any] = Field(default_factory=dict)
-    """Options of stage 1, see ``a_llmrec_align``; its mode and SASRec are those given here."""
+    """Options of stage 1, see ``a_llmrec_align``; its SASRec is the one given here."""
 
     @property
     def whole(self) -> bool:
@@ -74,39 +74,33 @@ class ALLMRec(SoftGenerative):
     """User vector and titles with joint vectors in, title out."""
 
     Config = ALLMRecConfig
-    paper: ClassVar = {
-        "llm_tuning": "frozen",
-        "batch": 4,
-        "epochs": 5,
-        "sasrec_loss": "bce",
-        "sasrec": {"hidden_size": 50, "n_heads": 1, "batch_size": 128},
-    }
     toy: ClassVar = {
         **SoftGenerative.toy,
         "sasrec": TOY_SASREC,
         "align": {"text_encoder": "hash", "latent": 16, "epochs": 2},
     }
 
+    def __init__(self, config: Any = None, **axes: Any) -> None:
+        super().__init__(config, **axes)
+        self.config = self.written_out(self.config)
+
     @classmethod
-    def settled(cls, config: Any) -> Any:
-        """``config`` with all that its mode decides and every option of stage 1 written out."""
-        config = super().settled(config)
-        stage: Any = methods.get("a_llmrec_align")
-        given = {
-            **config.align,
-            "mode": config.mode,
-            "sasrec": config.sasrec,
-            "sasrec_loss": config.sasrec_loss,
-        }
-        align = stage.settled(configure(stage, given)).as_dict()
-        tuning = config.llm_tuning or "lora"
-        lora_r = 0 if tuning == "frozen" else config.lora_r
-        return config.replace(llm_tuning=tuning, lora_r=lora_r, align=align)
+    def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
+        """The config with every option of stage 1, of its loss and of its decoder written out."""
+        return super().complete(cls.written_out(config), loss=loss, decoder=decoder)
+
+    @classmethod
+    def written_out(cls, config: Any) -> Any:
+        """``config`` with every option of stage 1, and without adapters where nothing is tuned."""
+        given = {**config.align, "sasrec": config.sasrec, "sasrec_loss": config.sasrec_loss}
+        align = configure(methods.get("a_llmrec_align"), given).as_dict()
+        lora_r = 0 if config.llm_tuning == "frozen" else config.lora_r
+        return config.replace(lora_r=lora_r, align=align)
 
     @classmethod
     def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:
         """SASRec and stage 1, which rests on the same SASRec."""
-        align = cls.settled(config).align
+        align = cls.written_out(config).align
         reads_with = backbone if align["text_encoder"] == BACKBONE else None
         need = Need(method="a_llmrec_align", backbone=reads_with, config=align)
         return {**super().needs(config, loss=loss, backbone=backbone), "align": need}

@@ -30,7 +30,7 @@ from bench.types import BoolArray, Catalogue, Exam, IntArray, Queries, Ranking, 
 from llmrec.a_llmrec._align import Weights, agreement
 from llmrec.a_llmrec._align_training import Aligner, Rows, Schedule
 from llmrec.a_llmrec._align_training import train as train_aligner
-from llmrec.generative._soft import TOY_SASREC, by_paper, sasrec_need
+from llmrec.generative._soft import TOY_SASREC, sasrec_need
 from llmrec.lm import backbone as backbones
 from llmrec.lm.soft_tokens import ItemVectors, Vectors, check_trained_on, fingerprint
 from llmrec.lm.text_encoder import BACKBONE, load_encoder
@@ -42,8 +42,6 @@ NOTHING, ITEM, TEXT = 0, 1, 2  # where the joint vector of an item comes from
 class AlignConfig(Config):
     """Configuration of stage 1; numbers are the authors'."""
 
-    mode: Literal["unified", "paper"] = "unified"
-    """``paper`` fine-tunes the text encoder and keeps the rows in their order."""
     a: NonNegativeFloat = 0.5
     """Weight of the item reconstruction."""
     b: NonNegativeFloat = 0.2
@@ -54,10 +52,12 @@ class AlignConfig(Config):
     """Width of the joint space."""
     text_encoder: str = "minilm"
     """``minilm``, ``backbone``, ``hash`` or a local folder, see ``llmrec.lm.text_encoder``."""
-    text_trainable: bool | None = None
-    """Fine-tune the text encoder; null does so in mode ``paper``."""
-    shuffle: bool | None = None
-    """New order of the rows each epoch; null does so unless in mode ``paper``."""
+    text_trainable: bool = False
+    """Fine-tune the text encoder with the rest."""
+    quoted_title: bool = False
+    """Let the text encoder read titles in double quotes."""
+    shuffle: bool = True
+    """New order of the rows each epoch."""
     lr: PositiveFloat = 1e-4
     """Step size of Adam (0.9, 0.98)."""
     batch: PositiveInt = 32
@@ -120,35 +120,12 @@ class Align(Method):
     config: AlignConfig
     tags: ClassVar = frozenset({"text"})
     toy: ClassVar = {"text_encoder": "hash", "latent": 16, "epochs": 2, "sasrec": TOY_SASREC}
-    paper: ClassVar = {
-        "text_trainable": True,
-        "shuffle": False,
-        "sasrec_loss": "bce",
-        "sasrec": {"hidden_size": 50, "n_heads": 1, "batch_size": 128},
-    }
     joint: Joint
-
-    def __init__(self, config: Any = None, **axes: Any) -> None:
-        super().__init__(config, **axes)
-        self.config = self.settled(self.config)
-
-    @classmethod
-    def settled(cls, config: Any) -> Any:
-        """``config`` with everything that its mode decides."""
-        config = by_paper(config, cls.paper)
-        by_mode = {"text_trainable": False, "shuffle": True}
-        left = {k: v for k, v in by_mode.items() if getattr(config, k) is None}
-        return config.replace(**left)
-
-    @classmethod
-    def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
-        """The config with its mode written out."""
-        return cls.settled(config)
 
     @classmethod
     def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:
         """The recommender."""
-        return {"sasrec": sasrec_need(cls.settled(config))}
+        return {"sasrec": sasrec_need(config)}
 
     @classmethod
     def estimate_seconds(cls, config: Any, size: Size) -> float:
@@ -182,7 +159,7 @@ class Align(Method):
             sasrec.seen,
         )
         c = self.config
-        schedule = Schedule(lr=c.lr, batch=c.batch, epochs=c.epochs, shuffle=bool(c.shuffle))
+        schedule = Schedule(lr=c.lr, batch=c.batch, epochs=c.epochs, shuffle=c.shuffle)
         course = train_aligner(aligner, rows, Weights(c.a, c.b, c.rec_score), schedule, run)
         item_NE, text_NE = (latent.cpu().numpy() for latent in aligner.joint())
         self.joint = Joint(
@@ -210,10 +187,10 @@ class Align(Method):
             torch.manual_seed(run.seed_for("weights"))
             return Aligner(
                 sasrec.item_vectors(),
-                texts(train.catalogue),
+                texts(train.catalogue, quoted=c.quoted_title),
                 encoder,
                 latent=c.latent,
-                trains=bool(c.text_trainable),
+                trains=c.text_trainable,
                 cache=run.folder,
             ).to(run.device)
 
@@ -257,6 +234,12 @@ def has_text(catalogue: Catalogue) -> BoolArray:
     return np.fromiter(own, bool, len(catalogue.titles))
 
 
-def texts(catalogue: Catalogue) -> list[str]:
-    """What the text encoder reads of each item, by item id; the titles are all that the data holds."""
-    return ["", *(t.strip() or f"Item {item}" for item, t in enumerate(catalogue.titles) if item)]
+def texts(catalogue: Catalogue, *, quoted: bool = False) -> list[str]:
+    """What the text encoder reads of each item, by item id; the titles are all that the data holds.
+
+    Args:
+        catalogue: the items; one without a title is called ``Item`` with its id.
+        quoted: put each title in double quotes.
+    """
+    titles = [t.strip() or f"Item {item}" for item, t in enumerate(catalogue.titles) if item]
+    return ["", *(f'"{title}"' for title in titles)] if quoted else ["", *titles]

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from baselines import _recbole as rb  # noqa: PLC2701 the suite's own SASRec
 from baselines.causal import NEGATIVE, RobustModel
-from baselines.encoder import causal_mask, run_layers
 from baselines.losses.base import outside_window
+from baselines.losses.bce_last import BCELast
 from llmrec.dllm2rec._distill import (
     Importance,
     importance,
@@ -34,8 +34,7 @@ class StudentModel(RobustModel):
     """SASRec that learns from targets and from a teacher's rankings.
 
     With ``eta`` and ``lambda_d`` 0 nothing of the teacher is touched and no chance is drawn for it, so a
-    training is SASRec's bit for bit. Under ``faithful`` the output layer is separate and has a bias, and the
-    recommendation loss is BCE at the last position with one negative outside the window.
+    training is SASRec's bit for bit.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -104,16 +103,11 @@ class StudentModel(RobustModel):
             return super().item_table()
         return self.input_table()
 
-    def encode(self, item_BH: Tensor, length_B: Tensor) -> Tensor:
-        """User vectors, [B, D]; reads ``input_table`` under every profile."""
-        mask = causal_mask(item_BH.shape[1], item_BH.device)
-        return run_layers(self.trm_encoder.layer, self.embed(item_BH), mask, length_B - 1)
-
     def draw(self, batch: Any, dataset: Any, rng: np.random.Generator) -> Any:
         """Add the negatives that the losses need, outside the row's window."""
         if self.item_loss.positions != "last":
             return super().draw(batch, dataset, rng)
-        if self.faithful or self.lambda_d:
+        if self.lambda_d or isinstance(self.item_loss, BCELast):
             window_BL = torch.cat([batch[rb.HISTORY], batch[rb.ITEM][:, None]], 1)
             draw_B1 = outside_window(window_BL, 1, self.n_items - 1, rng)
             batch[NEGATIVE] = draw_B1[:, 0].to(window_BL.device)

@@ -2,15 +2,13 @@
 
 The student is the suite's SASRec; the teacher, any LLM row of the suite, works only while artefacts are made.
 Equations: ``_distill`` (ranking distillation), ``_student`` (embedding distillation). Departures from the
-authors' code: the epoch is chosen on validation instead of test, dropout is off in evaluation, and under
-``sane`` the enriched item table also scores, which is the only way an item never trained on gets a
-meaningful score.
+authors' code: the epoch is chosen on validation instead of test, dropout is off in evaluation, and the
+enriched item table also scores, which is the only way an item never trained on gets a meaningful score.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,27 +16,19 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from typing_extensions import Self
 
-from baselines.sequential import Sequential, SequentialConfig
+from baselines.dros import RobustConfig, robust_options
+from baselines.sequential import Sequential
 from bench.cell import Need, Run, Size
 from bench.config import Config
 from bench.errors import ConfigError
 from bench.method import configure
 from bench.registry import methods
 from bench.types import Exam, Windows
-from llmrec._modes import settled
-
-PAPER_CODE = {"n_layers": 1, "n_heads": 1, "dropout": 0.1}  # the authors' student
 
 
-class DLLM2RecConfig(SequentialConfig):
-    """SASRec's configuration, the weights of the distillation and how the modes differ.
+class DLLM2RecConfig(RobustConfig):
+    """The configuration of the student's network and what is distilled into it."""
 
-    ``auto`` follows the mode: ``sane`` / ``paper_code`` in this order below.
-    """
-
-    mode: Literal["auto", "sane", "paper_code"] = "auto"
-    """auto is sane, and paper_code under the paper_faithful profile. In paper_code the student has the
-    authors' size and dropout where the value given is SASRec's default or none is given."""
     k: PositiveInt = 10
     """How many of the teacher's items are distilled."""
     eta: NonNegativeFloat = 0.3
@@ -51,20 +41,17 @@ class DLLM2RecConfig(SequentialConfig):
     """Position weight at rank k is exp(-k / beta)."""
     dro_alpha: NonNegativeFloat = 0.0
     """Weight of the DROS term (the authors' default of 1 makes the student DROS, not SASRec)."""
-    dro_beta: PositiveFloat = 1.0
-    """Temperature of the DROS term."""
-    dro_power: float = 0.05
-    """Exponent of its propensities."""
-    objective: Literal["auto", "ce", "bce"] = "auto"
-    """Recommendation loss: ce / bce at the last position."""
+    objective: Literal["ce", "bce", "bce_last"] = "ce"
+    """Recommendation loss: ``ce`` or ``bce`` of SASRec, or ``bce_last``, at the last position only with a
+    negative outside the row's window."""
     confidence: Literal["candidate", "target"] = "candidate"
     """Distance to each candidate (code) or to the true target (paper)."""
-    conf_norm: Literal["auto", "rowmin", "none"] = "auto"
-    """Distances rescaled by row / raw: rowmin / none."""
-    ed_apply: Literal["auto", "both", "input"] = "auto"
-    """Title vectors in history and scores, or in the history only: both / input."""
-    neg_term: Literal["auto", "correct", "code", "none"] = "auto"
-    """Negative term of the distillation: -log s(-y) / -log s(1 - y)."""
+    conf_norm: Literal["rowmin", "none"] = "rowmin"
+    """Distances are rescaled by row (``rowmin``), or raw."""
+    ed_apply: Literal["both", "input"] = "both"
+    """Title vectors stand in history and scores (``both``), or in the history only."""
+    neg_term: Literal["correct", "code", "none"] = "correct"
+    """Negative term of the distillation: -log s(-y) (``correct``), -log s(1 - y) (``code``) or none."""
     exclude_target: bool = False
     """Leave the true target out of the teacher's list."""
     teacher: Mapping[str, Any] = Field(default_factory=dict)
@@ -86,16 +73,14 @@ class DLLM2RecConfig(SequentialConfig):
             raise ConfigError("confidence 'target' needs a teacher with rank 'l2', not 'beam'")
         return self
 
-
-_BY_MODE = {
-    "sane": {"objective": "ce", "conf_norm": "rowmin", "ed_apply": "both", "neg_term": "correct"},
-    "paper_code": {
-        "objective": "bce",
-        "conf_norm": "none",
-        "ed_apply": "input",
-        "neg_term": "code",
-    },
-}
+    @model_validator(mode="after")
+    def _output_layer_is_trained(self) -> Self:
+        if not self.tied and (self.objective == "bce" or self.ed_apply == "both"):
+            raise ConfigError(
+                f"tied is False with objective {self.objective!r} and ed_apply {self.ed_apply!r}: an output "
+                "layer of its own needs objective 'bce_last' or 'ce' and ed_apply 'input'"
+            )
+        return self
 
 
 @methods.register("dllm2rec")
@@ -105,7 +90,6 @@ class DLLM2Rec(Sequential):
     family = "enhanced"
     Config: ClassVar[type[Config]] = DLLM2RecConfig
     tags = frozenset({"text", "pretrained"})
-    released: ClassVar = {"bce": "bce_last"}
     search: ClassVar = {
         "lambda_d": (0.3, 0.7, 1.0),
         "eta": (0.1, 0.3),
@@ -145,26 +129,20 @@ class DLLM2Rec(Sequential):
 
     @classmethod
     def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
-        """What the mode decides is written out, unless the mode itself is left to the profile."""
-        if config.folder:
-            config = config.replace(folder_hash=_meta_hash(Path(config.folder)))
-        return config if config.mode == "auto" else cls.settled(config, "corrected")
-
-    @classmethod
-    def settled(cls, c: DLLM2RecConfig, profile: str) -> DLLM2RecConfig:
-        """The configuration with every ``auto`` replaced; in paper_code the student is the authors'."""
-        by_profile = "paper_code" if profile == "paper_faithful" else "sane"
-        mode = by_profile if c.mode == "auto" else c.mode
-        return settled(c, mode, _BY_MODE, PAPER_CODE if mode == "paper_code" else {})
+        """What the teacher's folder holds is written in."""
+        if not config.folder:
+            return config
+        return config.replace(folder_hash=_meta_hash(Path(config.folder)))
 
     def options(self) -> dict[str, Any]:
-        """The loss, the robust term, and the distillation."""
+        """The loss, the network with its robust term, and the distillation."""
         c = self.config
         position, confidence, consistency = c.gamma
         keys = ("eta", "lambda_d", "ed_apply", "neg_term", "exclude_target")
         return {
             **self.trained_with(c.objective),
-            **{key: getattr(c, key) for key in (*keys, "dro_alpha", "dro_beta", "dro_power")},
+            **robust_options(c),
+            **{key: getattr(c, key) for key in keys},
             "teacher_width": 0 if self._teacher is None else self._teacher.point_ND.shape[1],
             "importance": {
                 "position": position,
@@ -185,8 +163,6 @@ class DLLM2Rec(Sequential):
         """
         from llmrec.dllm2rec import _teacher_files as files
 
-        self.config = self.settled(self.config, run.profile)
-        run.facts["settled"] = self.config.as_dict()
         folder = Path(self.config.folder) if self.config.folder else run.inputs["teacher"]
         self._teacher = files.read(folder, train)
         if self.config.folder_hash not in {"", _meta_hash(folder)}:
@@ -196,9 +172,7 @@ class DLLM2Rec(Sequential):
         if self.config.confidence == "target" and np.isnan(self._teacher.target_distance_T).all():
             raise ConfigError("confidence 'target' needs a teacher with rank 'l2', not 'beam'")
         self._check_length(train.n_items)
-        faithful = self.config.mode == "paper_code"
-        run_as = replace(run, profile="paper_faithful" if faithful else "corrected")
-        super().fit(train, valid, run_as)
+        super().fit(train, valid, run)
         self.model.fold()
         run.facts.update(self._facts(train))
         self._teacher = None
@@ -227,7 +201,7 @@ class DLLM2Rec(Sequential):
         from_teacher = "" if plain else f" {meta['method']}{loss}"
         coverage = f"teacher{from_teacher} on {len(teacher.row_T):,} of {len(train):,} rows"
         return {
-            "variant": f"{self.config.mode}, {coverage}",
+            "variant": coverage,
             "teacher": f"{meta['method']}{loss} [{meta['backbone']}]",
             "teacher_rank": meta["rank"],
             "teacher_rows": len(teacher.row_T),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import NamedTuple
 
 import torch
 
-from bench.errors import ConfigError, Unavailable
 from bench.types import Catalogue, IntArray
 from llmrec.generative._config import GenerativeConfig
 from llmrec.lm import backbone as backbones
@@ -24,14 +22,12 @@ class Order(NamedTuple):
         device: where it goes.
         seed: for random weights and adapters.
         adapters: False leaves a pretrained model as it is.
-        faithful: the switches of the released code: 8-bit weights on a GPU, and an added pad token.
     """
 
     name: str
     device: str
     seed: int
     adapters: bool
-    faithful: bool
 
 
 def kept_tokens(catalogue: Catalogue) -> IntArray:
@@ -49,7 +45,7 @@ def build(config: GenerativeConfig, order: Order, kept_V: IntArray | None) -> Ba
 
     Raises:
         Unavailable: weights or packages are missing.
-        ConfigError: quantised weights that no adapter trains.
+        ConfigError: adapters that do not fit the model.
     """
     c, name = config, order.name
     if name == SCRATCH:
@@ -68,9 +64,9 @@ def build(config: GenerativeConfig, order: Order, kept_V: IntArray | None) -> Ba
         device=order.device,
         seed=order.seed,
         lora=lora,
-        quant=None if name == TINY_NAME else _quant(c, order),
+        quant=None if name == TINY_NAME else c.quant,
     )
-    if name != TINY_NAME and order.faithful and lm.tokenizer.pad_token_id is None:
+    if name != TINY_NAME and c.pad_token and lm.tokenizer.pad_token_id is None:
         _add_pad(lm, order.seed)
     return lm
 
@@ -96,30 +92,8 @@ def has_bfloat16(device: str) -> bool:
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
-def _quant(config: GenerativeConfig, order: Order) -> int | None:
-    """Bits of the frozen weights: as configured, and 8 on a GPU as in the released code.
-
-    Raises:
-        ConfigError: the profile's 8-bit weights would be trained.
-        Unavailable: the profile's 8-bit weights need a package that is not here.
-    """
-    if config.quant is not None or not order.faithful or order.device == "cpu":
-        return config.quant
-    if order.adapters and config.whole:
-        raise ConfigError(
-            "lora_r is 0, but the profile paper_faithful keeps its weights in 8 bits on a GPU, which "
-            "only adapters can train; set lora_r, or take the profile corrected"
-        )
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise Unavailable(
-            "the profile paper_faithful keeps its weights in 8 bits on a GPU and requires "
-            "bitsandbytes: pip install 'msl-bench[quant]', or take the profile corrected"
-        )
-    return 8
-
-
 def _add_pad(lm: Backbone, seed: int) -> None:
-    """The released code's pad token, with a row of its own in embedding and head.
+    """A pad token as the released code adds it, with a row of its own in embedding and head.
 
     transformers draws the row around the mean of the others and no checkpoint holds it, so it has to
     depend on the seed alone: a restored model gets the same.

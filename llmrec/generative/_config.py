@@ -46,6 +46,15 @@ class GenerativeConfig(Config):
     """Longest prompt plus answer in tokens; oldest history items are dropped to fit."""
     answer_budget: PositiveInt = 128
     """Tokens kept free for the answer at inference."""
+    fit_history: bool = True
+    """Drop the oldest history items of a prompt that is too long, instead of leaving it as it is."""
+    cut_answers: bool = False
+    """Train an over-long row on what the cutoff leaves of its answer, without an end token, and leave out
+    rows of which it leaves nothing; matters where ``fit_history`` is false."""
+    infer_extra_space: bool = False
+    """End the preamble in two spaces at inference, where training prompts have one."""
+    pad_token: bool = False
+    """Give a tokenizer that has no padding token a new one, with a row of its own in embedding and head."""
     history: PositiveInt | None = None
     """Most recent items shown; null for all."""
     valid_rows: NonNegativeInt | None = 500
@@ -63,6 +72,9 @@ class GenerativeConfig(Config):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision; ``auto`` is bfloat16 on GPUs and on CPUs with instructions for it, float32 elsewhere and
     where all weights are trained."""
+    inference_dtype: Literal["float32", "bfloat16"] | None = None
+    """Precision in which a pretrained model is loaded anew after training, unquantised, its adapters merged;
+    null decodes with the model as it was trained."""
     hidden: PositiveInt = 128
     """Width of the backbone ``scratch``."""
     layers: PositiveInt = 2

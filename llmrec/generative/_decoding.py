@@ -26,7 +26,6 @@ from llmrec.prompt import Prompter
 from llmrec.training.loop import Training, Validate
 from llmrec.trie import Trie
 
-FAITHFUL = "paper_faithful"
 WEIGHTS = "leaf_weight.npy"
 
 
@@ -45,7 +44,6 @@ class Decoding(Method):
     trie: Trie
     prompter: Prompter
 
-    _profile = "corrected"
     _guest: Any = None  # a decoder in place of the configured one
     _loss: Loss | None = None  # while it trains, its temperature is that of the training
     _tau: float = 1.0  # of the weights kept in the end
@@ -62,12 +60,10 @@ class Decoding(Method):
             self._guest = before
 
     def _decoder(self) -> Any:
-        """The decoder with all that training decided of it; the released rule under ``paper_faithful``."""
+        """The decoder with all that training decided of it."""
         if self._guest is not None:
             return self._guest
         name, options = self.decoder or "beam", dict(self.config.decoder_options)
-        if self._profile == FAITHFUL and name == "beam":
-            options |= {"space": "full", "length_penalty": 1.0}
         if options.get("tau") == OF_TRAINING:
             options["tau"] = self._tau if self._loss is None else self._loss.temperature
         kind = decoders.get(name)

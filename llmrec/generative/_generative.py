@@ -7,6 +7,7 @@ that it embeds them) and ``undress``/``redress`` (what else is saved).
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ from bench.registry import losses
 from bench.types import Catalogue, Exam, IntArray, Queries, Ranking, Windows
 from llmrec.generative._building import Order, build, kept_tokens
 from llmrec.generative._config import ZERO_SHOT, GenerativeConfig, completed, recipe_of
-from llmrec.generative._decoding import FAITHFUL, Decoding
+from llmrec.generative._decoding import Decoding
 from llmrec.generative._ranking import examples_of
 from llmrec.generative._search import search_space
 from llmrec.lm.backbone import EMBEDDED, SCRATCH, Backbone
@@ -96,8 +97,8 @@ class Generative(Decoding):
 
     def style(self) -> Style:
         """Layout of the prompts; with slots in methods that have soft tokens."""
-        faithful = self._profile == FAITHFUL
-        return Style(infer_extra_space=faithful, fit_history=not faithful)
+        c = self.config
+        return Style(infer_extra_space=c.infer_extra_space, fit_history=c.fit_history)
 
     def make_prompter(self, catalogue: Catalogue, **options: Any) -> Prompter:
         """Makes the prompts; a method with user slots numbers its users here."""
@@ -125,7 +126,7 @@ class Generative(Decoding):
         """
         from llmrec.training.trainer import load_weights
 
-        self._profile, self._progress = run.profile, run.progress
+        self._progress = run.progress
         self._seed = run.seed_for("weights")
         kept_V = None
         if self.backbone == SCRATCH:
@@ -148,27 +149,32 @@ class Generative(Decoding):
     def recommend(self, queries: Queries, k: int) -> Ranking:
         """The ``k`` best titles, each named by its smallest item id."""
         self._index(queries.catalogue)
+        anew = self._reload_for_inference()
         if not getattr(self._decoder(), "reads_base", False):
-            self.lm.merge()  # which cannot be undone exactly: whoever reads the base needs it apart
+            self.lm.merge(
+                rounding=anew
+            )  # which cannot be undone: whoever reads the base needs it apart
         self.lm.eval()
         with torch.no_grad():
             return self._decode(queries, k, self._progress)
 
     def save(self, folder: Path) -> None:
         """Write adapters (or all weights if all were trained) and how to find the rest."""
-        from llmrec.training.trainer import save_weights
-
-        save_weights(self.lm, folder)
-        if isinstance(self.lm.tokenizer, CompactTokenizer):
-            np.save(folder / KEPT, self.lm.tokenizer.kept_V)
+        self._write_model(folder)
         manifest = {
             "backbone": self.lm.name,
-            "profile": self._profile,
             "seed": self._seed,
             "trie": self.trie.fingerprint,
             **self._keep_decoding(folder),
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+    def _write_model(self, folder: Path) -> None:
+        from llmrec.training.trainer import save_weights
+
+        save_weights(self.lm, folder)
+        if isinstance(self.lm.tokenizer, CompactTokenizer):
+            np.save(folder / KEPT, self.lm.tokenizer.kept_V)
         self.undress(folder)
 
     def load(self, folder: Path, *, device: str) -> None:
@@ -177,31 +183,52 @@ class Generative(Decoding):
         Raises:
             ArtefactError: the folder holds something else.
         """
-        from llmrec.training.trainer import load_weights
-
         if not (folder / MANIFEST).is_file():
             raise ArtefactError(f"no {MANIFEST} in {folder}; run the cell again with --reuse never")
         manifest = json.loads((folder / MANIFEST).read_text())
-        self._profile, self._fingerprint = manifest["profile"], manifest["trie"]
-        kept = np.load(folder / KEPT) if (folder / KEPT).is_file() else None
+        self._fingerprint = manifest["trie"]
         self._seed = manifest["seed"]  # an untuned model without pretraining is its seed
-        self.lm = self.redress(self._bare(device, kept), folder)
+        self._read_model(folder, device, self.config)
+        self._restore_decoding(folder, manifest)
+
+    def _read_model(self, folder: Path, device: str, config: GenerativeConfig) -> None:
+        from llmrec.training.trainer import load_weights
+
+        kept = np.load(folder / KEPT) if (folder / KEPT).is_file() else None
+        self.lm = self.redress(self._bare(device, kept, config), folder)
         if self.loss == ZERO_SHOT:
             self.lm.requires_grad_(False)
         load_weights(self.lm, folder)
-        self._restore_decoding(folder, manifest)
 
+    def _reload_for_inference(self) -> bool:
+        """Load the model in the precision that it decodes in, once; returns whether it has one of its own."""
+        dtype = self.config.inference_dtype
+        if dtype is None or not self.lm.pretrained:
+            return False
+        if not self._reloaded:
+            device = str(self.lm.device)
+            with tempfile.TemporaryDirectory() as folder:
+                self._write_model(Path(folder))
+                del self.lm  # before the other one is loaded: a GPU may not hold both
+                torch.cuda.empty_cache()
+                plain = self.config.replace(quant=None, dtype=dtype)
+                self._read_model(Path(folder), device, plain)
+            self._reloaded = True
+        return True
+
+    _reloaded = False
     _seed = 0
     _fingerprint: str | None = None
     _catalogue: Catalogue | None = None
     _progress: Callable[..., None] | None = None
 
-    def _bare(self, device: str, kept_V: IntArray | None) -> Backbone:
+    def _bare(
+        self, device: str, kept_V: IntArray | None, config: GenerativeConfig | None = None
+    ) -> Backbone:
         """The backbone before training, without anything a method adds."""
-        faithful = self._profile == FAITHFUL
         adapters = self.loss != ZERO_SHOT
-        order = Order(self.backbone or EMBEDDED, device, self._seed, adapters, faithful)
-        return build(self.config, order, kept_V)
+        order = Order(self.backbone or EMBEDDED, device, self._seed, adapters)
+        return build(config or self.config, order, kept_V)
 
     def _index(self, catalogue: Catalogue) -> None:
         """Tokenise a catalogue, once.
@@ -230,8 +257,7 @@ class Generative(Decoding):
         Raises:
             DataError: a row that does not fit the cutoff even with one history item.
         """
-        faithful = self._profile == FAITHFUL
-        return examples_of(self.prompter, self.trie, train, self.config, faithful=faithful)
+        return examples_of(self.prompter, self.trie, train, self.config)
 
     def _training(self, train: Windows, run: Run) -> Training:
         kind = losses.get(self.loss or "lml")
@@ -242,13 +268,9 @@ class Generative(Decoding):
         run.facts["history_dropped"] = sum(row.prompt.dropped for row in rows)
         run.facts["prompt_tokens"] = float(np.mean([len(row.prompt) for row in rows]))
         avt = self.trie.avt(train.target_W)
-        options = dict(self.config.loss_options)
-        if self._profile == FAITHFUL and "form" in options:
-            options["form"] = "released"
+        options = configure(kind, self.config.loss_options, stored=True)
         vocabulary = min(self.lm.vocabulary, len(self.lm.tokenizer))
-        loss = kind(
-            configure(kind, options, stored=True), self.trie, vocabulary=vocabulary, avt=avt
-        )
+        loss = kind(options, self.trie, vocabulary=vocabulary, avt=avt)
         shared = self.prompter.shared if self.config.share_opening else 0
         return Training(rows, TokenBatchLoss(loss, self.trie, shared=shared), self.recipe())
 

@@ -38,12 +38,11 @@ def prompts_for(
 
 
 def examples_of(
-    prompter: Prompter, trie: Trie, train: Windows, config: GenerativeConfig, *, faithful: bool
+    prompter: Prompter, trie: Trie, train: Windows, config: GenerativeConfig
 ) -> list[Example]:
     """Training rows as prompts with the leaf of their answer.
 
-    ``faithful`` keeps what the released code's truncation leaves of an over-long row: a part of the answer,
-    or nothing.
+    With ``cut_answers`` an over-long row keeps what fits of its answer, and is left out if nothing does.
 
     Raises:
         DataError: a row that does not fit the cutoff even with the beginnings of one title and the answer.
@@ -59,7 +58,7 @@ def examples_of(
             prompt = _beside_long_answer(prompter, items, row)
             keep = min(length, config.cutoff - len(prompt))
         rows.append(Example(prompt, int(leaf_W[row]), keep, number=row))
-    if not faithful:
+    if not config.cut_answers:
         return rows
     room = [config.cutoff - len(row.prompt) for row in rows]
     return [replace(row, keep=left) for row, left in zip(rows, room, strict=True) if left > 0]

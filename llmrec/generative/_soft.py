@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,37 +29,25 @@ from llmrec.lm.soft_users import Users
 from llmrec.training.loop import Recipe
 
 TABLES = "collaborative.safetensors"
-FLOOR, WARMUP = 0.01, 0.05  # of the cosine schedule: shares of the peak and of all steps
+FLOOR, WARMUP = 0.01, 0.05  # of the cosine schedules: shares of the peak and of all steps
 TOY_SASREC = {"epochs": 2, "hidden_size": 16, "inner_size": 32}
-LLARA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class SoftConfig(GenerativeConfig):
     """Configuration of methods with soft tokens."""
 
-    mode: Literal["unified", "paper"] = "unified"
-    """``unified`` keeps the recipe of the paper's BIGRec, so that only backbone and loss vary; ``paper``
-    replaces what is left at its default by the settings of the method's own paper."""
     projector_lr: PositiveFloat | None = None
     """Peak learning rate of the projections; null for that of the adapters."""
     projector_wd: NonNegativeFloat = 0.0
     """Weight decay of the projections."""
-    schedule: Literal["linear", "cosine"] = "linear"
+    schedule: Literal["linear", "cosine", "cosine_from_start"] = "linear"
     """``linear`` to 0, or ``cosine`` with a warm-up over 1/20 of the steps, both from and to 1/100 of the
-    peak."""
+    peak; ``cosine_from_start`` counts the cosine from the first step, so that it has begun to fall when the
+    warm-up ends."""
     sasrec: Mapping[str, Any] = Field(default_factory=dict)
     """Options of the SASRec whose vectors are used."""
     sasrec_loss: Literal["ce", "bce"] = "ce"
     """Loss of that SASRec."""
-
-
-def by_paper(config: Any, paper: Mapping[str, Any]) -> Any:
-    """``config`` with the paper's values where it is in mode ``paper`` and still has its defaults."""
-    if config.mode != "paper":
-        return config
-    plain = type(config)()
-    left = {k: v for k, v in paper.items() if getattr(config, k) == getattr(plain, k)}
-    return config.replace(**left)
 
 
 def sasrec_need(config: Any) -> Need:
@@ -77,27 +65,12 @@ class SoftGenerative(Generative):
 
     Config = SoftConfig
     config: Any
-    paper: ClassVar[Mapping[str, Any]] = {}
-
-    def __init__(self, config: Any = None, **axes: Any) -> None:
-        super().__init__(config, **axes)
-        self.config = self.settled(self.config)
-
-    @classmethod
-    def settled(cls, config: Any) -> Any:
-        """``config`` with everything that its mode decides."""
-        return by_paper(config, cls.paper)
-
-    @classmethod
-    def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
-        """The config with its mode and every option of its loss and decoder written out."""
-        return super().complete(cls.settled(config), loss=loss, decoder=decoder)
 
     @classmethod
     def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:
         """A SASRec, shared by all cells that ask for the same one; and what a preference loss starts from."""
         first = super().needs(config, loss=loss, backbone=backbone)
-        return {**first, "sasrec": sasrec_need(cls.settled(config))}
+        return {**first, "sasrec": sasrec_need(config)}
 
     def gather(self, train: Windows, run: Run) -> ItemVectors:
         """Read and check the needed artefacts.
@@ -165,4 +138,6 @@ class SoftGenerative(Generative):
         recipe = super().recipe()
         if self.config.schedule == "linear":
             return recipe
-        return dataclasses.replace(recipe, schedule="cosine", floor=FLOOR, warmup_steps=WARMUP)
+        return dataclasses.replace(
+            recipe, schedule=self.config.schedule, floor=FLOOR, warmup_steps=WARMUP
+        )

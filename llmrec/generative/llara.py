@@ -24,7 +24,6 @@ from bench.errors import ConfigError
 from bench.registry import losses, methods
 from bench.types import Exam, Windows
 from llmrec.generative._soft import (
-    LLARA_TARGETS,
     TOY_SASREC,
     SoftConfig,
     SoftGenerative,
@@ -90,16 +89,6 @@ class LLaRA(SoftGenerative):
     """Titles with vectors in, title out."""
 
     Config = LLaRAConfig
-    paper: ClassVar = {
-        "lora_r": 8,
-        "lora_alpha": 32,
-        "lora_dropout": 0.1,
-        "lora_targets": LLARA_TARGETS,
-        "lr": 5e-4,
-        "schedule": "cosine",
-        "epochs": 5,  # at most, as there; its batch is the default's, 128
-        "sasrec": {"n_layers": 1, "n_heads": 1},
-    }
     toy: ClassVar = {**SoftGenerative.toy, "sasrec": TOY_SASREC}
 
     def style(self) -> Style:

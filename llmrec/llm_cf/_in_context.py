@@ -24,10 +24,10 @@ from llmrec.llm_cf._bank import Bank
 class Block(nn.Module):
     """One decoder layer: pre-norm causal attention with rotary positions, then SwiGLU; no dropout."""
 
-    def __init__(self, width: int, heads: int, inner: int) -> None:
+    def __init__(self, width: int, heads: int, inner: int, eps: float | None = None) -> None:
         super().__init__()
         self.heads = heads
-        self.norm_in, self.norm_mid = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.norm_in, self.norm_mid = nn.RMSNorm(width, eps), nn.RMSNorm(width, eps)
         self.packed = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
         self.gate_up = nn.Linear(width, 2 * inner, bias=False)
@@ -61,12 +61,20 @@ class InContext(nn.Module):
         width: D of every token.
         text: T.
         users: how many users have a row of their own; 0 for no user table.
-        layers, heads, inner: shape of the decoder.
+        shape: layers, heads and feed-forward width of the decoder.
         rationales: whether examples carry a text token.
+        norm_eps: epsilon of the RMSNorms; None for PyTorch's.
     """
 
     def __init__(
-        self, *, width: int, text: int, users: int, shape: tuple[int, int, int], rationales: bool
+        self,
+        *,
+        width: int,
+        text: int,
+        users: int,
+        shape: tuple[int, int, int],
+        rationales: bool,
+        norm_eps: float | None = None,
     ) -> None:
         super().__init__()
         layers, heads, inner = shape
@@ -77,8 +85,8 @@ class InContext(nn.Module):
         self.labels = nn.Embedding(2, width)
         self.text = nn.Linear(text, width)
         self.features = nn.Linear(5 * width, width)
-        self.blocks = nn.ModuleList(Block(width, heads, inner) for _ in range(layers))
-        self.norm = nn.RMSNorm(width)
+        self.blocks = nn.ModuleList(Block(width, heads, inner, norm_eps) for _ in range(layers))
+        self.norm = nn.RMSNorm(width, norm_eps)
         self.recover = nn.Linear(width, text)
 
     def feature(

@@ -28,7 +28,6 @@ from llmrec.llm_cf import _cot
 
 Share = Annotated[float, Field(gt=0, le=1)]
 SECONDS_PER_NEW_TOKEN, SECONDS_PER_PROMPT, SECONDS_PER_TEXT = 0.012, 0.4, 0.012
-FULL = {"candidates": 3, "new_tokens": 256}
 
 
 class CoTConfig(Config):
@@ -42,10 +41,10 @@ class CoTConfig(Config):
     """At most this many rows; null for no limit."""
     negatives: Literal["random", "popularity"] = "random"
     """How the item that was not chosen is drawn."""
-    mode: Literal["auto", "cheap", "full"] = "auto"
-    """Greedy and short, or three samples of which the best is kept; auto: full if paper_faithful."""
+    candidates: PositiveInt = 1
+    """Texts written for each entry: one is written greedily, of several that are sampled the best is kept."""
     new_tokens: PositiveInt = 160
-    """Longest text in tokens (full: 256)."""
+    """Longest text in tokens."""
     batch: PositiveInt = 8
     """Prompts written at a time."""
     text_encoder: str = "minilm"
@@ -150,24 +149,18 @@ class CoTStage(Method):
         if self.config.source == "template":
             columns = zip(entries.row_M, entries.item_M, entries.label_M, strict=True)
             return [_cot.template(train, int(r), int(i), int(label)) for r, i, label in columns]
-        rule = self._rule(run.profile)
+        rule = self._rule()
         cache = self._cache(train, lm, rule, run)
         if self.config.source == "local":
             self._write(train, entries, (lm, cache, embed), run)
         lines = cache.require(entries, rule.new_tokens, rule.candidates)
         return [lines[cot_id]["text"] for cot_id in entries.ids]
 
-    def _rule(self, profile: str) -> Any:
+    def _rule(self) -> Any:
         from llmrec.llm_cf._cot_writer import Writing
 
         c = self.config
-        values: dict[str, Any] = {"new_tokens": c.new_tokens, "batch": c.batch}
-        return Writing(**values | (FULL if self._mode(profile) == "full" else {}))
-
-    def _mode(self, profile: str) -> Literal["cheap", "full"]:
-        if self.config.mode == "auto":
-            return "full" if profile == "paper_faithful" else "cheap"
-        return self.config.mode
+        return Writing(candidates=c.candidates, new_tokens=c.new_tokens, batch=c.batch)
 
     def _cache(self, train: Windows, lm: Any, rule: Any, run: Run) -> Any:
         from llmrec.llm_cf._cot_cache import Cache, weights_of
@@ -192,7 +185,7 @@ class CoTStage(Method):
         """Let the model write what the cache lacks; each batch is kept at once."""
         from llmrec.llm_cf._cot_writer import Writer
 
-        (lm, cache, embed), rule = tools, self._rule(run.profile)
+        (lm, cache, embed), rule = tools, self._rule()
         writer, there = Writer(lm, rule), cache.lines()
         todo = [at for at, cot_id in enumerate(entries.ids) if cot_id not in there]
         asked = {at: writer.prompt(train, entries, at) for at in todo}
@@ -238,9 +231,8 @@ class CoTStage(Method):
         ]
 
     def _facts(self, train: Windows, drawn: int, run: Run) -> dict[str, Any]:
-        config = self.config.replace(mode=self._mode(run.profile))
         written = run.facts.get("written_now", 0)  # texts of the cache cost nothing now
-        predicted = self._seconds(config, drawn + train.n_items, written)
+        predicted = self._seconds(self.config, drawn + train.n_items, written)
         return {
             "entries_dropped": drawn - len(self.entries),
             "score_parts": 4 if _cot.has_sentiment() else 3,
@@ -249,7 +241,7 @@ class CoTStage(Method):
 
     @classmethod
     def estimate_seconds(cls, config: Any, size: Size) -> float:
-        """Seconds with the embedded model on two cores, nothing cached; mode auto counts as cheap."""
+        """Seconds with the embedded model on two cores, nothing cached."""
         rows = max(1, round(config.sample * size.train_rows))
         entries = 2 * min(config.rows or rows, rows)
         written = entries if config.source == "local" else 0
@@ -258,8 +250,7 @@ class CoTStage(Method):
     @staticmethod
     def _seconds(config: Any, texts: int, written: int) -> float:
         """Seconds to write some rationales and to encode all texts."""
-        full = config.mode == "full"
-        tokens = FULL["new_tokens"] * FULL["candidates"] if full else config.new_tokens
+        tokens = config.candidates * config.new_tokens
         start = 15 if config.source == "local" else 5
         writing = written * (SECONDS_PER_PROMPT + tokens * SECONDS_PER_NEW_TOKEN)
         return start + texts * SECONDS_PER_TEXT + writing

@@ -8,11 +8,10 @@ its guards: ``_bank``; rationales: ``cot``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from typing_extensions import Self
 
 from baselines.sequential import Sequential, SequentialConfig
@@ -22,22 +21,9 @@ from bench.errors import ConfigError, DataError
 from bench.method import configure
 from bench.registry import methods
 from bench.types import Exam, Queries, Ranking, Windows
-from llmrec._modes import settled
 from llmrec.llm_cf._bank import Asked, Bank
 
 BANK = "bank.safetensors"
-PAPER = {  # the released retrieval configuration
-    "n_layers": 1,
-    "dropout": 0.2,
-    "batch_size": 128,
-    "weight_decay": 1e-5,
-    "patience": 2,
-    "epochs": 50,
-}
-BY_MODE = {
-    "sane": {"objective": "ce", "guard": "order"},
-    "paper": {"objective": "sampled", "guard": "released"},
-}
 INSTRUCT = {"meta-llama/Meta-Llama-3-8B": "meta-llama/Meta-Llama-3-8B-Instruct"}
 SOURCES = {"none": "no CoT", "template": "template"}
 
@@ -45,9 +31,6 @@ SOURCES = {"none": "no CoT", "template": "template"}
 class LLMCFConfig(SequentialConfig):
     """SASRec's configuration and what is read beside the history."""
 
-    mode: Literal["auto", "sane", "paper"] = "auto"
-    """auto is sane, and paper (the released settings) under the paper_faithful profile. Settings of the
-    backbone and its training are the released ones where the value given is the default or none is given."""
     cot_source: Literal["local", "cache", "template", "none"] = "local"
     """Who wrote the rationales; see the stage ``cot``."""
     sample: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -67,10 +50,11 @@ class LLMCFConfig(SequentialConfig):
     """Weight of the reconstruction of rationales (0 in every released retrieval configuration)."""
     user_emb: bool = True
     """Whether users have a vector of their own."""
-    guard: Literal["auto", "order", "global", "released"] = "auto"
-    """What a query must not retrieve: own later entries (sane), anybody's, or the authors' rule (paper)."""
-    objective: Literal["auto", "ce", "sampled"] = "auto"
-    """Softmax over all items (sane) or over shared negatives (paper)."""
+    guard: Literal["order", "global", "released"] = "order"
+    """What a query must not retrieve: the user's own later entries (``order``), anybody's later ones
+    (``global``), or what the authors' rule leaves out (``released``), which lets some of the own pass."""
+    objective: Literal["ce", "sampled"] = "ce"
+    """Softmax over all items, or over the target and negatives that the batch shares."""
     negatives: PositiveInt = 128
     """How many negatives ``sampled`` shares."""
     icl_layers: PositiveInt = 2
@@ -79,6 +63,8 @@ class LLMCFConfig(SequentialConfig):
     """Its heads."""
     icl_inner: PositiveInt = 96
     """Its feed-forward width."""
+    norm_eps: PositiveFloat | None = None
+    """Epsilon of its norms; null for the smallest step of the precision, as PyTorch has it."""
 
     @model_validator(mode="after")
     def _heads_divide_decoder(self) -> Self:
@@ -104,7 +90,6 @@ class LLMCF(Sequential):
     family = "enhanced"
     Config: ClassVar[type[Config]] = LLMCFConfig
     tags = frozenset({"text", "pretrained"})
-    released: ClassVar = {"ce": "ce_padded"}
     search: ClassVar = {
         "inject": (0.05, 0.1, 0.3),
         "rho": (0.0, 1.0),
@@ -145,33 +130,19 @@ class LLMCF(Sequential):
 
         return InContextModel
 
-    @classmethod
-    def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
-        """What the mode decides is written out, unless the mode itself is left to the profile."""
-        return config if config.mode == "auto" else cls.settled(config, "corrected")
-
-    @classmethod
-    def settled(cls, c: LLMCFConfig, profile: str) -> LLMCFConfig:
-        """The configuration with every ``auto`` replaced; in mode paper the defaults are the authors'."""
-        by_profile = "paper" if profile == "paper_faithful" else "sane"
-        mode = by_profile if c.mode == "auto" else c.mode
-        return settled(c, mode, BY_MODE, PAPER if mode == "paper" else {})
-
     def options(self) -> dict[str, Any]:
         """The loss and the shape of the decoder."""
         c, bank = self.config, self.bank
         users = 0 if bank is None or not c.user_emb else len(bank.users_U)
         asked = {"negatives": c.negatives} if c.objective == "sampled" else {}
-        loss = self.trained_with(c.objective, **asked)
-        if c.inject:
-            loss["objective"] = c.objective  # the released network has a softmax of its own
-        return loss | {
+        return self.trained_with(c.objective, **asked) | {
             "inject": c.inject,
             "rho": c.rho,
             "context": {
                 "text": 0 if bank is None else bank.item_NT.shape[1],
                 "users": users,
                 "shape": (c.icl_layers, c.icl_heads, c.icl_inner),
+                "norm_eps": c.norm_eps,
                 "rationales": bank is not None and bank.text_MT.shape[1] > 0,
             },
         }
@@ -183,13 +154,9 @@ class LLMCF(Sequential):
             ArtefactError: the rationales are missing or belong to other rows.
             DataError: no row has a history.
         """
-        self.config = self.settled(self.config, run.profile)
-        run.facts["settled"] = self.config.as_dict()
-        paper = self.config.mode == "paper"
-        run_as = replace(run, profile="paper_faithful" if paper else "corrected")
         run.facts["variant"] = self._variant(None)
         if not self.config.inject:
-            super().fit(train, valid, run_as)
+            super().fit(train, valid, run)
             return
         self.bank, meta = Bank.read(run.inputs["cot"], train, self.config.max_length)
         self._seed = run.seed_for("examples")
@@ -197,7 +164,7 @@ class LLMCF(Sequential):
         run.facts.update({"text_encoder": meta["encoder"].partition(":")[0]})
         if not (train.history.lengths > 0).any():
             raise DataError(f"{self.name}: none of the {len(train)} training rows has a history")
-        self._train(train, valid, run_as)
+        self._train(train, valid, run)
 
     def _train(self, train: Windows, valid: Exam, run: Run) -> None:
         import torch
@@ -206,7 +173,7 @@ class LLMCF(Sequential):
         from llmrec.llm_cf._context_ranking import rank
 
         assert self.bank is not None, "the bank is read first"
-        self.faithful, self.seen = run.profile == "paper_faithful", train.seen
+        self.seen = train.seen
         columns = training.columns(train.history, train.target_W, self.width)
         example_WC = self._retrieve(Asked.rows(train))
         valid_QC = self._retrieve(Asked.queries(valid.queries))
@@ -239,13 +206,12 @@ class LLMCF(Sequential):
         return self.bank.retrieve(asked, n=c.n_icl, guard=c.guard, seed=self._seed)
 
     def _variant(self, meta: Mapping[str, Any] | None) -> str:
-        """What the row is called beside its name: the mode and who wrote the rationales."""
-        mode = "" if self.config.mode == "sane" else f"{self.config.mode}, "
+        """What the row is called beside its name: who wrote the rationales."""
         if meta is None:
-            return f"{mode}nothing injected"
+            return "nothing injected"
         source = SOURCES.get(meta["source"], f"CoT by {meta['model']}")
         noun = "examples" if meta["source"] == "none" else "rationales"
-        return f"{mode}{source}, {meta['entries']:,} {noun}"
+        return f"{source}, {meta['entries']:,} {noun}"
 
     def recommend(self, queries: Queries, k: int) -> Ranking:
         """Retrieve examples for the queries and rank the catalogue; the history is not excluded."""

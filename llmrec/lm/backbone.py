@@ -142,14 +142,17 @@ class Backbone(torch.nn.Module):
     def begin_step(self, step: int, total: int) -> None:
         """Called before each optimizer step, on every rank; a curriculum draws here."""
 
-    def merge(self) -> None:
+    def merge(self, *, rounding: bool = False) -> None:
         """Fold the adapters into the weights for faster decoding; training ends here.
 
         Weights of fewer than 32 bits stay as they are: what is scored is then what was validated. A change
         smaller than half the last digit would be lost (a quarter of them in bfloat16 after 60 steps).
+
+        Args:
+            rounding: fold them into such weights all the same.
         """
         exact = self.quant is None and torch.finfo(self.dtype).bits >= 32
-        if exact and hasattr(self.model, "peft_config") and not self._merged:
+        if (exact or rounding) and hasattr(self.model, "peft_config") and not self._merged:
             self.model.merge_adapter()
             self._merged = True
 

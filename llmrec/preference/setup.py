@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,9 +18,6 @@ from llmrec.training.shared_prefix import LogProbs
 
 if TYPE_CHECKING:
     from llmrec.generative._generative import Generative
-
-FAITHFUL = "paper_faithful"
-AS_PUBLISHED = {"class_aware": False}  # options of the authors' code that are not our defaults
 
 
 def preference_training(
@@ -40,9 +36,8 @@ def preference_training(
         DataError: a row that does not fit the cutoff even with one history item.
         ContractError: a reference log-probability is not finite.
     """
-    options = profiled(kind, method.config.loss_options, run)
     vocabulary = min(method.lm.vocabulary, len(method.lm.tokenizer))
-    config: PreferenceConfig = configure(kind, options, stored=True)
+    config: PreferenceConfig = configure(kind, method.config.loss_options, stored=True)
     avt = method.trie.avt(train.target_W)
     loss = kind(config, method.trie, vocabulary=vocabulary, avt=avt)
     recipe = recipe_of(config, method, len(train))
@@ -61,19 +56,6 @@ def preference_training(
     wide = 1 if log_probs.together else 1 + config.negatives
     size = max(1, (recipe.micro_batch or first_try(recipe, run)) // wide)
     return Training(with_reference(lm, rows, log_probs, size, run), batch_loss, recipe, tune)
-
-
-def profiled(kind: type[PreferenceLoss], given: Mapping[str, Any], run: Run) -> dict[str, Any]:
-    """The loss options of the run's profile; what it replaced goes to the facts.
-
-    A default that was asked for by name looks like any other: ``paper_faithful`` replaces it too.
-    """
-    plain, own = kind.complete(None).as_dict(), AS_PUBLISHED if run.profile == FAITHFUL else {}
-    changed = {k: v for k, v in own.items() if given.get(k, plain[k]) != v}
-    if changed:
-        told = {f"loss_options.{key}": value for key, value in changed.items()}
-        run.facts["profile_overrides"] = run.facts.get("profile_overrides", {}) | told
-    return {**given, **changed}
 
 
 def recipe_of(config: PreferenceConfig, method: Generative, n_rows: int) -> Recipe:

@@ -8,6 +8,7 @@ from its last epoch and ends with the same weights, bit for bit on a CPU.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from llmrec.training.batch_loss import BatchLoss
 
 Validate = Callable[[], dict[str, float]]
 CPU_MICRO_BATCH = 32
+FROM_START = "cosine_from_start"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +35,9 @@ class Recipe:
         lr: peak learning rate of AdamW.
         batch: rows per optimizer step, over all ranks.
         warmup_steps: steps of linear warm-up, below 1 a share of all; at most a tenth of all.
-        schedule: of the learning rate after that, ``linear`` or ``cosine``; both end at 0.
-        floor: share of the peak where the warm-up begins and a ``cosine`` schedule ends.
+        schedule: of the learning rate after that, ``linear`` or ``cosine``; both end at 0. With
+            ``cosine_from_start`` the cosine is counted from the first step, see ``cosine_from_start``.
+        floor: share of the peak where the warm-up begins and a cosine schedule ends.
         micro_batch: rows per forward pass; None begins with all (32 on a CPU) and halves when memory
             runs out. It moves results by rounding only, except where adapters have dropout: their
             draws follow the shape of the micro-batches.
@@ -109,10 +112,26 @@ def tune(
         validate,
         Shuffle(len(rows), run.seed_for("batches")),
         micro_batch=recipe.micro_batch or first_try(recipe, run),
+        rate=cosine_from_start(recipe.floor) if recipe.schedule == FROM_START else None,
         args=args,
         eval_dataset=range(1) if validate else None,  # Trainer wants one; evaluate() has its own
     )
     drive(tuner, recipe, run)
+
+
+def cosine_from_start(floor: float) -> Callable[[int, int, int], float]:
+    """The course of the learning rate in LLaRA's released code, as a function of step, warm-up and total.
+
+    It rises in a line from ``floor`` during the warm-up and then follows a cosine from 1 at step 0 to
+    ``floor`` at the last step, so that it starts below its peak; all as shares of the peak.
+    """
+
+    def rate(step: int, warmup: int, total: int) -> float:
+        if step < warmup:
+            return floor + (1 - floor) * step / warmup
+        return floor + (1 - floor) * (1 + math.cos(math.pi * step / max(total, 1))) / 2
+
+    return rate
 
 
 def drive(tuner: Any, recipe: Recipe, run: Run) -> None:
@@ -248,6 +267,8 @@ def arguments(
 
 def _schedule(recipe: Recipe) -> dict[str, Any]:
     """The learning rate's course, in the names of transformers."""
+    if recipe.schedule == FROM_START:
+        return {}  # no schedule of transformers, see Tuner.create_scheduler
     if not recipe.floor:
         return {"lr_scheduler_type": recipe.schedule}
     if recipe.schedule != "cosine":

@@ -11,6 +11,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback
 
@@ -74,6 +76,8 @@ class Tuner(Trainer):
         validate: measures the model as it stands; None to skip.
         sampler: order of the rows.
         micro_batch: rows per forward pass to begin with.
+        rate: share of the peak learning rate, a function of step, warm-up steps and all steps; None for
+            the schedule that Trainer's arguments name.
         **rest: for Trainer.
     """
 
@@ -87,8 +91,10 @@ class Tuner(Trainer):
         sampler: Shuffle,
         *,
         micro_batch: int,
+        rate: Callable[[int, int, int], float] | None = None,
         **rest: Any,
     ) -> None:
+        self.rate = rate
         self.rows, self.validate, self.order = rows, validate, sampler
         self.micro_batch, self.seconds, self.last_loss = micro_batch, 0.0, float("nan")
         super().__init__(step, train_dataset=range(len(rows)), data_collator=rows_of, **rest)
@@ -110,6 +116,16 @@ class Tuner(Trainer):
                 weight_decay=args.weight_decay,
             )
         return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The learning rate by ``rate`` where it is given, else by Trainer's arguments."""
+        if self.rate is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            share = partial(self.rate, warmup=warmup, total=num_training_steps)
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, share)
+        return self.lr_scheduler
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """One optimizer step of this rank; halves the micro-batch when GPU memory runs out."""

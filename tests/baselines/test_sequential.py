@@ -17,16 +17,23 @@ from bench.registry import methods
 from bench.types import Catalogue, Exam, Queries, Ragged, Windows
 
 SMALL = {"hidden_size": 8, "inner_size": 16, "n_heads": 2, "batch_size": 16, "epochs": 4}
+RECBOLE: dict[str, object] = {"as_recbole": True, "ce_padding": True}
+AUTHORS: dict[str, object] = {  # the network and the loss of DROS's release
+    "tied": False,
+    "activation": "relu",
+    "norm_first": True,
+    "bce_positions": "last",
+}
 VARIANTS = (
-    ("sasrec", "ce", "corrected"),
-    ("sasrec", "bce", "corrected"),
-    ("sasrec", "ce_all", "corrected"),
-    ("sasrec", "ce", "paper_faithful"),
-    ("bert4rec", None, "corrected"),
-    ("bert4rec", None, "paper_faithful"),
-    ("dros", "bce", "corrected"),
-    ("dros", "ce", "corrected"),
-    ("dros", "bce", "paper_faithful"),
+    ("sasrec", "ce", {}),
+    ("sasrec", "bce", {}),
+    ("sasrec", "ce_all", {}),
+    ("sasrec", "ce", RECBOLE),
+    ("bert4rec", None, {}),
+    ("bert4rec", None, {"masks": "recbole"}),
+    ("dros", "bce", {}),
+    ("dros", "ce", {}),
+    ("dros", "bce", AUTHORS),
 )
 N = 30
 
@@ -61,15 +68,15 @@ def exam(windows: Windows) -> Exam:
     return Exam(asked, windows.target_W)
 
 
-def run_in(folder: Path, profile: str = "corrected", progress=None) -> Run:
+def run_in(folder: Path, progress=None) -> Run:
     folder.mkdir(exist_ok=True, parents=True)
     more = {"progress": progress} if progress else {}
-    return Run(seed=1, device="cpu", folder=folder, profile=profile, **more)
+    return Run(seed=1, device="cpu", folder=folder, **more)
 
 
-def fitted(name: str, loss: str | None, folder: Path, profile: str = "corrected", **config):
+def fitted(name: str, loss: str | None, folder: Path, **config):
     method = methods.get(name)({**SMALL, **config}, loss=loss)
-    method.fit(toy(), exam(toy(20, seed=4)), run_in(folder, profile))
+    method.fit(toy(), exam(toy(20, seed=4)), run_in(folder))
     return method
 
 
@@ -84,9 +91,9 @@ def batch_of(method, windows: Windows):
     return method.model.draw(batch, None, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize(("name", "loss", "profile"), VARIANTS)
-def test_contract(name, loss, profile, tmp_path):
-    method = fitted(name, loss, tmp_path / "a", profile)
+@pytest.mark.parametrize(("name", "loss", "config"), VARIANTS)
+def test_contract(name, loss, config, tmp_path):
+    method = fitted(name, loss, tmp_path / "a", **config)
     asked = exam(toy(40, seed=5)).queries
     ranking = method.recommend(asked, 10)
     assert ranking.item_QK.shape == (40, 10)
@@ -95,7 +102,7 @@ def test_contract(name, loss, profile, tmp_path):
     order = np.random.default_rng(0).permutation(40)[:17]
     some = method.recommend(asked.take(order), 10)
     assert (some.item_QK == ranking.item_QK[order]).all()
-    again = fitted(name, loss, tmp_path / "b", profile).recommend(asked, 10)
+    again = fitted(name, loss, tmp_path / "b", **config).recommend(asked, 10)
     assert (again.item_QK == ranking.item_QK).all()
     keep(method, tmp_path / "kept")
     back = restore(tmp_path / "kept", device="cpu")
@@ -105,21 +112,21 @@ def test_contract(name, loss, profile, tmp_path):
     assert (back.seen == toy().seen).all() and not back.item_vectors()[0].any()
 
 
-@pytest.mark.parametrize(("name", "loss", "profile"), VARIANTS)
-def test_a_killed_and_resumed_training_equals_an_uninterrupted_one(name, loss, profile, tmp_path):
+@pytest.mark.parametrize(("name", "loss", "config"), VARIANTS)
+def test_a_killed_and_resumed_training_equals_an_uninterrupted_one(name, loss, config, tmp_path):
     def kill(done, total, **numbers):
         if done == 2:
             raise Killed
 
-    whole = fitted(name, loss, tmp_path / "whole", profile)
-    method = methods.get(name)(SMALL, loss=loss)
+    whole = fitted(name, loss, tmp_path / "whole", **config)
+    method = methods.get(name)({**SMALL, **config}, loss=loss)
     data = toy(), exam(toy(20, seed=4))
     with pytest.raises(Killed):
-        method.fit(*data, run_in(tmp_path / "cut", profile, kill))
+        method.fit(*data, run_in(tmp_path / "cut", kill))
     epochs: list[int] = []
-    again = methods.get(name)(SMALL, loss=loss)
+    again = methods.get(name)({**SMALL, **config}, loss=loss)
     progress = lambda done, total, **numbers: epochs.append(done)  # noqa: E731
-    again.fit(*data, run_in(tmp_path / "cut", profile, progress))
+    again.fit(*data, run_in(tmp_path / "cut", progress))
     assert epochs == [3, 4]
     for key, value in whole.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[key]), key
@@ -195,6 +202,36 @@ def test_the_fast_encoder_is_recboles(name, tmp_path):
     torch.testing.assert_close(last, theirs, rtol=1e-5, atol=1e-6)
 
 
+def test_recboles_ce_counts_the_padding_row(tmp_path):
+    method = fitted("sasrec", "ce", tmp_path, **RECBOLE)
+    batch = batch_of(method, toy(5))
+    user = method.model.forward(batch["item_id_list"], batch["item_length"])
+    score = user @ method.model.item_embedding.weight.T
+    expected = torch.nn.functional.cross_entropy(score, batch["item_id"])
+    torch.testing.assert_close(method.model.calculate_loss(batch), expected)
+    plain = fitted("sasrec", "bce", tmp_path / "b", **RECBOLE)
+    assert plain.model.item_loss.name == "bce"
+
+
+def test_norms_in_front_are_those_of_the_first_sasrec(tmp_path):
+    """A loop over rows and positions, one layer, without dropout."""
+    method = fitted("dros", "bce", tmp_path, **{**AUTHORS, "n_layers": 1, "n_heads": 1})
+    batch = batch_of(method, toy(3))
+    model, ids = method.model, batch["item_id_list"]
+    layer = model.trm_encoder.layer[0]
+    attention, forward = layer.multi_head_attention, layer.feed_forward
+    found = model.encode(ids, batch["item_length"])
+    for row, length in enumerate(batch["item_length"].tolist()):
+        seq = model.item_embedding(ids[row, :length]) + model.position_embedding.weight[:length]
+        asked = attention.LayerNorm(seq[-1])
+        score = attention.key(seq) @ attention.query(asked) / math.sqrt(model.hidden_size)
+        heard = attention.dense(score.softmax(0) @ attention.value(seq))
+        inner = forward.LayerNorm(asked + heard)
+        outer = inner + forward.dense_2(torch.relu(forward.dense_1(inner)))
+        torch.testing.assert_close(found[row], model.LayerNorm(outer), rtol=1e-5, atol=1e-6)
+    assert model.logits(found).shape == (3, N) and hasattr(model, "head")
+
+
 def test_the_fast_masked_encoder_is_recboles(tmp_path):
     method = fitted("bert4rec", None, tmp_path)
     batch = batch_of(method, toy(9))
@@ -213,7 +250,7 @@ def test_bert4rec_keeps_the_first_item_of_a_full_history(tmp_path):
 
 
 def test_recbole_as_is_drops_the_first_item_even_where_there_is_room(tmp_path):
-    method = fitted("bert4rec", None, tmp_path, "paper_faithful")
+    method = fitted("bert4rec", None, tmp_path, masks="recbole")
     asked = Ragged.of([[1, 5], [20, 5]])
     catalogue, time = toy().catalogue, np.zeros(2, np.int64)
     ranking = method.recommend(Queries(catalogue, time, asked, time), 10)
@@ -279,6 +316,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
         ("sasrec", {"batch_size": 0}, "batch_size is 0"),
         ("dros", {"dro_alpha": -0.1}, "dro_alpha"),
         ("dros", {"dro_beta": 0.0}, "dro_beta"),
+        ("dros", {"tied": False}, "set bce_positions to 'last'"),
         ("bert4rec", {"mask_ratio": 0.05}, "less than one"),
         ("bert4rec", {"ft_ratio": 1.5}, "ft_ratio"),
     ],

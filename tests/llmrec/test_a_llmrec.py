@@ -6,11 +6,11 @@ from soft_kit import TOY, Stop, fit, stop_at
 from bench.cell import Run
 from bench.errors import ArtefactError, ConfigError, DataError, Unavailable
 from bench.method import configure, restore
-from bench.types import Queries, Ragged
+from bench.types import Catalogue, Queries, Ragged
 from llmrec.a_llmrec._align import Autoencoder, Weights, agreement, alignment, negatives
 from llmrec.a_llmrec._align_training import Aligner, Rows, Schedule, train
 from llmrec.a_llmrec.a_llmrec import ALLMRec
-from llmrec.a_llmrec.a_llmrec_align import ITEM, NOTHING, TEXT, Align, Joint
+from llmrec.a_llmrec.a_llmrec_align import ITEM, NOTHING, TEXT, Align, Joint, texts
 from llmrec.lm import backbone
 from llmrec.lm.text_encoder import load_encoder
 
@@ -269,16 +269,27 @@ def test_every_cell_of_a_dataset_asks_for_the_same_stage_one():
     assert ALLMRec.needs(own, loss="lml", backbone="tiny")["align"].backbone == "tiny"
 
 
-def test_mode_paper():
-    config = ALLMRec.complete(configure(ALLMRec, {"mode": "paper"}), loss="lml", decoder="beam")
-    assert config.llm_tuning == "frozen" and config.lora_r == 0
-    assert (config.epochs, config.batch) == (5, 4)
+def test_titles_are_quoted_on_demand():
+    catalogue = Catalogue(("", "Dune", " "), "book")
+    assert texts(catalogue) == ["", "Dune", "Item 2"]
+    assert texts(catalogue, quoted=True) == ["", '"Dune"', '"Item 2"']
+
+
+def test_the_config_of_stage_one_is_written_out():
+    given = {
+        "llm_tuning": "frozen",
+        "sasrec_loss": "bce",
+        "sasrec": {"hidden_size": 50, "n_heads": 1},
+        "align": {"text_trainable": True, "shuffle": False},
+    }
+    config = ALLMRec.complete(configure(ALLMRec, given), loss="lml", decoder="beam")
+    assert config.lora_r == 0
     assert (config.align["epochs"], config.align["batch"]) == (10, 32)
     assert config.align["text_trainable"] and not config.align["shuffle"]
-    assert config.sasrec["hidden_size"] == 50 and config.align["sasrec"] == config.sasrec
+    assert config.align["sasrec"] == config.sasrec and config.align["sasrec_loss"] == "bce"
     assert ALLMRec.complete(config, loss="lml", decoder="beam") == config
-    unified = ALLMRec.complete(configure(ALLMRec, {}), loss="lml", decoder="beam")
-    assert unified.llm_tuning == "lora" and not unified.align["text_trainable"]
+    plain = ALLMRec.complete(configure(ALLMRec, {}), loss="lml", decoder="beam")
+    assert plain.lora_r == 8 and plain.align["shuffle"] and not plain.align["text_trainable"]
     with pytest.raises(ConfigError, match="llm_tuning is 'all'; allowed: one of"):
         configure(ALLMRec, {"llm_tuning": "all"})
     with pytest.raises(ConfigError, match="there is no key 'latten'"):

@@ -2,6 +2,8 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from test_backbone import families, folder_of
 
 from bench.cell import Run
 from bench.errors import ArtefactError, ConfigError, DataError
@@ -11,6 +13,7 @@ from bench.method import configure, keep, restore
 from bench.types import Catalogue, Exam, Queries, Ragged, Windows
 from llmrec.generative.bigrec import BIGRec
 from llmrec.lm import smollm2
+from llmrec.lm.scratch import tiny_tokenizer
 
 COLOURS = ("red", "blue", "green", "small", "old", "tall")
 TITLES = ("", *(f"The {c} {t}" for c in COLOURS for t in ("lorry", "kite", "ball", "doll", "drum")))
@@ -53,9 +56,9 @@ def method(loss="msl", decoder="beam", **config):
     return BIGRec(values, loss=loss, decoder=decoder, backbone="tiny")
 
 
-def fitted(folder, profile="corrected", train=None, **options):
+def fitted(folder, train=None, **options):
     model = method(**options)
-    run = Run(seed=1, device="cpu", folder=folder, profile=profile)
+    run = Run(seed=1, device="cpu", folder=folder)
     model.fit(train or windows(), exam(), run)
     return model, run
 
@@ -130,9 +133,9 @@ def test_a_prompt_without_room_for_a_title_is_a_miss_and_a_training_row_an_error
 
 
 def test_the_released_switches(tmp_path):
-    model, _ = fitted(tmp_path, profile="paper_faithful", loss="msl_tau", epochs=1)
-    ranking = model.recommend(exam().queries, 5)
-    assert ranking.facts["space"] == "full" and ranking.facts["length_penalty"] == 1.0
+    released = {"infer_extra_space": True, "fit_history": False, "cut_answers": True}
+    model, _ = fitted(tmp_path, loss="msl_tau", epochs=1, **released)
+    model.recommend(exam().queries, 5)
     seen = model.lm.tokenizer.decode(model.prompter.prompt([1]).ids)
     assert "request.  \n" in seen
     rows = model.examples(windows())
@@ -141,6 +144,29 @@ def test_the_released_switches(tmp_path):
     model.config = short
     cut = model.examples(windows().take(np.array([0])))
     assert [row.keep for row in cut] == [2]
+
+
+def test_a_model_decodes_in_the_precision_asked_for_with_its_adapters_merged(tmp_path):
+    config = families()["llama untied"]
+    config.vocab_size = len(tiny_tokenizer(bos=True))
+    name = str(folder_of(tmp_path, config))
+    values = configure(BIGRec, {**FAST, "epochs": 1, "lr": 1e-2, "inference_dtype": "bfloat16"})
+    values = BIGRec.complete(values, loss="lml", decoder="beam")
+    model = BIGRec(values, loss="lml", decoder="beam", backbone=name)
+    model.fit(windows(), exam(), Run(seed=1, device="cpu", folder=tmp_path))
+    trained = {key: value.detach().clone() for key, value in model.lm.learnt().items()}
+    assert model.lm.dtype == torch.float32
+    keep(model, tmp_path / "kept")
+    first = model.recommend(exam().queries, 5)
+    assert model.lm.dtype == torch.bfloat16
+    assert all(m.merged for m in model.lm.modules() if hasattr(m, "lora_A"))
+    for key, value in model.lm.learnt().items():
+        torch.testing.assert_close(value.float(), trained[key], rtol=1e-2, atol=1e-3)
+    again = model.recommend(exam().queries, 5)
+    back = restore(tmp_path / "kept", device="cpu")
+    assert back.lm.dtype == torch.float32
+    for other in (again, back.recommend(exam().queries, 5)):
+        np.testing.assert_array_equal(first.item_QK, other.item_QK)
 
 
 def test_options_may_be_given_for_several_losses_at_once():

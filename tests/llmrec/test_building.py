@@ -6,9 +6,8 @@ import pytest
 import torch
 from test_backbone import families, folder_of
 
-from bench.errors import ConfigError, Unavailable
+from bench.errors import ConfigError
 from llmrec.a_llmrec.a_llmrec import ALLMRecConfig
-from llmrec.generative import _building
 from llmrec.generative._building import Order, build
 from llmrec.generative._config import GenerativeConfig
 from llmrec.lm import backbone
@@ -16,8 +15,8 @@ from llmrec.lm.backbone import Backbone, Lora
 from llmrec.lm.scratch import tiny_tokenizer
 
 
-def order(name, *, device="cuda", seed=0, adapters=True, faithful=False):
-    return Order(name, device, seed, adapters, faithful)
+def order(name, *, device="cuda", seed=0, adapters=True):
+    return Order(name, device, seed, adapters)
 
 
 @pytest.fixture
@@ -61,16 +60,11 @@ def test_a_frozen_model_may_be_quantised_without_adapters(asked):
         ALLMRecConfig().replace(lora_r=0, quant=8)
 
 
-def test_the_profile_quantises_on_a_gpu_and_says_so(asked, monkeypatch):
-    monkeypatch.setattr(_building.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(Unavailable, match=r"paper_faithful .* requires bitsandbytes"):
-        build(GenerativeConfig(), order("some-model", faithful=True), None)
-    build(GenerativeConfig(), order("some-model", device="cpu", faithful=True), None)
+def test_weights_are_quantised_where_it_is_asked_for_and_nowhere_else(asked):
+    build(GenerativeConfig(quant=8), order("some-model"), None)
+    assert asked["quant"] == 8
+    build(GenerativeConfig(), order("some-model"), None)
     assert asked["quant"] is None
-    monkeypatch.setattr(_building.importlib.util, "find_spec", lambda name: object())
-    assert build(GenerativeConfig(), order("some-model", faithful=True), None).quant == 8
-    with pytest.raises(ConfigError, match="only adapters can train"):
-        build(GenerativeConfig(lora_r=0), order("some-model", faithful=True), None)
 
 
 def test_quantised_weights_are_never_merged(tmp_path):
@@ -82,11 +76,13 @@ def test_quantised_weights_are_never_merged(tmp_path):
     assert all(module.merged for _, module in _adapters(lm))
 
 
-def test_weights_too_coarse_for_a_small_change_are_never_merged(tmp_path):
+def test_weights_too_coarse_for_a_small_change_are_merged_on_demand_only(tmp_path):
     folder = folder_of(tmp_path, families()["llama untied"])
     half = backbone.load(folder, lora=Lora(), dtype=torch.bfloat16)
     half.merge()
     assert not any(module.merged for _, module in _adapters(half))
+    half.merge(rounding=True)
+    assert all(module.merged for _, module in _adapters(half))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +115,7 @@ def test_the_added_pad_row_depends_on_the_seed_alone(tmp_path):
 
     def pad_row(seed, chance):
         torch.manual_seed(chance)
-        lm = build(GenerativeConfig(), order(folder, device="cpu", seed=seed, faithful=True), None)
+        lm = build(GenerativeConfig(pad_token=True), order(folder, device="cpu", seed=seed), None)
         assert torch.random.initial_seed() == chance, "the global generator is left alone"
         return lm.head.weight_VD[lm.tokenizer.pad_token_id]
 

@@ -145,14 +145,15 @@ def test_writing_goes_on_where_it_stopped_and_is_then_read_from_the_cache(tmp_pa
 def test_what_is_predicted_is_what_is_written_now_and_how(tmp_path):
     kind = methods.get("cot")
 
-    def predicted(folder, **run):
-        return make(stage(tmp_path, rows=2), tmp_path / folder, **run).facts["predicted_seconds"]
+    def predicted(folder, **values):
+        made = make(stage(tmp_path, rows=2, **values), tmp_path / folder)
+        return made.facts["predicted_seconds"]
 
     first, again = predicted("a"), predicted("b")
-    faithful = predicted("c", profile="paper_faithful")
+    three = predicted("c", candidates=3, new_tokens=256)
     size = Size(train_rows=160, test_rows=0, n_items=40)
     plan = kind.estimate_seconds(stage(tmp_path, rows=2).config, size)
-    assert again < first == pytest.approx(plan, abs=0.06) and faithful > first + 4 * 3 * 256 * 0.01
+    assert again < first == pytest.approx(plan, abs=0.06) and three > first + 4 * 3 * 256 * 0.01
 
 
 def test_lines_end_at_line_feeds_only(tmp_path):
@@ -240,7 +241,9 @@ def test_sources_without_a_model(tmp_path, source, width):
         method.recommend(toy_data().queries, 5)
 
 
-@pytest.mark.parametrize("wrong", [{"source": "net"}, {"sample": 0}, {"rows": 0}, {"mode": "x"}])
+@pytest.mark.parametrize(
+    "wrong", [{"source": "net"}, {"sample": 0}, {"rows": 0}, {"candidates": 0}]
+)
 def test_wrong_values_are_refused(wrong):
     with pytest.raises(ConfigError):
         configure(methods.get("cot"), wrong)

@@ -1,14 +1,17 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from soft_kit import TOY, Soft, Stop, fit, stop_at
-from transformers import Trainer
 
+from bench.cell import Run
 from bench.errors import ArtefactError, ConfigError
 from bench.method import configure, restore
 from bench.registry import methods
 from llmrec.generative.llara import Growing, LLaRA
-from llmrec.training.loop import arguments
+from llmrec.training.loop import Recipe, arguments, cosine_from_start
+from llmrec.training.trainer import Shuffle, Tuner
 
 STEPS = 790
 
@@ -148,39 +151,51 @@ def test_draws_for_each_micro_batch_need_a_single_rank(tmp_path, sasrec, monkeyp
         fit("llara", tmp_path, {"curriculum_unit": "micro"}, inputs=sasrec, loss="lml")
 
 
-def test_mode_paper_fills_in_what_is_left_at_its_default():
-    config = LLaRA.complete(
-        configure(LLaRA, {"mode": "paper", "lora_r": 4}), loss="lml", decoder="beam"
-    )
-    assert (config.lora_r, config.lora_alpha, config.lora_dropout) == (4, 32, 0.1)
-    assert len(config.lora_targets) == 7 and config.lr == 5e-4
-    assert (config.epochs, config.batch) == (5, 128)
-    assert LLaRA.complete(config, loss="lml", decoder="beam") == config
+def test_its_sasrec_is_the_one_asked_for():
+    config = configure(LLaRA, {"sasrec": {"n_layers": 1, "n_heads": 1}})
     need = LLaRA.needs(config, loss="lml", backbone=None)["sasrec"]
     assert need.config == {"n_layers": 1, "n_heads": 1} and need.loss == "ce"
     assert not LLaRA.needs(configure(LLaRA, {}), loss="lml", backbone=None)["sasrec"].config
 
 
-def test_the_papers_learning_rate_goes_from_a_hundredth_to_the_peak_and_back(tmp_path, sasrec):
-    config = {"mode": "paper", "epochs": 1, "valid_rows": 0}
-    method, run = fit("llara", tmp_path, config, inputs=sasrec, loss="lml")
-    recipe, total = method.recipe(), 800
+def rates(recipe, folder, total):
+    """Shares of the peak learning rate by step, as the trainer sets them."""
+    run = Run(seed=1, device="cpu", folder=folder)
     args = arguments(recipe, run, total * recipe.batch, validating=False)
-    trainer = Trainer(torch.nn.Linear(1, 1), args)
-    trainer.create_optimizer_and_scheduler(total)
-    rates = []
+    rate = cosine_from_start(recipe.floor) if recipe.schedule == "cosine_from_start" else None
+    step = torch.nn.Linear(1, 1)
+    step.lm = SimpleNamespace(parameter_groups=lambda: [{"params": list(step.parameters())}])
+    tuner = Tuner(step, range(8), None, Shuffle(8, 0), micro_batch=1, rate=rate, args=args)
+    tuner.create_optimizer_and_scheduler(total)
+    found = []
     for _ in range(total):
-        rates.append(trainer.optimizer.param_groups[0]["lr"] / recipe.lr)
-        trainer.optimizer.step()
-        trainer.lr_scheduler.step()
-    assert rates[0] == pytest.approx(0.01) and max(rates) == pytest.approx(1)
-    assert int(np.argmax(rates)) == pytest.approx(total / 20, abs=2)
-    assert rates[-1] == pytest.approx(0.01, abs=1e-4)
+        found.append(tuner.optimizer.param_groups[0]["lr"] / recipe.lr)
+        tuner.optimizer.step()
+        tuner.lr_scheduler.step()
+    return found
+
+
+def test_the_papers_learning_rate_goes_from_a_hundredth_to_the_peak_and_back(tmp_path):
+    recipe, total = Recipe(epochs=1, schedule="cosine", floor=0.01, warmup_steps=0.05), 800
+    found = rates(recipe, tmp_path, total)
+    assert found[0] == pytest.approx(0.01) and max(found) == pytest.approx(1)
+    assert int(np.argmax(found)) == pytest.approx(total / 20, abs=2)
+    assert found[-1] == pytest.approx(0.01, abs=1e-4)
+
+
+def test_the_released_cosine_has_begun_when_the_warm_up_ends(tmp_path):
+    """Step 40 of 800 ends the warm-up; the cosine stands at (1 + cos(pi / 20)) / 2 of its way there."""
+    method = LLaRA({"schedule": "cosine_from_start", "epochs": 1}, loss="lml")
+    method.lm = SimpleNamespace(pretrained=True)
+    found = rates(method.recipe(), tmp_path, 800)
+    assert found[0] == pytest.approx(0.01) and found[20] == pytest.approx(0.505)
+    assert max(found) == found[40] == pytest.approx(0.01 + 0.99 * 0.9938, abs=1e-4)
+    assert found[400] == pytest.approx(0.505) and found[799] == pytest.approx(0.01, abs=1e-4)
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("curriculum", "slow"), ("curriculum_unit", "row"), ("unseen", "zero"), ("mode", "own")],
+    [("curriculum", "slow"), ("curriculum_unit", "row"), ("unseen", "zero"), ("schedule", "flat")],
 )
 def test_values_nobody_knows_are_refused(key, value):
     with pytest.raises(ConfigError, match=f"{key} is '{value}'; allowed: one of"):

@@ -232,7 +232,7 @@ def test_rotary_products_depend_on_the_distance_only():
     assert not torch.allclose(score[0, 0], score[0, 3], atol=1e-3)
 
 
-def fitted(name, folder, config=None, *, cot=None, profile="corrected"):
+def fitted(name, folder, config=None, *, cot=None):
     toy, kind = toy_data(), methods.get(name)
     values = {**SMALL, **(config or {})}
     if name == "sasrec":
@@ -240,7 +240,7 @@ def fitted(name, folder, config=None, *, cot=None, profile="corrected"):
     method = kind(configure(kind, values))
     folder.mkdir()
     inputs = {} if cot is None else {"cot": cot}
-    run = Run(seed=3, device="cpu", folder=folder, inputs=inputs, profile=profile)
+    run = Run(seed=3, device="cpu", folder=folder, inputs=inputs)
     method.fit(toy.train, toy.valid, run)
     return method, run
 
@@ -273,39 +273,31 @@ def test_a_vanishing_injection_approaches_sasrec(tmp_path, cot):
 
 
 @pytest.mark.parametrize(
-    ("source", "config", "profile", "variant"),
+    ("source", "config", "variant"),
     [
-        ("template", {}, "corrected", "template, 160 rationales"),
-        ("none", {"user_emb": False}, "corrected", "no CoT, 160 examples"),
-        ("template", {"rho": 1.0, "guard": "global"}, "corrected", "template, 160 rationales"),
-        ("template", {}, "paper_faithful", "paper, template, 160 rationales"),
+        ("template", {}, "template, 160 rationales"),
+        ("none", {"user_emb": False}, "no CoT, 160 examples"),
+        ("template", {"rho": 1.0, "guard": "global"}, "template, 160 rationales"),
+        ("template", {"objective": "sampled", "guard": "released"}, "template, 160 rationales"),
     ],
 )
-def test_it_learns_is_kept_and_says_what_it_read(tmp_path, cot, source, config, profile, variant):
+def test_it_learns_is_kept_and_says_what_it_read(tmp_path, cot, source, config, variant):
     toy = toy_data()
-    mine, run = fitted("llm_cf", tmp_path / "a", config, cot=cot[source], profile=profile)
+    mine, run = fitted("llm_cf", tmp_path / "a", config, cot=cot[source])
     keep(mine, tmp_path / "kept")
     back = restore(tmp_path / "kept", device="cpu")
     one, two = (m.recommend(toy.queries, 10) for m in (mine, back))
     np.testing.assert_array_equal(one.item_QK, two.item_QK)
     assert run.facts["variant"] == variant
-    assert mine.config.objective == ("sampled" if profile == "paper_faithful" else "ce")
-    assert mine.config.n_layers == (1 if profile == "paper_faithful" else 2)
-    assert run.facts["settled"] == mine.config.as_dict()
 
 
-def test_a_row_shows_what_its_mode_decides():
-    kind = methods.get("llm_cf")
-
-    def complete(**values):
-        return kind.complete(configure(kind, values), loss=None, decoder=None)
-
-    paper = complete(mode="paper", patience=7)
-    assert (paper.guard, paper.objective, paper.dropout) == ("released", "sampled", 0.2)
-    assert paper.patience == 7 and complete(mode="paper", guard="order").guard == "order"
-    assert (complete(mode="sane").guard, complete(mode="sane").n_layers) == ("order", 2)
-    assert complete().guard == "auto"  # the profile decides
-    assert kind.settled(paper, "corrected") == paper
+def test_the_norms_of_the_decoder_have_the_epsilon_asked_for(tmp_path, cot):
+    config = {"norm_eps": 1e-5, "epochs": 1}
+    context = fitted("llm_cf", tmp_path / "a", config, cot=cot["template"])[0].model.context
+    norms = [m for m in context.modules() if isinstance(m, torch.nn.RMSNorm)]
+    assert len(norms) == 5 and {norm.eps for norm in norms} == {1e-5}
+    plain = fitted("llm_cf", tmp_path / "b", {"epochs": 1}, cot=cot["template"])[0].model.context
+    assert plain.norm.eps is None
 
 
 @pytest.mark.parametrize(("rho", "user_emb"), [(0.0, True), (1.0, False)])

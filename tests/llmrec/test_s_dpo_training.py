@@ -162,17 +162,6 @@ def test_trl_trains_the_same_adapters(tmp_path):
         assert their_facts[name] == pytest.approx(facts[name], abs=1e-3)
 
 
-def test_a_profile_says_which_options_it_replaced(tmp_path):
-    def made(profile, **options):
-        run = run_in(tmp_path, profile=profile)
-        training = preference_training(SDPO, method_for(adapters(), **options), TRAIN, run)
-        return training.batch_loss.loss.config.class_aware, run.facts.get("profile_overrides")
-
-    assert made("paper_faithful") == (False, {"loss_options.class_aware": False})
-    assert made("paper_faithful", class_aware=False) == (False, None)
-    assert made("corrected") == (True, None)
-
-
 def test_trl_weighs_every_row_alike_in_a_short_last_step(tmp_path):
     """All rows in one step of several micro-batches, the last of them short."""
     few = TRAIN.take(np.arange(7))
