@@ -123,7 +123,7 @@ class Generative(Decoding):
             Unavailable: weights or packages are missing.
             DataError: a training row that cannot be a prompt.
         """
-        from llmrec.training.trainer import load_weights
+        from llmrec.training.checkpoint import load_weights
 
         self._profile, self._progress = run.profile, run.progress
         self._seed = run.seed_for("weights")
@@ -156,7 +156,7 @@ class Generative(Decoding):
 
     def save(self, folder: Path) -> None:
         """Write adapters (or all weights if all were trained) and how to find the rest."""
-        from llmrec.training.trainer import save_weights
+        from llmrec.training.checkpoint import save_weights
 
         save_weights(self.lm, folder)
         if isinstance(self.lm.tokenizer, CompactTokenizer):
@@ -177,7 +177,7 @@ class Generative(Decoding):
         Raises:
             ArtefactError: the folder holds something else.
         """
-        from llmrec.training.trainer import load_weights
+        from llmrec.training.checkpoint import load_weights
 
         if not (folder / MANIFEST).is_file():
             raise ArtefactError(f"no {MANIFEST} in {folder}; run the cell again with --reuse never")
