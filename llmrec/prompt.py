@@ -230,7 +230,12 @@ TAIL = f"\n \n\n{RESPONSE}"
 
 
 def head_text(domain: str, *, extra_space: bool = False) -> tuple[str, str]:
-    """The prompt's text before the first title, cut where a user slot would stand."""
+    """The prompt's text before the first title, in two parts: a user slot would stand between them.
+
+    Args:
+        domain: chooses the nouns and the verb.
+        extra_space: whether the preamble ends in two spaces, as the released code has it at inference.
+    """
     plural, verb, singular = DOMAINS[domain]
     instruction = (
         f"Given a list of {plural} the user has {verb} before, please recommend a new {singular} "
@@ -242,7 +247,12 @@ def head_text(domain: str, *, extra_space: bool = False) -> tuple[str, str]:
 
 
 def prompt_text(titles: Sequence[str], domain: str) -> str:
-    """The whole prompt as text, for people and for tests."""
+    """The whole prompt as text, for people to read and for tests.
+
+    Args:
+        titles: of the history, oldest first.
+        domain: chooses the nouns and the verb.
+    """
     listed = ", ".join(f'"{title}"' for title in titles)
     return "".join(head_text(domain)) + " " + listed + TAIL
 

@@ -2,7 +2,7 @@
 
 An answer is the title in double quotes, tokenised on its own, and one end token; the end token keeps
 every answer from being the beginning of another. Nodes are numbered level by level, edges by (parent,
-token), so the child of edge e is node e + 1 and everything is a flat array. M nodes, E edges.
+token), so the child of edge e is node e + 1 and the trie is a few flat arrays. M nodes, E edges.
 """
 
 from __future__ import annotations
@@ -55,7 +55,12 @@ class Trie:
 
     @classmethod
     def of(cls, paths: Sequence[Sequence[int]], eos: int, fingerprint: str = "") -> Trie:
-        """Build from the answers of items 1..N (so ``paths[0]`` belongs to item 1), each ending in ``eos``.
+        """The trie of the answers of items 1..N.
+
+        Args:
+            paths: tokens of each answer, ending in ``eos``; ``paths[0]`` belongs to item 1.
+            eos: the end token.
+            fingerprint: hash of tokenizer, titles and end token, if known.
 
         Raises:
             DataError: there are no answers, or one does not end in its only end token.
@@ -125,7 +130,12 @@ class Trie:
         return (parent_E << TOKEN_BITS) | self.token_E
 
     def step(self, node_R: IntArray, token_R: IntArray) -> IntArray:
-        """Child reached from each node by each token, -1 where the token is not valid there, int32 [R]."""
+        """Child reached from each node by each token, -1 where the token is not valid there, int32 [R].
+
+        Args:
+            node_R: the nodes.
+            token_R: one token for each.
+        """
         key_R = (np.asarray(node_R, np.int64) << TOKEN_BITS) | np.asarray(token_R, np.int64)
         edge_R = np.minimum(np.searchsorted(self.key_E, key_R), self.n_edges - 1)
         return np.where(self.key_E[edge_R] == key_R, self.child_E[edge_R], -1).astype(np.int32)
@@ -180,6 +190,10 @@ class Trie:
     def require(self, titles: Sequence[str], tokenizer: Any) -> None:
         """Refuse a trie that belongs to another tokenizer, catalogue or end token.
 
+        Args:
+            titles: of the catalogue, by item id.
+            tokenizer: the one that prompts are made with.
+
         Raises:
             DataError: the fingerprints differ.
         """
@@ -223,12 +237,15 @@ def text_tokens(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 def fingerprint(titles: Sequence[str], tokenizer: Any) -> str:
     """Sixteen hex digits that change with the tokenizer, any title or the end token.
 
+    Args:
+        titles: by item id.
+        tokenizer: as for ``for_titles``.
+
     Raises:
         DataError: the tokenizer has no end token.
     """
     digest = hashlib.sha256(f"{_end_token(tokenizer)}\n".encode())
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
         whole = backend.to_str()  # what precedes the added tokens is padding and truncation state
         digest.update(whole[max(whole.find('"added_tokens"'), 0) :].encode())
     else:
@@ -259,12 +276,7 @@ def _check_answers(answers: Ragged, eos: int) -> None:
 
 
 def _grow(answers: Ragged) -> tuple[_Levels, IntArray, IntArray]:
-    """Number the nodes level by level.
-
-    Returns:
-        ((parent, token) of the edges of each level), the node at which each answer token is chosen, and
-        the node at which each answer ends.
-    """
+    """Number the nodes level by level: parents and tokens of the edges by level, ``path``, last nodes."""
     values, start_P, length_P = answers.values, answers.offsets[:-1], answers.lengths
     path_values = np.zeros(len(values), np.int32)
     end_P = np.zeros(len(answers), np.int64)
@@ -289,9 +301,8 @@ def _warn_merged(trie: Trie, titles: Sequence[str]) -> None:
     for items in trie.leaf_items:
         names = sorted({titles[item] for item in items})
         if len(names) > 1:
-            warnings.warn(
+            said = (
                 f"different titles have the same tokens and become one answer, such as {names[0]!r} "
-                f"and {names[1]!r}; a tokenizer that loses no characters would keep them apart",
-                stacklevel=3,
+                f"and {names[1]!r}; a tokenizer that loses no characters would keep them apart"
             )
-            return
+            return warnings.warn(said, stacklevel=3)

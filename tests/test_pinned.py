@@ -2,6 +2,9 @@
 
 import copy
 import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from bench.conformance import toy_data
 from bench.data.exams import carve_valid
 from bench.errors import Unavailable
 from bench.evaluation.metrics.ndcg import NDCG
+from bench.registry import methods
 from tests.pinned.compare import verdict
 from tests.pinned.runs import RESULTS, names, results_of
 
@@ -19,10 +23,18 @@ def _pinned(name):
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
+@pytest.fixture(scope="session")
+def tiny_runs():
+    """The results of every method, made by as many processes as there are cores, the longest first."""
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        order = sorted(names(), key=lambda name: not methods.get(name).decodes)
+        yield {name: pool.submit(results_of, name) for name in order}
+
+
 @pytest.mark.parametrize("name", names())
-def test_results_are_those_of_their_version(name):
+def test_results_are_those_of_their_version(name, tiny_runs):
     try:
-        now = results_of(name)
+        now = tiny_runs[name].result()
     except Unavailable as reason:
         pytest.skip(str(reason))
     pinned = _pinned(name)

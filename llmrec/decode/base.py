@@ -92,7 +92,12 @@ class Decoder(Component, ABC):
         """
 
     def generation_config(self, lm: Backbone, trie: Trie) -> Any:
-        """What it hands to transformers' ``generate``, or None if it never calls it."""
+        """The configuration handed to transformers' ``generate``; None for a decoder that never calls it.
+
+        Args:
+            lm: the language model.
+            trie: the catalogue, which knows the end token and the longest title.
+        """
         return None
 
     @property
@@ -103,6 +108,11 @@ class Decoder(Component, ABC):
 
 def need(name: str, value: float, *, low: float) -> None:
     """Refuse an option below its bound.
+
+    Args:
+        name: of the option, for the message.
+        value: what was given.
+        low: the smallest value allowed.
 
     Raises:
         ConfigError: with the value and the bound.
@@ -128,6 +138,10 @@ def batches(prompts: Sequence[Prompt], size: int) -> Iterator[IntArray]:
     """Row numbers of prompts of similar length, ``size`` at a time.
 
     Equal prompts sort together whatever the order they came in, so no list depends on that order.
+
+    Args:
+        prompts: the prompts of all queries.
+        size: prompts in a batch; the last batch may be smaller.
     """
 
     def content(row: int) -> tuple[int, bytes, bytes]:
@@ -150,5 +164,10 @@ def shared_length(prompts: Sequence[Prompt]) -> int:
 
 
 def blank(n_queries: int, k: int) -> tuple[IntArray, FloatArray]:
-    """Empty ``leaf_QK`` and ``score_QK``."""
+    """Lists without entries: ``leaf_QK`` filled with -1 and ``score_QK`` with -inf.
+
+    Args:
+        n_queries: Q.
+        k: K.
+    """
     return np.full((n_queries, k), -1, np.int32), np.full((n_queries, k), -np.inf, np.float32)

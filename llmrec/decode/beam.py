@@ -38,6 +38,7 @@ from llmrec.decode.scoring import (
     Tau,
     slack,
     step,
+    temperature,
 )
 from llmrec.decode.top_k import best
 from llmrec.decode.tree import Tree
@@ -67,7 +68,7 @@ class BeamConfig(DecoderConfig):
     @property
     def scoring(self) -> Rule:
         """The scoring rule of these options."""
-        return Rule(space=self.space, length_penalty=self.length_penalty, tau=self.tau)
+        return Rule(space=self.space, length_penalty=self.length_penalty, tau=temperature(self.tau))
 
 
 @decoders.register("beam")
@@ -127,6 +128,10 @@ class Beam(Decoder):
 def require_beams(k: int, beams: int) -> None:
     """Refuse a list longer than the number of beams, or without length.
 
+    Args:
+        k: length of the list that is asked for.
+        beams: width of the beam search.
+
     Raises:
         ConfigError: names both.
     """
@@ -153,9 +158,9 @@ class _Search:
         self.node_BW = np.full((tree.n_users, beams), -1, np.int64)
         self.score_BW = np.full((tree.n_users, beams), -np.inf)
         self.node_BW[:, 0], self.score_BW[:, 0] = 0, 0.0
-        self.leaf_BW = np.full((tree.n_users, beams), -1, np.int64)
-        self.final_BW = np.full((tree.n_users, beams), -np.inf)
-        self.open_B = np.ones(tree.n_users, bool)
+        self.leaf_BW: IntArray = np.full((tree.n_users, beams), -1, np.int64)
+        self.final_BW: Scores = np.full((tree.n_users, beams), -np.inf)
+        self.open_B: BoolArray = np.ones(tree.n_users, bool)
         self.lost_B = np.full(tree.n_users, -np.inf)
         self.length = 0
 

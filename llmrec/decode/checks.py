@@ -127,7 +127,13 @@ def waived_by(decoder: Decoder) -> frozenset[str]:
 
 
 def sampling(decoder: Decoder, lm: Backbone, trie: Trie) -> list[Check]:
-    """Whether anything but the stated rule would act on the scores, the model's own defaults included."""
+    """Whether sampling or a logits processor would change the scores, be it by the model's own defaults.
+
+    Args:
+        decoder: as configured for the cell.
+        lm: the model it will decode with.
+        trie: the catalogue.
+    """
     config = decoder.generation_config(lm, trie)
     if config is None:
         said = "this search never calls generate(), so no generation config acts on it"
@@ -143,13 +149,17 @@ def sampling(decoder: Decoder, lm: Backbone, trie: Trie) -> list[Check]:
 
 
 def leaks(model: Any, config: Any) -> dict[str, Any]:
-    """Flags that would bend a search run with this config on this model, with their values.
+    """Generation flags, with their values, that would change the result of a plain beam search.
 
-    transformers fills whatever ``config`` leaves open from the model's own generation config; this looks
-    at what comes out of that.
+    transformers fills whatever ``config`` leaves open from the model's own generation config; what is
+    looked at is the outcome of that.
+
+    Args:
+        model: a Hugging Face model.
+        config: the generation config that ``generate`` would get.
     """
     whole, _ = model._prepare_generation_config(config)
-    found = {} if not whole.do_sample else {"do_sample": True}
+    found: dict[str, Any] = {} if not whole.do_sample else {"do_sample": True}
     allowed = {**WARPERS, **(SAMPLERS if whole.do_sample else {})}
     for name, plain in allowed.items():
         value = getattr(whole, name, None)
@@ -159,7 +169,13 @@ def leaks(model: Any, config: Any) -> dict[str, Any]:
 
 
 def distinct(decoded: Decoded, trie: Trie, k: int) -> Check:
-    """Whether every list has as many different valid answers as it can."""
+    """Whether every list has as many different valid answers as it can.
+
+    Args:
+        decoded: lists of some users.
+        trie: the catalogue.
+        k: length of the lists that was asked for.
+    """
     wanted = min(k, trie.n_leaves)
     inside = (decoded.leaf_QK >= -1).all() and (decoded.leaf_QK < trie.n_leaves).all()
     lists = [row[row >= 0] for row in decoded.leaf_QK[~decoded.failed_Q]]
@@ -174,14 +190,25 @@ def distinct(decoded: Decoded, trie: Trie, k: int) -> Check:
 
 
 def same_lists(first: Decoded, second: Decoded) -> Check:
-    """Whether two global seeds give the same lists."""
+    """Whether two global seeds give the same lists.
+
+    Args:
+        first: lists decoded under one global seed.
+        second: the same users under another.
+    """
     differ = int((first.leaf_QK != second.leaf_QK).any(1).sum())
     said = f"two seeds, {differ} of {len(first)} lists differ"
     return Check("two seeds", differ == 0, said)
 
 
 def truncation(prompts: Sequence[Prompt], decoded: Decoded, trie: Trie) -> Check:
-    """Counts of what was cut off; always holds, the numbers belong beside the result."""
+    """What was cut off, in numbers, to be read beside the result; never fails.
+
+    Args:
+        prompts: of the users that were decoded.
+        decoded: their lists.
+        trie: the catalogue.
+    """
     cut = sum(prompt.dropped > 0 for prompt in prompts)
     items = sum(prompt.dropped for prompt in prompts)
     unreachable = decoded.facts.get("unreachable_titles", 0)
@@ -196,7 +223,14 @@ def truncation(prompts: Sequence[Prompt], decoded: Decoded, trie: Trie) -> Check
 def total_probability(
     lm: Backbone, prompts: Sequence[Prompt], trie: Trie, *, tau: float = 1.0
 ) -> Check:
-    """Whether the probabilities of all answers of the catalogue add up to 1 for one user."""
+    """Whether the probabilities of all answers of the catalogue add up to 1 for one user.
+
+    Args:
+        lm: the model.
+        prompts: the first is looked at.
+        trie: the catalogue.
+        tau: temperature of the softmax.
+    """
     if not prompts:
         return Check("total probability", True, "no user to look at")
     total = float(np.exp(score_all(lm, prompts, trie, Rule(tau=tau))).sum())

@@ -27,7 +27,7 @@ from llmrec.decode.base import (
     evaluating,
     need,
 )
-from llmrec.decode.scoring import Rule, Scores, Tau, slack, step
+from llmrec.decode.scoring import Rule, Scores, Tau, slack, step, temperature
 from llmrec.decode.top_k import best
 from llmrec.decode.tree import Tree
 
@@ -52,7 +52,7 @@ class ExactConfig(DecoderConfig):
     @property
     def scoring(self) -> Rule:
         """The scoring rule of these options."""
-        return Rule(space="valid", length_penalty=self.length_penalty, tau=self.tau)
+        return Rule(space="valid", length_penalty=self.length_penalty, tau=temperature(self.tau))
 
 
 @decoders.register("exact")
@@ -116,11 +116,13 @@ class _Search:
 
     def __init__(self, tree: Tree, config: ExactConfig, k: int, margin: float) -> None:
         self.tree, self.config, self.rule, self.margin = tree, config, config.scoring, margin
-        self.leaf_BK = np.full((tree.n_users, k), -1, np.int64)
-        self.final_BK = np.full((tree.n_users, k), -np.inf)
+        self.leaf_BK: IntArray = np.full((tree.n_users, k), -1, np.int64)
+        self.final_BK: Scores = np.full((tree.n_users, k), -np.inf)
         self.expanded_B = np.zeros(tree.n_users, np.int64)
-        self.user_O = np.zeros(0, np.int64)
-        self.node_O, self.score_O, self.bound_O = self.user_O, np.zeros(0), np.zeros(0)
+        self.user_O: IntArray = np.zeros(0, np.int64)
+        self.node_O: IntArray = np.zeros(0, np.int64)
+        self.score_O: Scores = np.zeros(0)
+        self.bound_O: Scores = np.zeros(0)
         users = np.arange(tree.n_users)
         self._sort_in(users, np.zeros_like(users), np.zeros(len(users)))
 

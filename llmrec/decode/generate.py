@@ -145,7 +145,13 @@ NO_SAMPLING = {
 
 @contextmanager
 def own_generation(lm: Backbone, *, inherit: bool = False) -> Iterator[None]:
-    """Decode without the model's own generation config, whose values fill whatever ours leaves open."""
+    """Within this context the model has an empty generation config, so that none of its defaults fills
+    what ours leaves open.
+
+    Args:
+        lm: the model; it is in evaluation mode meanwhile.
+        inherit: keep the model's own generation config after all, as the released code does.
+    """
     kept = lm.causal.generation_config
     if not inherit:
         lm.causal.generation_config = GenerationConfig()
@@ -163,6 +169,13 @@ def run(
     allowed: Callable[[int, Tensor], list[int]] | None = None,
 ) -> tuple[IntArray, FloatArray]:
     """Call transformers' ``generate`` on left-padded prompts.
+
+    Args:
+        lm: the model; its ``embed`` makes the inputs.
+        prompts: one per query, S = queries times ``num_return_sequences``.
+        config: what ``generate`` is told.
+        allowed: the tokens that may follow, by number of the sequence and tokens generated so far; None
+            for all.
 
     Returns:
         New tokens int64 [S, L] and sequence scores [S], ``num_return_sequences`` rows a prompt.
@@ -206,9 +219,14 @@ def allowed_tokens(trie: Trie) -> Callable[[int, Tensor], list[int]]:
 
 
 def walk(trie: Trie, token_SL: IntArray) -> IntArray:
-    """The leaf that each generated sequence reaches, -1 where it leaves the trie or never ends."""
+    """The leaf that each generated sequence reaches, -1 where it leaves the trie or never ends.
+
+    Args:
+        trie: the catalogue.
+        token_SL: generated tokens, one sequence a row, int [S, L].
+    """
     leaf_S = np.full(len(token_SL), -1, np.int32)
-    node_S = np.zeros(len(token_SL), np.int64)
+    node_S: IntArray = np.zeros(len(token_SL), np.int64)
     for token_S in token_SL.T:
         node_S = np.where(node_S >= 0, trie.step(np.maximum(node_S, 0), token_S), -1)
         ended_S = (node_S >= 0) & (trie.leaf_M[np.maximum(node_S, 0)] >= 0)

@@ -160,7 +160,12 @@ class Ground(Decoder):
         return gamma
 
     def weigh(self, weight_I: FloatArray, gamma: float | None = None) -> None:
-        """Set the popularity of the leaves, and gamma where it was chosen."""
+        """Set the popularity of the leaves, and gamma where it was chosen.
+
+        Args:
+            weight_I: popularity of each leaf in the training rows, scaled to [0, 1].
+            gamma: the exponent chosen on the validation rows; None keeps the configured one.
+        """
         self.weight_I = weight_I
         if gamma is not None:
             self.config = self.config.replace(gamma=gamma)

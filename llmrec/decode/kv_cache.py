@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer
 
 from bench.types import IntArray
 
@@ -25,13 +25,22 @@ class TreeCache(DynamicLayer):
         rows: users that the next update is about; None for all. Reading only some costs a copy of theirs.
     """
 
+    keys: Tensor  # the base class has None until the first update
+    values: Tensor
     room = 0
     used = 0
     rows: Tensor | None = None
 
     @classmethod
     def of(cls, parts: Sequence[tuple[Tensor, Tensor]], length: int, room: int) -> TreeCache:
-        """A cache of the given keys and values, user after user, filled up to ``length`` with zeros."""
+        """A cache of the given keys and values, stacked along the users and padded with zeros to
+        ``length``.
+
+        Args:
+            parts: keys and values [B_i, H, L_i, D] of one group of users each.
+            length: filled positions of the new cache, at least every L_i.
+            room: further positions to allocate.
+        """
         cache = cls()
         cache.lazy_initialization(*parts[0])
         n_users = sum(keys.shape[0] for keys, _ in parts)
@@ -53,7 +62,14 @@ class TreeCache(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Write the new states behind the old ones; returns all of them."""
+        """Write the new states behind the old ones; returns all keys and values, the new ones included.
+
+        Args:
+            key_states: new keys, [B, H, T, D].
+            value_states: new values, [B, H, T, D].
+            *args: passed by transformers and not used.
+            **kwargs: likewise.
+        """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
@@ -72,6 +88,13 @@ class TreeCache(DynamicLayer):
     def get_seq_length(self) -> int:
         """Filled positions."""
         return self.used
+
+
+def tree_layers(cache: Cache) -> list[TreeCache]:
+    """The layers of a cache that was made with ``TreeCache`` as its layer class."""
+    layers = [layer for layer in cache.layers if isinstance(layer, TreeCache)]
+    assert len(layers) == len(cache.layers), "the model put layers of its own into the cache"
+    return layers
 
 
 def _room(like: Tensor, n_users: int, length: int) -> Tensor:

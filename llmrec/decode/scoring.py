@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Space = Literal["full", "valid"]
 Tau = PositiveFloat | Literal["train"]
-OF_TRAINING = "train"
+OF_TRAINING: Literal["train"] = "train"
 Scores = npt.NDArray[np.float64]
 CELLS = 2**24  # logits held at once
 # Two evaluations of one score differ by rounding; a proof has to clear it by a margin.
@@ -54,13 +54,6 @@ class Rule:
     length_penalty: float = 0.0
     tau: float = 1.0
 
-    def __post_init__(self) -> None:
-        if self.tau == OF_TRAINING:
-            raise ConfigError(
-                "tau is 'train', the temperature of a method's training, which is not known here; "
-                "give a number"
-            )
-
     @property
     def words(self) -> str:
         """The rule in a few words."""
@@ -71,22 +64,55 @@ class Rule:
         )
 
     def final(self, score: Scores, length: IntArray) -> Scores:
-        """Score of complete answers from their summed log-probability and their number of tokens."""
+        """Scores of complete answers.
+
+        Args:
+            score: summed log-probability of each answer.
+            length: its number of tokens, the end token included.
+        """
         if self.length_penalty == 0:
             return score
         return score / np.maximum(length, 1).astype(np.float64) ** self.length_penalty
 
     def bound(self, score: Scores, node: IntArray, index: TrieIndex) -> Scores:
-        """Best final score of any answer below these nodes: log-probabilities never rise."""
+        """The best final score that any answer below these nodes can still reach.
+
+        Log-probabilities are never positive, so the sum can only fall from here; the length that helps
+        most is assumed.
+
+        Args:
+            score: summed log-probability up to each node.
+            node: the nodes.
+            index: lengths of the answers below each node.
+        """
         longer_is_better = self.length_penalty > 0
         length = index.longest_M[node] if longer_is_better else index.shortest_M[node]
         return self.final(score, length)
 
     def free(self, trie: Trie, node: IntArray) -> BoolArray:
-        """Nodes whose only continuation costs nothing."""
+        """Which nodes have a single continuation that costs nothing under this rule.
+
+        Args:
+            trie: the catalogue.
+            node: the nodes.
+        """
         if self.space == "full":
             return np.zeros(len(node), bool)
         return trie.fan_out_M[node] == 1
+
+
+def temperature(tau: Tau) -> float:
+    """The temperature that an option names.
+
+    Raises:
+        ConfigError: it is ``train``, which only a trained method can replace by a number.
+    """
+    if tau == OF_TRAINING:
+        raise ConfigError(
+            "tau is 'train', the temperature of a method's training, which is not known here; "
+            "give a number"
+        )
+    return tau
 
 
 def slack(lm: Backbone) -> float:
@@ -101,7 +127,11 @@ def slack(lm: Backbone) -> float:
 
 
 def children(trie: Trie, node_R: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-    """All children of some nodes, end to end.
+    """The children of several nodes, concatenated.
+
+    Args:
+        trie: the catalogue.
+        node_R: the nodes.
 
     Returns:
         For each child the row it belongs to, its token and its node, int64 [C] each.
@@ -116,7 +146,13 @@ def children(trie: Trie, node_R: IntArray) -> tuple[IntArray, IntArray, IntArray
 def step(
     tree: Tree, rule: Rule, user_R: IntArray, node_R: IntArray
 ) -> tuple[IntArray, IntArray, Scores]:
-    """Log-probabilities of every valid continuation of some prefixes.
+    """Log-probabilities of every valid continuation of several prefixes.
+
+    Args:
+        tree: computes the hidden state of each prefix, unless it is known.
+        rule: the scoring rule.
+        user_R: user of each prefix.
+        node_R: trie node that each prefix ends at.
 
     Returns:
         For each child the row it belongs to, its node, and the log-probability of its token, [C] each.
@@ -135,9 +171,14 @@ def step(
 def log_probs(
     lm: Backbone, rule: Rule, hidden_RD: Tensor, row_C: IntArray, token_C: IntArray
 ) -> Scores:
-    """Log-probability of chosen tokens after chosen hidden states, float64 [C].
+    """Log-probabilities of given tokens after given hidden states, float64 [C].
 
-    ``row_C`` ascends; in ``valid`` space the tokens of a row are its whole choice.
+    Args:
+        lm: its head gives the logits.
+        rule: which tokens share the softmax, and its temperature.
+        hidden_RD: final hidden states.
+        row_C: row of ``hidden_RD`` that each token follows, ascending.
+        token_C: the tokens; in ``valid`` space those of a row must be all its valid tokens.
     """
     widest = lm.head.vocabulary if rule.space == "full" else len(np.unique(token_C))
     rows = max(1, CELLS // max(widest, 1))
@@ -185,6 +226,12 @@ def score_all(
 
     Costs about as much as transformers' beam search with ten beams in ``valid`` space; in ``full`` space
     every token of every title has to be computed, which is for small tries.
+
+    Args:
+        lm: the model.
+        prompts: one per query.
+        trie: the catalogue.
+        rule: the scoring rule; by default that of MSL, the sum of log-probabilities among valid tokens.
     """
     rule = rule or Rule()
     score_QL = np.empty((len(prompts), trie.n_leaves))

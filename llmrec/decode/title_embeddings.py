@@ -129,9 +129,15 @@ def _last_states(lm: Backbone, ids: Sequence[list[int]]) -> Tensor:
 
 
 def distances(point_QD: Tensor, point_ID: Tensor, chunk: int = 256) -> Iterator[FloatArray]:
-    """Euclidean distances to all items, one query at a time, float64 [I].
+    """Euclidean distances of each query to all items, one query at a time, float64 [I].
 
-    The product form loses all digits near 0, so close pairs are computed again by subtraction.
+    ``|q|^2 + |i|^2 - 2 q i`` loses all digits where the distance is near 0, so close pairs are computed
+    again by subtraction.
+
+    Args:
+        point_QD: embeddings of the queries.
+        point_ID: embeddings of the items.
+        chunk: queries of one matrix product.
     """
     square_I = point_ID.square().sum(1)
     for start in range(0, len(point_QD), chunk):
@@ -150,7 +156,14 @@ def distances(point_QD: Tensor, point_ID: Tensor, chunk: int = 256) -> Iterator[
 
 
 def nearest(point_QD: Tensor, point_ID: Tensor, k: int) -> tuple[IntArray, FloatArray]:
-    """The ``k`` nearest items of each query, ties to the smaller number; negative distances."""
+    """The ``k`` nearest items of each query, ties to the smaller number, and their negative distances,
+    [Q, K] each.
+
+    Args:
+        point_QD: embeddings of the queries.
+        point_ID: embeddings of the items.
+        k: length of the lists.
+    """
     leaf_QK, score_QK = blank(len(point_QD), k)
     for row, distance_I in enumerate(distances(point_QD, point_ID)):
         order = np.argsort(distance_I, kind="stable")[:k]
@@ -165,9 +178,14 @@ def scaled(distance_I: FloatArray) -> FloatArray:
 
 
 def popularity(weight_I: Any, gamma: float, n_items: int) -> FloatArray:
-    """BIGRec's factor ``(1 + weight) ** -gamma`` on the scaled distance.
+    """BIGRec's factor ``(1 + weight) ** -gamma`` on the scaled distance, [I] (arXiv 2308.08434).
 
     The nearest item keeps distance 0, so it stays first whatever gamma is.
+
+    Args:
+        weight_I: popularity of each item, in [0, 1].
+        gamma: exponent; 0 leaves all distances as they are.
+        n_items: I.
 
     Raises:
         ConfigError: weights of another length, or outside [0, 1].

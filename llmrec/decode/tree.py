@@ -19,9 +19,9 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from bench.errors import ConfigError
-from bench.types import IntArray
+from bench.types import BoolArray, IntArray
 from llmrec.decode.base import shared_length
-from llmrec.decode.kv_cache import TreeCache, similar
+from llmrec.decode.kv_cache import TreeCache, similar, tree_layers
 from llmrec.decode.trie_index import index_of
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class Tree:
         self.width = int(self.length_B.max())
         self.slots, self.tokens = 0, 0
         self.slot_BM = np.full((self.n_users, trie.n_nodes), -1, np.int32)
-        self.parent_BS = np.zeros((self.n_users, 0), np.int32)
-        self.depth_BS = np.zeros((self.n_users, 0), np.int32)
+        self.parent_BS: IntArray = np.zeros((self.n_users, 0), np.int32)
+        self.depth_BS: IntArray = np.zeros((self.n_users, 0), np.int32)
         self.hidden_BSD = self._prefill(prompts, room)[:, None]  # slot s at s + 1, the root at 0
 
     @torch.no_grad()
@@ -76,14 +76,14 @@ class Tree:
         for users in similar(self.length_B - shared):
             cache = Cache(layer_class_to_replicate=TreeCache)
             if shared:
-                copies = [[layer.filled] * len(users) for layer in head.layers]
+                copies = [[layer.filled] * len(users) for layer in tree_layers(head)]
                 cache = Cache([TreeCache.of(copy, shared, 0) for copy in copies])
             column = np.arange(shared, int(self.length_B[users].max()))
             hidden_BPD = self._prompt_part(ids_BP[users], slots_BP[users], column, cache)
             last = torch.as_tensor(self.length_B[users] - 1 - shared, device=hidden_BPD.device)
             last_BD.append(hidden_BPD[torch.arange(len(users), device=last.device), last])
             parts.append(cache)
-        layers = zip(*(part.layers for part in parts), strict=True)
+        layers = zip(*map(tree_layers, parts), strict=True)
         self.cache = Cache(
             [TreeCache.of([part.filled for part in layer], self.width, room) for layer in layers]
         )
@@ -103,7 +103,12 @@ class Tree:
     def hidden(self, user_R: IntArray, node_R: IntArray) -> Tensor:
         """Final hidden states after the prompt and the prefix of each node, [R, D].
 
-        Whatever of the prefix was not computed before is computed now, in one pass unless it is long.
+        Tokens of the prefixes that were not computed before are computed now, in one forward pass unless
+        there are many.
+
+        Args:
+            user_R: users, by their number in the batch.
+            node_R: trie node that the prefix ends at; 0 for the prompt alone.
         """
         user_X, node_X = self._missing(user_R, node_R)
         first_X = np.searchsorted(user_X, user_X)
@@ -152,7 +157,7 @@ class Tree:
         if len(active) > FEW * self.n_users:
             active = np.arange(self.n_users)
         rows = torch.as_tensor(active, device=self.hidden_BSD.device)
-        for layer in self.cache.layers:
+        for layer in tree_layers(self.cache):
             layer.rows = None if len(active) == self.n_users else rows
         ids, position = ids_BT[active], at[active, self.width + before :]
         tokens = ids, np.zeros_like(ids)
@@ -163,7 +168,7 @@ class Tree:
 
     def _visible(
         self, user_X: IntArray, rank_X: IntArray, slot_X: IntArray, n_new: int
-    ) -> IntArray:
+    ) -> BoolArray:
         """Which prompt positions and tree slots each new token sees, bool [B, T, P + S]."""
         see = np.zeros((self.n_users, n_new, self.width + self.slots), bool)
         see[:, :, : self.width] = (np.arange(self.width) < self.length_B[:, None])[:, None]
@@ -181,7 +186,7 @@ class Tree:
         self,
         tokens: tuple[IntArray, IntArray],
         position: IntArray,
-        allowed: IntArray,
+        allowed: BoolArray,
         at: IntArray,
         cache: Cache,
     ) -> Tensor:
@@ -205,7 +210,7 @@ class Tree:
         )
         return hidden
 
-    def _mask(self, allowed: IntArray, position: IntArray, at: IntArray, embeds: Tensor) -> Any:
+    def _mask(self, allowed: BoolArray, position: IntArray, at: IntArray, embeds: Tensor) -> Any:
         """The additive mask, [B, 1, T, P + S]; one per kind of layer where a model mixes kinds."""
         config = self.lm.causal.config.get_text_config()
         kinds = set(getattr(config, "layer_types", None) or ())
@@ -231,7 +236,7 @@ def check_attention(lm: Backbone) -> None:
         )
 
 
-def _additive(allowed: IntArray, embeds: Tensor) -> Tensor:
+def _additive(allowed: BoolArray, embeds: Tensor) -> Tensor:
     seen = torch.as_tensor(allowed, device=embeds.device)[:, None]
     return torch.zeros(seen.shape, dtype=embeds.dtype, device=embeds.device).masked_fill(
         ~seen, torch.finfo(embeds.dtype).min

@@ -9,7 +9,8 @@ import torch
 from bench.types import Catalogue, IntArray
 from llmrec.generative._config import GenerativeConfig
 from llmrec.lm import backbone as backbones
-from llmrec.lm.backbone import SCRATCH, TINY_NAME, Backbone, Lora
+from llmrec.lm.backbone import SCRATCH, TINY_NAME, Backbone
+from llmrec.lm.lora import Lora
 from llmrec.lm.scratch import CompactTokenizer, ScratchShape
 from llmrec.prompt import all_texts
 

@@ -124,7 +124,7 @@ class Generative(Decoding):
             Unavailable: weights or packages are missing.
             DataError: a training row that cannot be a prompt.
         """
-        from llmrec.training.trainer import load_weights
+        from llmrec.training.checkpoint import load_weights
 
         self._progress = run.progress
         self._seed = run.seed_for("weights")
@@ -170,7 +170,7 @@ class Generative(Decoding):
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
     def _write_model(self, folder: Path) -> None:
-        from llmrec.training.trainer import save_weights
+        from llmrec.training.checkpoint import save_weights
 
         save_weights(self.lm, folder)
         if isinstance(self.lm.tokenizer, CompactTokenizer):
@@ -192,7 +192,7 @@ class Generative(Decoding):
         self._restore_decoding(folder, manifest)
 
     def _read_model(self, folder: Path, device: str, config: GenerativeConfig) -> None:
-        from llmrec.training.trainer import load_weights
+        from llmrec.training.checkpoint import load_weights
 
         kept = np.load(folder / KEPT) if (folder / KEPT).is_file() else None
         self.lm = self.redress(self._bare(device, kept, config), folder)

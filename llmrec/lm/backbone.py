@@ -1,4 +1,4 @@
-"""A causal language model and its tokenizer, whatever they come from.
+"""A causal language model with its tokenizer, loaded by name.
 
 ``load`` takes ``smollm2-135m`` (inside a package), ``scratch`` and ``tiny`` (random weights), a local
 folder, a ``.gguf`` file or a hub id. Nothing here computes logits: ``body`` ends after the final norm,
@@ -9,34 +9,24 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bench.errors import ConfigError, Unavailable
+from bench.types import IntArray
 from llmrec.lm import smollm2
 from llmrec.lm.head import Head
+from llmrec.lm.lora import Lora, adapted
 from llmrec.lm.scratch import TINY, CompactTokenizer, ScratchShape, llama, tiny_tokenizer
 
 EMBEDDED, SCRATCH, TINY_NAME = "smollm2-135m", "scratch", "tiny"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lora:
-    """Low-rank adapters; defaults as in the paper's recipe (3.4 million weights on Llama-3-8B)."""
-
-    r: int = 8
-    alpha: int = 16
-    dropout: float = 0.05
-    targets: tuple[str, ...] = ("q_proj", "v_proj")
-
-
 class Backbone(torch.nn.Module):
-    """A causal language model seen as embedding, body and head.
+    """A causal language model in three parts that are called apart: embedding, body and head.
 
     Attributes:
         model: the Hugging Face model, wrapped by peft if it has adapters.
@@ -74,12 +64,12 @@ class Backbone(torch.nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.causal.get_input_embeddings().weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the weights that are not quantised come in."""
+        """Type of the weights that are not quantised."""
         return self.causal.get_input_embeddings().weight.dtype
 
     @property
@@ -94,7 +84,13 @@ class Backbone(torch.nn.Module):
         return int(self.tokenizer.eos_token_id if pad is None else pad)
 
     def embed(self, ids_BL: Tensor, slots_BL: Tensor | None = None) -> Tensor:
-        """Input embeddings [B, L, D]; models with soft tokens override this and fill the slots."""
+        """Input embeddings [B, L, D]; models with soft tokens override this and fill the slots.
+
+        Args:
+            ids_BL: token ids.
+            slots_BL: 0 for an ordinary token, else what stands in the slot (``Prompt.slots``); ignored
+                here.
+        """
         return self.causal.get_input_embeddings()(ids_BL)
 
     def body(
@@ -115,6 +111,7 @@ class Backbone(torch.nn.Module):
             past_key_values: cache of an earlier call.
             use_cache: whether to return one.
         """
+        # transformers would count padding on the left as positions
         if position_ids is None and attention_mask.ndim == 2:
             counted = attention_mask.long().cumsum(-1) - 1
             position_ids = counted.clamp(min=0)[:, -embeds_BLD.shape[1] :]
@@ -132,7 +129,7 @@ class Backbone(torch.nn.Module):
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def learnt(self) -> dict[str, Tensor]:
-        """What a checkpoint has to hold; soft tokens add theirs whether or not they need gradients."""
+        """Tensors that a checkpoint holds; soft tokens add theirs whether or not they are trained."""
         return self.trainable()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -140,7 +137,12 @@ class Backbone(torch.nn.Module):
         return [{"params": list(self.trainable().values())}]
 
     def begin_step(self, step: int, total: int) -> None:
-        """Called before each optimizer step, on every rank; a curriculum draws here."""
+        """Called before each optimizer step, on every rank; a curriculum decides here.
+
+        Args:
+            step: number of the coming step, from 0.
+            total: steps of the whole training.
+        """
 
     def merge(self, *, rounding: bool = False) -> None:
         """Fold the adapters into the weights for faster decoding; training ends here.
@@ -195,7 +197,15 @@ def load(
 def small(
     name: str, tokenizer: Any, *, shape: ScratchShape | None, seed: int, device: str = "cpu"
 ) -> Backbone:
-    """A small Llama with random weights, all of them trained."""
+    """A small Llama with random weights, all of them trained.
+
+    Args:
+        name: ``scratch`` or ``tiny``; chooses the default size.
+        tokenizer: gives the vocabulary and the end token.
+        shape: size of the model; None for the default of ``name``.
+        seed: of the weights.
+        device: where to put it.
+    """
     shape = shape or (TINY if name == TINY_NAME else ScratchShape())
     model = llama(shape, len(tokenizer), tokenizer, seed).to(device)
     return Backbone(model, tokenizer, name=name, pretrained=False)
@@ -206,6 +216,12 @@ def scratch(
 ) -> Backbone:
     """The backbone ``scratch`` with only the tokens that these texts need.
 
+    Args:
+        texts: all texts that prompts and answers are made of.
+        shape: size of the model; None for the default.
+        seed: of the weights.
+        device: where to put it.
+
     Raises:
         Unavailable: the embedded model, whose tokenizer is used, cannot be had.
     """
@@ -213,7 +229,7 @@ def scratch(
     return small(SCRATCH, tokenizer, shape=shape, seed=seed, device=device)
 
 
-def embedded_tokenizer(kept_V: np.ndarray | None = None) -> Any:
+def embedded_tokenizer(kept_V: IntArray | None = None) -> Any:
     """The tokenizer of the embedded model, or the part of it with the given tokens."""
     from transformers import AutoTokenizer
 
@@ -221,51 +237,19 @@ def embedded_tokenizer(kept_V: np.ndarray | None = None) -> Any:
     return whole if kept_V is None else CompactTokenizer(whole, kept_V)
 
 
-def adapted(model: Any, lora: Lora, *, seed: int, quantised: bool = False) -> Any:
-    """The model with fresh adapters; everything else is frozen.
-
-    Raises:
-        ConfigError: the model has none of the target modules.
-    """
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-
-    if quantised:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    config = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.targets),
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        try:
-            return get_peft_model(model, config)
-        except ValueError as fault:
-            leaves = sorted(
-                {n.rpartition(".")[2] for n, m in model.named_modules() if hasattr(m, "weight")}
-            )
-            raise ConfigError(
-                f"lora targets {', '.join(lora.targets)} are not in this model; it has "
-                f"{', '.join(leaves)}"
-            ) from fault
-
-
 def _pretrained(name: str, dtype: torch.dtype, device: str, quant: int | None) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    where = _place(name)
+    source = _source(name)
     extra: dict[str, Any] = {"use_safetensors": True}
     if quant is not None:
         extra |= {"quantization_config": _quantisation(quant, dtype), "device_map": {"": device}}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            where, dtype=dtype, trust_remote_code=False, **extra
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, trust_remote_code=False, **extra
         )
     except (OSError, ValueError) as fault:
         first = str(fault).strip().splitlines()[0]
@@ -276,8 +260,8 @@ def _pretrained(name: str, dtype: torch.dtype, device: str, quant: int | None) -
     return (model if quant is not None else model.to(device)), tokenizer
 
 
-def _place(name: str) -> str:
-    """What transformers should open for this name."""
+def _source(name: str) -> str:
+    """The folder or hub id that transformers opens for this name."""
     if name == EMBEDDED:
         return str(smollm2.folder())
     return str(smollm2.unpacked(Path(name).resolve())) if name.endswith(".gguf") else name

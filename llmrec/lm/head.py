@@ -1,9 +1,9 @@
-"""The output head of a causal language model, apart from the model: hidden states in, fp32 logits out.
+"""The output layer (head) of a causal language model: hidden states in, fp32 logits out.
 
 Losses and decoders need the head for answer positions and valid tokens only, so nobody here calls the
 model's own forward, which would compute [positions x V]. What some architectures do to their logits
 after the matrix product (a multiplier, a soft cap) belongs to the head and is kept.
-R rows, D hidden width, V vocabulary, U a choice of tokens.
+R rows, D hidden width, V vocabulary, U selected tokens.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Head:
             ConfigError: the head is quantised or carries an adapter, so that its rows cannot be read.
         """
         layer = model.get_output_embeddings()
-        copies = getattr(layer, "modules_to_save", None)  # peft's trainable copy of a whole layer
+        # peft trains a copy of a whole layer beside it, and the copy is what the model uses
+        copies = getattr(layer, "modules_to_save", None)
         if copies is not None and len(copies):
             active = layer.active_adapter
             layer = copies[active if isinstance(active, str) else active[0]]
@@ -78,12 +79,12 @@ class Head:
         return torch.is_grad_enabled() and (self.weight_VD.requires_grad or bias)
 
     def precision(self, hidden: Tensor) -> torch.dtype:
-        """What the logits of these hidden states come in: fp32, or fp64 if either side is."""
+        """Type of the logits of these hidden states: fp32, or fp64 if the states or the weight are."""
         both = torch.promote_types(hidden.dtype, self.weight_VD.dtype)
         return torch.promote_types(both, torch.float32)
 
     def rows(self, token_U: Tensor) -> Head:
-        """The head of these tokens only, in fp32 (fp64 stays); a gradient reaches the touched rows."""
+        """A head of the given tokens only, in fp32 (fp64 stays); gradients reach their rows of the weight."""
         weight = self.weight_VD.index_select(0, token_U)
         bias = None if self.bias_V is None else _full(self.bias_V.index_select(0, token_U))
         return replace(self, weight_VD=_full(weight), bias_V=bias)
@@ -91,8 +92,8 @@ class Head:
     def logits(self, hidden_RD: Tensor) -> Tensor:
         """Logits of all tokens of this head, fp32 (fp64 if head or hidden is), [R, V].
 
-        Factors keep their precision, whatever autocast says, and sums are taken in fp32: rounded to 16 bits
-        a logit of 30 is off by up to .1 and a tenth of the order of the best tokens is a draw.
+        Both factors keep their precision, whatever autocast says, and sums are taken in fp32: rounded to 16
+        bits a logit of 30 is off by up to 0.1, and one in ten pairs of neighbouring best tokens would tie.
         """
         with torch.autocast(hidden_RD.device.type, enabled=False):
             return self._shape(self._product(hidden_RD))
@@ -100,7 +101,7 @@ class Head:
     def _product(self, hidden_RD: Tensor) -> Tensor:
         weight, bias = self.weight_VD, self.bias_V
         if mixes(weight) and hidden_RD.dtype != torch.float64:
-            # with and without gradients, or a policy differs from its reference
+            # also where no gradient is wanted: a policy and its reference must round alike
             product = MixedProduct.apply(hidden_RD.to(weight.dtype), weight)
             return product if bias is None else product + bias.float()
         dtype = self.precision(hidden_RD)
@@ -121,6 +122,7 @@ class Head:
             gradient_RV: d loss / d logits; overwritten.
             logits_RV: what ``logits`` gave; read only where there is a soft cap.
         """
+        # d tanh(x) / dx = 1 - tanh(x)^2, and the logits are softcap * tanh(x)
         if self.softcap is not None:
             gradient_RV *= 1 - (logits_RV / self.softcap).square()
         if self.scale != 1.0:
@@ -133,12 +135,17 @@ class Head:
 
 
 def mixes(weight: Tensor) -> bool:
-    """Whether there is a kernel that multiplies this weight in 16 bits and leaves the product in fp32."""
+    """Whether torch has a matrix product of 16-bit factors with an fp32 result for this weight."""
     return weight.is_cuda and weight.dtype.itemsize == 2 and MIXED_PRODUCT
 
 
 def mixed(hidden_RD: Tensor, weight_VD: Tensor) -> Tensor:
-    """``hidden @ weight.T`` of 16-bit numbers, accumulated and returned in fp32, [R, V]."""
+    """``hidden @ weight.T`` of 16-bit numbers, accumulated and returned in fp32, [R, V]; CUDA only.
+
+    Args:
+        hidden_RD: hidden states, in the dtype of the weight.
+        weight_VD: output embedding.
+    """
     return torch.mm(hidden_RD, weight_VD.T, out_dtype=torch.float32)
 
 

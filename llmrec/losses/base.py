@@ -1,4 +1,4 @@
-"""What every loss over answer tokens has in common.
+"""The base class of losses over answer tokens.
 
 R rows (answer tokens of a batch), D hidden width, V vocabulary, M trie nodes.
 """
@@ -42,7 +42,12 @@ class Answers:
 
     @classmethod
     def of(cls, trie: Trie, leaf_B: IntArray) -> Answers:
-        """All answer tokens of these leaves, end tokens included, sequence after sequence."""
+        """All answer tokens of these leaves, end tokens included, sequence after sequence.
+
+        Args:
+            trie: the catalogue.
+            leaf_B: leaf of each sequence's answer.
+        """
         leaf_B = np.asarray(leaf_B)
         answer, path = trie.answer.take(leaf_B), trie.path.take(leaf_B)
         row_R = np.repeat(np.arange(len(leaf_B)), answer.lengths)
@@ -62,25 +67,35 @@ class Answers:
 
 
 class NotFinite(ContractError):
-    """A loss that is not finite, at some rows of what it was given."""
+    """A loss is infinite or NaN at some rows."""
 
     said = ""
     rows: Sequence[int] = ()
 
     @classmethod
     def at(cls, rows: Sequence[int], what: str, said: str) -> NotFinite:
-        """The error, its ``{where}`` filled in."""
+        """The error with the rows written into its message.
+
+        Args:
+            rows: numbers of the rows at fault.
+            what: what is counted: ``rows``, ``sequences`` or ``training rows``.
+            said: the message; ``{where}`` in it becomes ``what`` and the numbers.
+        """
         fault = cls(said.format(where=f"{what} {list(rows)}"))
         fault.said, fault.rows = said, rows
         return fault
 
     def among(self, numbers: Sequence[int]) -> NotFinite:
-        """The same, naming training rows; ``numbers`` are those of the rows it was given."""
+        """The same error, naming training rows.
+
+        Args:
+            numbers: number of the training row of each row that the loss was given.
+        """
         return type(self).at([numbers[row] for row in self.rows], "training rows", self.said)
 
 
 class TokenConfig(Config):
-    """What all losses over answer tokens can be asked."""
+    """Options of every loss over answer tokens."""
 
     loss_norm: Literal["token_mean", "seq_sum_mean"] = later(default="token_mean")
     """``token_mean`` divides the summed loss of an optimizer step by the tokens it counts, as the released
@@ -103,7 +118,7 @@ class Loss(component.Loss, ABC):
     needs_all_rows: ClassVar[bool] = True
 
     def __init__(self, config: Any, trie: Trie, *, vocabulary: int, avt: float) -> None:
-        """Keep what a loss may need.
+        """A loss for one catalogue.
 
         Args:
             config: an instance of Config, a mapping of options, or None for the defaults.
@@ -140,14 +155,25 @@ class Loss(component.Loss, ABC):
 
     @abstractmethod
     def per_row(self, hidden_RD: Tensor, head: Head, answers: Answers) -> Tensor:
-        """The loss of each row, 0 where the row is not counted, [R]."""
+        """The loss of each row, 0 where the row is not counted, [R].
+
+        Args:
+            hidden_RD: final hidden states at the positions that predict ``answers``.
+            head: the model's output head.
+            answers: the labels, on the device of ``hidden_RD``.
+        """
 
     def count(self, answers: Answers) -> int:
         """How many of these rows the mean over tokens is taken over."""
         return len(answers)
 
     def divisor(self, answers: Answers, n_answers: int) -> int:
-        """What the summed loss of these rows, of so many answers, is divided by."""
+        """What the summed loss of these rows is divided by, under the option ``loss_norm``.
+
+        Args:
+            answers: all answer tokens of the rows.
+            n_answers: how many answers they belong to.
+        """
         by_answer = getattr(self.config, "loss_norm", "token_mean") == "seq_sum_mean"
         return n_answers if by_answer else self.count(answers)
 
@@ -170,11 +196,11 @@ class Loss(component.Loss, ABC):
         """Called once after each optimizer step."""
 
     def state_dict(self) -> dict[str, float]:
-        """What a resumed run needs."""
+        """State that a resumed run needs, JSON-able."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Undo ``state_dict``."""
+        """Take over what ``state_dict`` returned."""
 
     def facts(self) -> dict[str, float]:
         """Numbers about the training so far, shown with the row."""

@@ -1,4 +1,4 @@
-"""The contract of losses over answer tokens, asked on a small random trie.
+"""Checks that every loss over answer tokens has to pass, on a small random trie.
 
 R rows, D width, V vocabulary.
 """
@@ -52,7 +52,7 @@ class _Sample:
 
 
 def questions(kind: type[Loss]) -> Mapping[str, Check]:
-    """What is asked of a loss over answer tokens; see ``bench.component``."""
+    """The checks of a loss over answer tokens, by name; see ``bench.component``."""
     return {
         "equals its plain form under autograd in fp64, value and gradient": lambda: _plain(kind),
         "stays finite with its gradient for logits in the hundreds": lambda: _large(kind),

@@ -53,6 +53,13 @@ def msl_alpha(
     ``log(exp f(y) + alpha * sum_{z valid, z != y} exp f(z)) - f(y)``: with alpha = V / |valid| the
     negatives weigh as much as they would under LML, which isolates the effect of the masking.
 
+    Args:
+        hidden_RD: states that predict the labels.
+        head: output head, frozen or learning.
+        answers: labels and the trie nodes they are chosen at, on the device of ``hidden_RD``.
+        trie: valid tokens of every prefix.
+        alpha_R: weight of the negatives of each row, above 0.
+
     Raises:
         ConfigError: a label is not among its valid tokens.
     """

@@ -36,10 +36,17 @@ COUNT = 0  # columns of the sums; then gap, variance, mean and squared mean
 
 
 def adaptive_tau(gap: float, variance: float, m: float, eta: float) -> float:
-    """The temperature at which a target ``gap`` above the mean of m Gaussian logits has share ``eta``.
+    """The temperature at which a target ``gap`` above the mean of m Gaussian logits has probability
+    ``eta`` (MSL, Eq. 12).
 
     A discriminant below zero counts as zero, as in the authors' code; a gap below zero gives a value
-    of no meaning that the caller clamps.
+    without meaning, which the caller clamps.
+
+    Args:
+        gap: target's logit minus the mean valid logit.
+        variance: of the valid logits.
+        m: number of valid tokens.
+        eta: probability the target is meant to have.
 
     Raises:
         ConfigError: m * eta is at most 1, so that no temperature makes the target stand out.
@@ -93,7 +100,7 @@ class MSLATS(MSL):
     Config = MSLATSConfig
 
     def __init__(self, config: Any, trie: Trie, *, vocabulary: int, avt: float) -> None:
-        """Work out m and refuse a catalogue for which it is too small."""
+        """As every loss; refuses a catalogue for which ``m * eta`` is at most 1."""
         super().__init__(config, trie, vocabulary=vocabulary, avt=avt)
         self.m = self._valid_tokens()
         self.reduce: Callable[[Tensor], Tensor] = sum_over_ranks
@@ -161,7 +168,7 @@ class MSLATS(MSL):
         return {"tau": self.tau, **counters}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Undo ``state_dict``."""
+        """Take over what ``state_dict`` returned."""
         self.tau = float(state["tau"])
         for key in ("updates", "clamped", "unobserved"):
             setattr(self, key, int(state[key]))

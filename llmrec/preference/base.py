@@ -1,4 +1,4 @@
-"""What every preference loss has in common.
+"""The base class of preference losses.
 
 A row is a prompt with the answer that was chosen and K that were not. The reward of an answer is
 ``log pi(y|x) - log pi_ref(y|x)``, each a sum over all answer tokens (end token included) under the softmax
@@ -25,7 +25,7 @@ from llmrec.losses.lml import lml
 
 
 class PreferenceConfig(Config):
-    """What every preference training can be asked; defaults are the scripts of S-DPO."""
+    """Options of every preference training; the defaults are those of the S-DPO authors' scripts."""
 
     negatives: PositiveInt = 3
     """K, titles a row that the target is preferred to."""
@@ -77,7 +77,7 @@ class PreferenceLoss(Loss):
         """
 
     def per_row(self, hidden_RD: Tensor, head: Head, answers: Answers) -> Tensor:
-        """Negative log-probability of each answer token, what rewards are summed from, [R]."""
+        """Negative log-probability of each answer token, [R]; rewards are sums of these."""
         return lml(hidden_RD, head, answers.token_R)
 
     def preference(self, log_prob_BJ: Tensor, reference_BJ: Tensor) -> Tensor:

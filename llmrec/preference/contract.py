@@ -1,4 +1,4 @@
-"""The contract of preference losses, asked on random log-probabilities.
+"""Checks that every preference loss has to pass, on random log-probabilities.
 
 B rows, J answers a row (the positive first).
 """
@@ -19,7 +19,7 @@ SINGLE, DOUBLE = 1e-5, 1e-12  # relative, in fp32 and in fp64
 
 
 def questions(kind: type[PreferenceLoss]) -> Mapping[str, Check]:
-    """What is asked of a preference loss; see ``bench.component``."""
+    """The checks of a preference loss, by name; see ``bench.component``."""
     return {
         "gives one finite number a row, the same in fp32 and fp64": lambda: _value(kind),
         "stays finite with its gradient for rewards in the hundreds": lambda: _large(kind),

@@ -41,10 +41,17 @@ class PreferenceRow:
 def negatives(
     train: Windows, trie: Trie, config: PreferenceConfig, *, seed: int, epoch: int = 0
 ) -> IntArray:
-    """The leaves of K negatives a row, [W, K].
+    """Negative titles for each training row, as leaves of the trie, [W, K].
 
-    Drawn without replacement from the titles that are neither the target nor in the history; row ``w``
-    of an epoch depends on (seed, epoch, w) alone. Items with equal titles share a leaf.
+    Drawn without replacement from the titles that are neither the target nor in the history; row ``w`` of
+    an epoch depends on (seed, epoch, w) alone. Items with equal titles share a leaf.
+
+    Args:
+        train: training rows.
+        trie: the catalogue.
+        config: how many negatives, and how they are drawn.
+        seed: of the draws.
+        epoch: number of the epoch, from 0; 0 where negatives are drawn once.
 
     Raises:
         ConfigError: a row has fewer than K titles left.
@@ -78,6 +85,12 @@ def preference_rows(
 ) -> list[PreferenceRow]:
     """Training rows with their answers for every draw.
 
+    Args:
+        method: makes the prompts; knows the catalogue.
+        train: training rows.
+        config: number of negatives and of draws.
+        seed: of the draws.
+
     Raises:
         ConfigError: too few titles for the negatives.
         DataError: a row that does not fit the cutoff even with one history item.
@@ -105,7 +118,12 @@ def preference_rows(
 
 
 def longest_first(rows: Sequence[PreferenceRow], trie: Trie) -> IntArray:
-    """Row numbers from the longest to the shortest, so that a batch holds like with like."""
+    """Row numbers from the longest to the shortest, so that rows of a batch need little padding.
+
+    Args:
+        rows: training rows.
+        trie: knows the length of their answers.
+    """
     lengths = np.asarray(trie.answer.lengths)
     size = [len(row.prompt) + int(lengths[row.leaf_EJ[0]].sum()) for row in rows]
     return np.argsort(-np.array(size), kind="stable")

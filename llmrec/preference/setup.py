@@ -1,4 +1,4 @@
-"""From a generative method and its rows to a preference training, by the route that the options name."""
+"""Set up a preference training for a generative method, on our own training loop or on TRL's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from bench.cell import Run
 from bench.method import configure
 from bench.types import Windows
 from llmrec.lm.backbone import Backbone
+from llmrec.lm.soft_tokens import SoftBackbone
 from llmrec.preference.base import PreferenceConfig, PreferenceLoss
 from llmrec.preference.rows import preference_rows
 from llmrec.preference.training import PreferenceBatchLoss, with_reference
@@ -76,8 +77,9 @@ def recipe_of(config: PreferenceConfig, method: Generative, n_rows: int) -> Reci
 
 
 def _ready(lm: Backbone, config: PreferenceConfig) -> Backbone:
-    """The model as preference training wants it: vectors always shown, dropout as configured."""
-    if hasattr(lm, "curriculum"):
+    """The model with collaborative vectors always shown and dropout as configured."""
+    # the reference was computed with the vectors, and the policy has to see the same prompts
+    if isinstance(lm, SoftBackbone):
         lm.curriculum = None
     if not config.dropout:
         for module in lm.modules():

@@ -37,7 +37,7 @@ class PreferenceBatchLoss:
 
     Args:
         loss: the loss.
-        log_probs: how log-probabilities of answers are found.
+        log_probs: computes the log-probabilities of answers.
         steps_per_epoch: optimizer steps between two draws of negatives.
     """
 
@@ -56,6 +56,11 @@ class PreferenceBatchLoss:
     def answers(self, row: PreferenceRow) -> IntArray:
         """The row's answers in this epoch, [J]."""
         return row.leaf_EJ[self.epoch % len(row.leaf_EJ)]
+
+    def reference(self, row: PreferenceRow) -> FloatArray:
+        """Log-probabilities of these answers under the reference, [J]."""
+        assert row.reference_EJ is not None, "this row has no reference log-probabilities yet"
+        return row.reference_EJ[self.epoch % len(row.leaf_EJ)]
 
     def parts(self, rows: Sequence[PreferenceRow], size: int) -> Iterator[list[PreferenceRow]]:
         """Micro-batches of similar length; ``size`` counts sequences as the model sees them."""
@@ -76,9 +81,7 @@ class PreferenceBatchLoss:
             NotFinite: it is not finite; names the training rows.
         """
         leaf_BJ = np.stack([self.answers(row) for row in rows])
-        draw = self.epoch % len(rows[0].leaf_EJ)
-        assert rows[0].reference_EJ is not None, "rows without reference log-probabilities"
-        reference_BJ = np.stack([row.reference_EJ[draw] for row in rows])
+        reference_BJ = np.stack([self.reference(row) for row in rows])
         log_prob_BJ, tokens = self.log_probs(lm, [row.prompt for row in rows], leaf_BJ)
         self.tokens += tokens
         reference = torch.as_tensor(reference_BJ, device=log_prob_BJ.device)
@@ -88,7 +91,12 @@ class PreferenceBatchLoss:
             raise fault.among([row.number for row in rows]) from None
 
     def judge(self, log_prob_BJ: Tensor, reference_BJ: Tensor) -> Tensor:
-        """Summed loss from log-probabilities under policy and reference; keeps the rewards in mind.
+        """Summed loss from log-probabilities under policy and reference; adds the rewards to the
+        statistics.
+
+        Args:
+            log_prob_BJ: log-probabilities of the answers under the policy, the positive first.
+            reference_BJ: the same under the reference.
 
         Raises:
             NotFinite: the loss is not finite.
@@ -112,7 +120,7 @@ class PreferenceBatchLoss:
             self.first_loss = [self.first_loss[0] + numbers[0], self.first_loss[1] + numbers[1]]
 
     def step(self) -> None:
-        """Counts optimizer steps, which tell the epoch."""
+        """Count the optimizer step; the count decides the epoch."""
         self.steps += 1
 
     def snapshot(self) -> dict[str, Any]:
@@ -128,7 +136,7 @@ class PreferenceBatchLoss:
         return {k: getattr(self, k) for k in ("steps", "tokens", "sums", "first_loss")}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Undo ``state_dict``."""
+        """Take over what ``state_dict`` returned."""
         vars(self).update(copy.deepcopy(dict(state)))
 
     def facts(self) -> Mapping[str, Any]:
@@ -151,10 +159,18 @@ def with_reference(
 
     They are kept in ``run.folder``, so that an interrupted run does not compute them again.
 
+    Args:
+        lm: the start model, before any step of this training.
+        rows: training rows without reference.
+        log_probs: how log-probabilities of answers are found.
+        size: rows of a forward pass; halved where GPU memory runs out.
+        run: its folder keeps the result; hears of progress.
+
     Raises:
         ContractError: one of them is not finite.
     """
     leaf_EWJ = np.stack([row.leaf_EJ for row in rows], 1)
+    # the name holds a hash of weights, prompts and answers, so a stale file is never read
     path = run.folder / f"reference-{_mark(lm, rows, leaf_EWJ)}.npy"
     if path.is_file():
         reference_EWJ = np.load(path, allow_pickle=False)
@@ -211,7 +227,7 @@ def _reference(
 
 
 def _mark(lm: Backbone, rows: Sequence[PreferenceRow], leaf_EWJ: IntArray) -> str:
-    """Tells apart references of other weights, vectors, prompts or answers."""
+    """A hash of the weights, prompts and answers that the reference depends on, 16 hex digits."""
     made = hashlib.sha256(lm.name.encode() + np.ascontiguousarray(leaf_EWJ).tobytes())
     for ids, slots in ((row.prompt.ids, row.prompt.slots) for row in rows):
         made.update(f"{len(ids)} ".encode() + ids.tobytes() + slots.tobytes())

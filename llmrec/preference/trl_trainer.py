@@ -1,4 +1,4 @@
-"""S-DPO on TRL's DPOTrainer, and every private name of TRL that this takes, in one place.
+"""S-DPO on TRL's DPOTrainer; the only file that uses private names of TRL.
 
 DPOTrainer knows one rejected answer a row. This subclass lays out K of them and replaces its loss; the
 reference is TRL's own: an adapter ``ref`` that it copies from the trained one when it is built. Rows, their
@@ -19,8 +19,9 @@ import torch
 import trl
 from datasets import Dataset
 from torch import Tensor
-from trl import DPOConfig, DPOTrainer
 from trl.trainer import utils as trl_utils
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
 
 from bench.cell import SELECT_BY, Run
 from bench.errors import ConfigError, Unavailable
@@ -28,7 +29,7 @@ from llmrec.lm.backbone import Backbone
 from llmrec.preference.rows import PreferenceRow
 from llmrec.preference.training import COLUMNS, PreferenceBatchLoss
 from llmrec.training.loop import Recipe, Validate, arguments, drive, first_try
-from llmrec.training.trainer import Shuffle, Step, Tuner
+from llmrec.training.trainer import SelectingTrainer, Shuffle, Step
 
 REFERENCE = "ref"  # the adapter's name inside DPOTrainer
 # what is overridden or called, with the arguments it has to take
@@ -45,7 +46,7 @@ HELPERS: dict[str, tuple[str, ...]] = {
 
 
 def changes() -> list[str]:
-    """What the installed TRL no longer has of the names used here; empty if all is well."""
+    """Names used here that the installed TRL lacks or has changed, one sentence each."""
     lost = []
     for owner, names in ((DPOTrainer, HOOKS), (trl_utils, HELPERS)):
         for name, wanted in names.items():
@@ -64,7 +65,7 @@ def changes() -> list[str]:
 
 
 def check(lm: Backbone) -> None:
-    """Refuse what this route cannot train.
+    """Refuse a model or a version of TRL that this route cannot work with.
 
     Raises:
         Unavailable: TRL has changed under us.
@@ -92,6 +93,14 @@ def train_with_trl(
 ) -> None:
     """As ``llmrec.training.loop.tune``, with TRL's trainer; ``lm`` must be the start model.
 
+    Args:
+        lm: the start model, with adapters; trained in place.
+        rows: training rows; their reference is left to TRL.
+        batch_loss: the preference loss with its state.
+        recipe: optimizer and schedule.
+        run: seeds, device, folder, progress.
+        validate: metrics of the model as it stands; None keeps the last epoch.
+
     Raises:
         ConfigError: the batch is no multiple of ranks times micro-batch.
     """
@@ -105,7 +114,7 @@ def train_with_trl(
         train_dataset=Dataset.from_dict({"row": range(len(rows))}),
         processing_class=lm.tokenizer,
     )
-    trainer.lend(Step(lm, batch_loss), validate, Shuffle(len(rows), run.seed_for("batches")))
+    trainer.lend(lm, batch_loss, validate, Shuffle(len(rows), run.seed_for("batches")))
     trainer.micro_batch = args.per_device_train_batch_size
     try:
         drive(trainer, recipe, run)
@@ -143,32 +152,47 @@ def _arguments(recipe: Recipe, run: Run, n_rows: int, batch_loss: PreferenceBatc
 
 
 def divisor(whole: int, most: int) -> int:
-    """The largest divisor of ``whole`` that is at most ``most``, at least 1."""
+    """The largest divisor of ``whole`` that is at most ``most``, at least 1.
+
+    Args:
+        whole: a positive number.
+        most: the bound.
+    """
     return next((size for size in range(min(whole, most), 1, -1) if whole % size == 0), 1)
 
 
-class SeveralNegatives(DPOTrainer):
-    """DPOTrainer for rows with K rejected answers."""
+class SeveralNegatives(SelectingTrainer, DPOTrainer):
+    """DPOTrainer for rows with K rejected answers, with the selection and checkpoints of our own loop."""
 
-    def lend(self, step: Step, validate: Validate | None, order: Shuffle) -> None:
-        """Give it what our own loop has: the batch_loss, the validation and the order of the rows."""
-        self.step_module, self.validate, self.order = step, validate, order
+    batch_loss: PreferenceBatchLoss
+
+    def lend(
+        self,
+        lm: Backbone,
+        batch_loss: PreferenceBatchLoss,
+        validate: Validate | None,
+        order: Shuffle,
+    ) -> None:
+        """Give it what our own loop is built with; DPOTrainer's constructor has no arguments for these.
+
+        Args:
+            lm: the model whose weights are trained.
+            batch_loss: the preference loss with its state.
+            validate: metrics of the model as it stands; None for no validation.
+            order: the order of the rows.
+        """
+        self.step_module, self.batch_loss = Step(lm, batch_loss), batch_loss
+        self.validate, self.order = validate, order
         self.seconds, self.last_loss = 0.0, float("nan")
         if validate is not None:
             self.args.eval_strategy = self.args.save_strategy
             self.args.metric_for_best_model, self.args.greater_is_better = SELECT_BY, True
 
-    # selection and checkpoints as in our own loop
-    _get_train_sampler = Tuner._get_train_sampler
-    evaluate = Tuner.evaluate
-    _save = Tuner._save
-    _load_from_checkpoint = Tuner._load_from_checkpoint
-
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset  # row numbers; the collator has the tokens
 
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["row"]
+        self._signature_columns = ["row"]  # type: ignore[assignment]  # transformers infers None
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super(DPOTrainer, self)._save_checkpoint(model, trial)  # without TRL's model card
@@ -176,7 +200,7 @@ class SeveralNegatives(DPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Tensor:
         """Mean S-DPO loss of a micro-batch."""
         assert not return_outputs, "nobody asks for logits here"
-        batch_loss: PreferenceBatchLoss = self.step_module.batch_loss
+        batch_loss = self.batch_loss
         batch_loss.tokens += int(inputs["attention_mask"].sum())
         log_prob_BJ = self._log_probs(model, inputs)
         with torch.no_grad(), trl_utils.use_adapter(self._bare(), adapter_name=REFERENCE):
@@ -213,7 +237,7 @@ class SeveralNegatives(DPOTrainer):
             use_cache=False,
             fused_lm_head=True,
         )
-        size_J = 1 + self.step_module.batch_loss.loss.config.negatives
+        size_J = 1 + self.batch_loss.loss.config.negatives
         return out.log_probs.float().sum(1).view(size_J, -1).T
 
 
@@ -223,7 +247,18 @@ def collate(
     pad: int,
     features: Sequence[Any],
 ) -> dict[str, Tensor]:
-    """Row numbers as [chosen block, block of negative 1, ..., block of negative K], right-padded."""
+    """A batch for TRL: sequences as [positives, first negatives, ..., K-th negatives], right-padded.
+
+    Args:
+        rows: all training rows.
+        batch_loss: knows the answers of the present epoch.
+        pad: a token to fill up with.
+        features: one mapping a row with its number under ``row``.
+
+    Returns:
+        ``input_ids``, ``attention_mask`` and ``completion_mask`` (1 at answer tokens), int64 [J * B, L]
+        each.
+    """
     chosen = [rows[int(feature["row"])] for feature in features]
     answer = batch_loss.log_probs.trie.answer
     size_J = len(batch_loss.answers(chosen[0]))

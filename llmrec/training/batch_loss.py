@@ -1,10 +1,11 @@
-"""What a training loop needs to know of a loss: sums over rows, counts, and state between steps."""
+"""The interface between a training loop and a loss: sums over rows, counts, and state between steps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from llmrec.lm.backbone import Backbone
@@ -14,16 +15,26 @@ from llmrec.trie import Trie
 
 
 class BatchLoss(Protocol):
-    """A loss over training rows of any kind; the loop divides the sums by the counts."""
+    """A loss over training rows of any kind; the loop divides its sums by its counts."""
 
     def parts(self, rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-        """Rows of an optimizer step as micro-batches of at most ``size`` rows."""
+        """The rows of an optimizer step, cut into micro-batches.
+
+        Args:
+            rows: of the step, on this rank.
+            size: rows of a micro-batch at most.
+        """
 
     def count(self, rows: Sequence[Any]) -> int:
-        """What the sum over these rows is divided by."""
+        """The number that the sum over these rows is divided by."""
 
     def sum(self, lm: Backbone, rows: Sequence[Any]) -> Tensor:
-        """Summed loss of a micro-batch, a scalar with gradients."""
+        """Summed loss of a micro-batch, a scalar with gradients.
+
+        Args:
+            lm: the model.
+            rows: of the micro-batch.
+        """
 
     def step(self) -> None:
         """Called once after each optimizer step."""
@@ -38,10 +49,10 @@ class BatchLoss(Protocol):
         """What a resumed run needs, JSON-able."""
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Undo ``state_dict``."""
+        """Take over what ``state_dict`` returned."""
 
     def facts(self) -> Mapping[str, Any]:
-        """Numbers for the row."""
+        """Numbers about the training, for the row of results."""
 
 
 class TokenBatchLoss:
@@ -62,11 +73,11 @@ class TokenBatchLoss:
         return micro_batches(rows, self.trie, size)
 
     def count(self, rows: Sequence[Example]) -> int:
-        """Answer tokens that the loss takes its mean over, or answers if it is asked for their mean."""
+        """Answer tokens that the mean is over, or answers under ``loss_norm: seq_sum_mean``."""
         return self.loss.divisor(all_answers(rows, self.trie), len(rows))
 
     def sum(self, lm: Backbone, rows: Sequence[Example]) -> Tensor:
-        """Summed loss of these rows; exactly 0 where every answer token is forced.
+        """Summed loss of these rows; exactly 0 where every answer token is the only valid one.
 
         Raises:
             NotFinite: it is not finite; names the training rows.
@@ -74,7 +85,9 @@ class TokenBatchLoss:
         layout = lay_out(rows, self.trie, self.loss, pad=lm.pad_id, shared=self.shared)
         self.tokens += layout.tokens
         if len(layout.answers) == 0:
-            return sum((p * 0).sum() for p in lm.trainable().values())  # keeps every rank in step
+            # a zero that depends on every parameter, so that a distributed backward pass waits for none
+            zero = torch.zeros((), device=lm.device)
+            return sum(((p * 0).sum() for p in lm.trainable().values()), zero)
         layout = layout.to(lm.device)
         try:
             return self.loss(states(lm, layout), lm.head, layout.answers)
@@ -82,7 +95,7 @@ class TokenBatchLoss:
             raise fault.among([row.number for row in rows]) from None
 
     def step(self) -> None:
-        """Lets the loss move its temperature."""
+        """Let the loss update its temperature."""
         self.loss.step()
 
     def snapshot(self) -> dict[str, Any]:
@@ -99,7 +112,7 @@ class TokenBatchLoss:
         return {"tokens": self.tokens, **self.loss.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Undo ``state_dict``."""
+        """Take over what ``state_dict`` returned."""
         self.tokens = int(state["tokens"])
         self.loss.load_state_dict({k: v for k, v in state.items() if k != "tokens"})
 

@@ -1,8 +1,8 @@
-"""The training loop: one recipe for every loss, on Hugging Face's Trainer and Accelerate.
+"""The training loop that all losses share, on Hugging Face's Trainer and Accelerate.
 
 Every loss sees the same rows in the same order, is normalised by the global count of its optimizer step,
-and keeps the epoch that the actual decoder likes best on the validation exam. An interrupted run goes on
-from its last epoch and ends with the same weights, bit for bit on a CPU.
+and keeps the epoch with the best NDCG@5 of the actual decoder on the validation queries. An interrupted run
+goes on from its last epoch and ends with the same weights, bit for bit on a CPU.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FROM_START = "cosine_from_start"
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The optimizer's side of a training; defaults as in the paper.
+    """Hyperparameters of a training apart from the loss; defaults as in the paper.
 
     Attributes:
         epochs: passes over the rows.
@@ -60,13 +60,13 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained on and how.
+    """A training that is ready to run.
 
     Attributes:
         rows: training rows of the kind that the batch_loss takes.
         batch_loss: the loss with its state.
         recipe: optimizer and schedule.
-        loop: called like ``tune``; another one where a library brings its own.
+        loop: called like ``tune``; None for ``tune`` itself.
     """
 
     rows: Sequence[Any]
@@ -75,7 +75,13 @@ class Training:
     loop: Callable[..., None] | None = None
 
     def run(self, lm: Backbone, run: Run, validate: Validate | None = None) -> None:
-        """Train ``lm`` in place; see ``tune``."""
+        """Train ``lm`` in place; see ``tune``.
+
+        Args:
+            lm: the model.
+            run: seeds, device, folder, progress.
+            validate: metrics of the model as it stands; None keeps the last epoch.
+        """
         (self.loop or tune)(lm, self.rows, self.batch_loss, self.recipe, run, validate)
 
 
@@ -144,7 +150,8 @@ def drive(tuner: Any, recipe: Recipe, run: Run) -> None:
     """
     from transformers import PrinterCallback
 
-    from llmrec.training.trainer import Follow, load_weights, objective_state
+    from llmrec.training.checkpoint import load_weights, loss_state
+    from llmrec.training.trainer import Follow
 
     lm, batch_loss = tuner.step_module.lm, tuner.step_module.batch_loss
     folder = Path(tuner.args.output_dir)
@@ -158,7 +165,7 @@ def drive(tuner: Any, recipe: Recipe, run: Run) -> None:
     if tuner.validate is not None and best:
         chosen = folder / f"checkpoint-{best}"
         load_weights(lm, chosen)
-        if (tau := objective_state(chosen).get("tau")) is not None:
+        if (tau := loss_state(chosen).get("tau")) is not None:
             run.facts["tau_of_best_epoch"] = tau  # the fact tau is the last epoch's
     lm.eval()
     run.facts.update(_facts(tuner, lm, batch_loss))
@@ -201,7 +208,12 @@ def _parses(path: Path) -> bool:
 
 
 def first_try(recipe: Recipe, run: Run) -> int:
-    """Rows of the first forward pass where the recipe does not say."""
+    """Rows of the first forward pass where the recipe names no micro-batch.
+
+    Args:
+        recipe: its batch is tried as a whole on a GPU.
+        run: its device decides.
+    """
     return CPU_MICRO_BATCH if run.device == "cpu" else recipe.batch
 
 

@@ -1,4 +1,4 @@
-"""Training rows as tensors, with nothing computed that the loss does not read.
+"""Training rows as padded tensors, with no token in them that the loss does not need.
 
 A row is a prompt and its answer. Exact savings: the forward pass stops at the last answer token that the
 loss asks for (a forced tail has zero loss); only the hidden states that predict an answer token are
@@ -68,12 +68,23 @@ class Layout:
 
     def to(self, device: torch.device) -> Layout:
         """The same on another device."""
-        moved = (t.to(device) for t in (self.shared_S, self.ids_BL, self.slots_BL, self.length_B))
-        return Layout(*moved, self.answers.to(device), self.column_R.to(device))
+        return Layout(
+            shared_S=self.shared_S.to(device),
+            ids_BL=self.ids_BL.to(device),
+            slots_BL=self.slots_BL.to(device),
+            length_B=self.length_B.to(device),
+            answers=self.answers.to(device),
+            column_R=self.column_R.to(device),
+        )
 
 
 def all_answers(examples: Sequence[Example], trie: Trie) -> Answers:
-    """Every answer token of these rows that is trained on, end tokens included."""
+    """Every answer token of these rows that is trained on, end tokens included.
+
+    Args:
+        examples: the rows.
+        trie: where their answers are.
+    """
     answers = Answers.of(trie, np.array([example.leaf for example in examples], np.int64))
     if all(example.keep is None for example in examples):
         return answers
@@ -82,7 +93,7 @@ def all_answers(examples: Sequence[Example], trie: Trie) -> Answers:
 
 
 def _place(answers: Answers) -> IntArray:
-    """Index of each answer token within its answer, [R]."""
+    """Index of each answer token within its answer, from 0, [R]."""
     lengths = np.bincount(answers.row_R.numpy())
     return np.arange(len(answers)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
@@ -90,7 +101,7 @@ def _place(answers: Answers) -> IntArray:
 def lay_out(
     examples: Sequence[Example], trie: Trie, loss: Loss, *, pad: int, shared: int = 0
 ) -> Layout:
-    """Arrange rows for ``states``.
+    """Arrange rows as a padded batch for ``states``.
 
     Args:
         examples: the rows.
@@ -116,16 +127,23 @@ def lay_out(
         ids_BL[b, prompt_B[b] : length_B[b]] = trie.answer[example.leaf][:read]
     column_R = (prompt_B[row_R] - 1 + place_R)[wanted_R]
     opening = examples[0].prompt.ids[:shared].astype(np.int64)
-    arrays = (opening, ids_BL, slots_BL, length_B)
     return Layout(
-        *(torch.from_numpy(array) for array in arrays),
-        answers.take(torch.from_numpy(np.flatnonzero(wanted_R))),
-        torch.from_numpy(column_R.astype(np.int64)),
+        shared_S=torch.from_numpy(opening),
+        ids_BL=torch.from_numpy(ids_BL),
+        slots_BL=torch.from_numpy(slots_BL),
+        length_B=torch.from_numpy(length_B),
+        answers=answers.take(torch.from_numpy(np.flatnonzero(wanted_R))),
+        column_R=torch.from_numpy(column_R.astype(np.int64)),
     )
 
 
 def states(lm: Backbone, layout: Layout) -> Tensor:
-    """Final hidden states that predict ``layout.answers``, [R, D]; never any logits."""
+    """Final hidden states that predict ``layout.answers``, [R, D]; never any logits.
+
+    Args:
+        lm: the model.
+        layout: a micro-batch, on the model's device.
+    """
     embeds_BLD = lm.embed(layout.ids_BL, layout.slots_BL)
     size_B, shared = len(embeds_BLD), len(layout.shared_S)
     # padding stands behind every real token, so causality alone keeps it out of sight
@@ -145,13 +163,24 @@ def states(lm: Backbone, layout: Layout) -> Tensor:
 
 
 def by_length(examples: Sequence[Example], trie: Trie) -> IntArray:
-    """Row numbers from the longest to the shortest, so that a micro-batch holds like with like."""
+    """Row numbers from the longest to the shortest, so that rows of a micro-batch need little padding.
+
+    Args:
+        examples: the rows.
+        trie: knows the length of their answers.
+    """
     size = [len(example.prompt) + int(trie.answer.lengths[example.leaf]) for example in examples]
     return np.argsort(-np.array(size), kind="stable")
 
 
 def micro_batches(examples: Sequence[Example], trie: Trie, size: int) -> Iterator[list[Example]]:
-    """The rows of an optimizer step, ``size`` at a time, longest first."""
+    """The rows of an optimizer step, ``size`` at a time, longest first.
+
+    Args:
+        examples: the rows.
+        trie: knows the length of their answers.
+        size: rows of a micro-batch; the last may be smaller.
+    """
     order = by_length(examples, trie)
     for start in range(0, len(order), size):
         yield [examples[row] for row in order[start : start + size]]

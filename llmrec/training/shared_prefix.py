@@ -2,8 +2,8 @@
 
 A row is the prompt followed by all its answers; a mask lets each answer see the prompt and itself, and
 positions restart behind the prompt, so every state equals that of the answer standing alone behind its
-prompt. The opening words that all prompts share are computed once per batch. ``apart`` is the dull way:
-one sequence per answer. Full softmax over the vocabulary either way, every answer token counted.
+prompt. The first tokens that all prompts share are computed once per batch. With ``together=False`` each
+answer has a sequence of its own instead, which gives the same numbers up to rounding.
 
 B prompts, J answers each, L tokens of a row behind the opening, S tokens of the opening, M = S + L,
 R answer tokens, D hidden width.
@@ -44,7 +44,7 @@ class Fork:
         token_R: the labels, end tokens included.
         node_R: trie node where each is chosen.
         pair_R: b * J + j of the answer (from 0) each label belongs to.
-        row_R, column_R: where in [B, L] the state is that predicts it.
+        row_R, column_R: position in [B, L] of the state that predicts it.
     """
 
     shared_S: Tensor
@@ -71,7 +71,7 @@ class Fork:
 def fork(
     prompts: Sequence[Prompt], leaf_BJ: IntArray, trie: Trie, *, pad: int, shared: int = 0
 ) -> Fork:
-    """Lay out prompts with their answers.
+    """Prompts with their answers as one padded batch.
 
     Args:
         prompts: one a row.
@@ -105,13 +105,26 @@ def fork(
     place_BL[at] = shared + prompt_B[row_R[fed_R]] + place_R[fed_R]
     part_BL[at] = pair_R[fed_R] % size_J + 1
     opening = prompts[0].ids[:shared].astype(np.int64)
-    arrays = (torch.from_numpy(x) for x in (opening, ids_BL, slots_BL, place_BL, part_BL))
-    where = (torch.from_numpy(x) for x in (row_R, column_R))
-    return Fork(*arrays, answers.token_R, answers.node_R, answers.row_R, *where)
+    return Fork(
+        shared_S=torch.from_numpy(opening),
+        ids_BL=torch.from_numpy(ids_BL),
+        slots_BL=torch.from_numpy(slots_BL),
+        place_BL=torch.from_numpy(place_BL),
+        part_BL=torch.from_numpy(part_BL),
+        token_R=answers.token_R,
+        node_R=answers.node_R,
+        pair_R=answers.row_R,
+        row_R=torch.from_numpy(row_R),
+        column_R=torch.from_numpy(column_R),
+    )
 
 
 def fork_states(lm: Backbone, rows: Fork) -> Tensor:
     """Final hidden states that predict ``rows.token_R``, [R, D]; never any logits.
+
+    Args:
+        lm: the model.
+        rows: prompts with their answers, on the model's device.
 
     Raises:
         ConfigError: the model's attention kernel ignores explicit masks.

@@ -17,18 +17,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback
 
 from bench.cell import Run
-from bench.errors import ArtefactError, Unavailable
+from bench.errors import Unavailable
 from llmrec.lm.backbone import Backbone
 from llmrec.training.batch_loss import BatchLoss
-
-WEIGHTS, STATE = "weights.safetensors", "batch_loss.json"
+from llmrec.training.checkpoint import (
+    STATE,
+    generators,
+    load_weights,
+    loss_state,
+    restore_generators,
+    save_weights,
+)
 
 
 class Shuffle(Sampler[int]):
@@ -50,7 +55,7 @@ class Shuffle(Sampler[int]):
 
 
 class Step(torch.nn.Module):
-    """Rows in, summed loss out: the module that distributed wrappers see."""
+    """Model and loss as one module, from rows to their summed loss, for distributed wrappers."""
 
     def __init__(self, lm: Backbone, batch_loss: BatchLoss) -> None:
         super().__init__()
@@ -67,7 +72,61 @@ def rows_of(batch: Sequence[int]) -> dict[str, Tensor]:
     return {"row": torch.tensor(batch)}
 
 
-class Tuner(Trainer):
+class SelectingTrainer(Trainer):
+    """Trainer that draws rows in our order, validates with the actual decoder and checkpoints our state.
+
+    Attributes:
+        step_module: the language model and the loss.
+        validate: measures the model as it stands; None for no validation.
+        order: the order of the rows.
+        micro_batch: rows of a forward pass at present.
+        seconds: spent in optimizer steps so far.
+        last_loss: of the latest optimizer step.
+    """
+
+    step_module: Step
+    validate: Callable[[], dict[str, float]] | None
+    order: Shuffle
+    micro_batch: int
+    seconds: float
+    last_loss: float
+
+    def _get_train_sampler(self, *_: Any) -> Shuffle:
+        return self.order
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Validation by the actual decoder; leaves all generators as they were."""
+        assert self.validate is not None, "there is no validation exam"
+        self.step_module.eval()
+        devices = [self.args.device] if self.args.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            found = {f"eval_{name}": value for name, value in self.validate().items()}
+        self.log(found)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+        return found
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        target = output_dir or self.args.output_dir
+        assert target is not None, "``arguments`` always names a folder for checkpoints"
+        folder = Path(target)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_weights(self.step_module.lm, folder)
+        state = {
+            "batch_loss": dict(self.step_module.batch_loss.state_dict()),
+            "seconds": self.seconds,
+            "micro_batch": self.micro_batch,
+        }
+        (folder / STATE).write_text(json.dumps(state))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        load_weights(self.step_module.lm, folder)
+        state = json.loads((folder / STATE).read_text())
+        self.step_module.batch_loss.load_state_dict(loss_state(folder))
+        self.seconds, self.micro_batch = state["seconds"], state["micro_batch"]
+
+
+class Tuner(SelectingTrainer):
     """Trainer whose batches are row numbers.
 
     Args:
@@ -100,9 +159,6 @@ class Tuner(Trainer):
         super().__init__(step, train_dataset=range(len(rows)), data_collator=rows_of, **rest)
         self.step_module = step
 
-    def _get_train_sampler(self, *_: Any) -> Shuffle:
-        return self.order
-
     def create_optimizer(self, *_: Any) -> torch.optim.Optimizer:
         """AdamW over the groups the model names."""
         if self.optimizer is None:
@@ -128,13 +184,19 @@ class Tuner(Trainer):
         return self.lr_scheduler
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """One optimizer step of this rank; halves the micro-batch when GPU memory runs out."""
+        """One optimizer step of this rank; halves the micro-batch when GPU memory runs out.
+
+        Args:
+            model: the step module, as a distributed wrapper shows it.
+            inputs: numbers of this rank's rows under ``row``.
+            num_items_in_batch: passed by Trainer and not used; counts come from the loss.
+        """
         started = time.perf_counter()
         model.train()
         lm, batch_loss = self.step_module.lm, self.step_module.batch_loss
         rows = [self.rows[row] for row in inputs["row"].tolist()]
-        count = torch.tensor(batch_loss.count(rows), device=self.args.device)
-        count = float(self.accelerator.reduce(count, "sum"))
+        mine = torch.tensor(batch_loss.count(rows), device=self.args.device)
+        count = float(self.accelerator.reduce(mine, "sum"))
         scale = self.accelerator.num_processes / max(count, 1.0)  # DDP takes the mean over ranks
         before, chance = batch_loss.snapshot(), generators(self.args.device)
         while True:
@@ -171,97 +233,33 @@ class Tuner(Trainer):
         model.zero_grad()
         torch.cuda.empty_cache()
 
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Validation by the actual decoder; leaves all generators as they were."""
-        assert self.validate is not None, "there is no validation exam"
-        self.step_module.eval()
-        devices = [self.args.device] if self.args.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
-            found = {f"eval_{name}": value for name, value in self.validate().items()}
-        self.log(found)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
-        return found
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_weights(self.step_module.lm, folder)
-        state = {
-            "batch_loss": dict(self.step_module.batch_loss.state_dict()),
-            "seconds": self.seconds,
-            "micro_batch": self.micro_batch,
-        }
-        (folder / STATE).write_text(json.dumps(state))
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        folder = Path(resume_from_checkpoint)
-        load_weights(self.step_module.lm, folder)
-        state = json.loads((folder / STATE).read_text())
-        self.step_module.batch_loss.load_state_dict(objective_state(folder))
-        self.seconds, self.micro_batch = state["seconds"], state["micro_batch"]
-
 
 class Follow(TrainerCallback):
-    """Progress for the run, state for the batch_loss, and an early end."""
+    """Callback that reports progress, lets the loss update its state, and ends training early."""
 
     def __init__(self, run: Run, batch_loss: BatchLoss, patience: int | None) -> None:
         self.run, self.batch_loss, self.patience = run, batch_loss, patience
-        self.tuner: Tuner | None = None
+        self.tuner: SelectingTrainer | None = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """After the optimizer's step."""
+        """Let the loss update its state and report the step; called by Trainer."""
         self.batch_loss.step()
         loss = self.tuner.last_loss if self.tuner else float("nan")
         self.run.progress(state.global_step, state.max_steps, loss=loss)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Stop once the last ``patience`` evaluations brought nothing better."""
+        """End training once ``patience`` evaluations in a row brought nothing better; called by Trainer."""
         if exhausted(state.log_history, args.metric_for_best_model, self.patience):
             control.should_training_stop = True
 
 
 def exhausted(log: Sequence[Mapping[str, Any]], metric: str, patience: int | None) -> bool:
-    """Whether the last ``patience`` evaluations of a training brought nothing better."""
+    """Whether the last ``patience`` evaluations of a training brought nothing better.
+
+    Args:
+        log: entries of Trainer's ``log_history``.
+        metric: its name without ``eval_``; higher is better.
+        patience: evaluations without a better one that are allowed; None for any number.
+    """
     seen = [entry[f"eval_{metric}"] for entry in log if f"eval_{metric}" in entry]
     return patience is not None and len(seen) - int(np.argmax([*seen, -np.inf])) > patience
-
-
-def generators(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """State of the generators that dropout draws from: the CPU's and the device's."""
-    on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    return torch.get_rng_state(), on_device
-
-
-def restore_generators(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
-    """Undo what was drawn since ``generators``."""
-    torch.set_rng_state(state[0])
-    if state[1] is not None:
-        torch.cuda.set_rng_state(state[1], device)
-
-
-def objective_state(folder: Path) -> dict[str, Any]:
-    """State of the batch_loss in a checkpoint."""
-    state: dict[str, Any] = json.loads((folder / STATE).read_text())["batch_loss"]
-    return state
-
-
-def save_weights(lm: Backbone, folder: Path) -> None:
-    """Write what training changed (adapters, or all weights) as safetensors."""
-    save_file({k: v.detach().contiguous() for k, v in lm.learnt().items()}, folder / WEIGHTS)
-
-
-def load_weights(lm: Backbone, folder: Path) -> None:
-    """Undo ``save_weights``.
-
-    Raises:
-        ArtefactError: the file is missing or belongs to another model.
-    """
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise ArtefactError(f"no {WEIGHTS} in {folder}; run the cell again with --reuse never")
-    stored, own = load_file(path, device=str(lm.device)), lm.learnt()
-    if stored.keys() != own.keys() or any(stored[k].shape != own[k].shape for k in own):
-        raise ArtefactError(f"{path} belongs to another backbone; run with --reuse never")
-    with torch.no_grad():
-        for name, value in own.items():
-            value.copy_(stored[name])

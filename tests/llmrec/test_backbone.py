@@ -116,7 +116,7 @@ def test_random_weights_leave_every_generator_alone(monkeypatch):
 
 
 def test_learnt_weights_come_back(tmp_path):
-    from llmrec.training.trainer import load_weights, save_weights
+    from llmrec.training.checkpoint import load_weights, save_weights
 
     one, other = backbone.load("tiny", seed=1), backbone.load("tiny", seed=2)
     save_weights(one, tmp_path)
@@ -126,7 +126,7 @@ def test_learnt_weights_come_back(tmp_path):
 
 def test_weights_of_another_shape_are_refused(tmp_path):
     from bench.errors import ArtefactError
-    from llmrec.training.trainer import load_weights, save_weights
+    from llmrec.training.checkpoint import load_weights, save_weights
 
     with pytest.raises(ArtefactError, match="reuse never"):
         load_weights(backbone.load("tiny"), tmp_path)

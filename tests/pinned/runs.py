@@ -21,10 +21,9 @@ from tests.pinned.variants import losses_of
 
 RESULTS = Path(__file__).parent / "results"
 SEED, LENGTH = 7, 10
-DECODED = (
-    8  # queries of a method that decodes: four searches a loss are the larger part of the time
-)
-SHORT = {"epochs": 3}  # a few steps show a moved result as well as a hundred epochs do
+# a few steps on a few rows show a moved result as well as whole trainings do
+SHORT = {"epochs": 3}
+LLM_ROWS, LLM_SHORT, LLM_QUERIES = 64, {"epochs": 1}, 6
 
 
 def names() -> list[str]:
@@ -58,6 +57,7 @@ def _fitted(
     """A method fitted on the toy data, and before it everything that it needs."""
     kind: type[Method] = methods.get(name)
     toy = {k: v for k, v in SHORT.items() if k in kind.Config.model_fields} | dict(kind.toy)
+    toy |= LLM_SHORT if kind.decodes else {}
     backbone = toy.pop("backbone", None)
     config = kind.complete(configure(kind, {**(given or {}), **toy}), loss=loss, decoder=decoder)
     method = kind(config, loss=loss, decoder=decoder, backbone=backbone)
@@ -79,7 +79,8 @@ def _fitted(
     data = toy_data()
     # through the protocol's own sampling, so that another draw of rows is seen as well
     run = Run(seed=SEED, device="cpu", folder=scratch, inputs=inputs)
-    method.fit(data.train.sample(len(data.train) - 10), data.valid, run)
+    rows = LLM_ROWS if kind.decodes else len(data.train) - 10
+    method.fit(data.train.sample(rows), data.valid, run)
     return method
 
 
@@ -96,7 +97,7 @@ def _reread(folder: Path, decoder: str | None) -> Method:
 def _record(method: Method, loss: str | None) -> dict[str, Any]:
     exam = toy_data().valid
     if method.decodes:
-        exam = exam.take(np.arange(DECODED))
+        exam = exam.take(np.arange(LLM_QUERIES))
     ranking = method.recommend(exam.queries, LENGTH)
     identity = declared(method.name, loss=loss, decoder=method.decoder)
     item_QK = np.where(_listed(ranking), ranking.item_QK, 0)
