@@ -49,8 +49,8 @@ class GenerativeConfig(Config):
     fit_history: bool = True
     """Drop the oldest history items of a prompt that is too long, instead of leaving it as it is."""
     cut_answers: bool = False
-    """Train an over-long row on what the cutoff leaves of its answer, without an end token, and leave out
-    rows of which it leaves nothing; matters where ``fit_history`` is false."""
+    """Train a row whose prompt was left too long on what the cutoff leaves of its answer, and leave out rows
+    of which it leaves nothing; matters where ``fit_history`` is false."""
     infer_extra_space: bool = False
     """End the preamble in two spaces at inference, where training prompts have one."""
     pad_token: bool = False
