@@ -157,10 +157,8 @@ class Row:
         cell: the cell.
         status: done, failed or left out.
         reason: why, unless done; one line.
-        metrics: by name (``ndcg@10``, ``hit@1`` ...), means over all test rows, under title identity.
-        metrics_by_item: the same under item identity.
-        valid: metrics on the validation exam at the selected epoch.
-        strata: by stratum (``cold``, ``warm`` ...): ``n`` and the metrics.
+        n: test queries; every metric is computed from the packed file beside the row.
+        valid: means on the validation exam, of rows made before its positions were packed.
         cost: by phase (``fit``, ``recommend``): seconds, peak bytes, users per second, joules or None.
         facts: numbers of the method (parameters, epochs, tau ...) and of its decoder.
         provenance: date, commit, dirty flag, hash of the source, library versions, machine, threads.
@@ -170,10 +168,7 @@ class Row:
     status: Status
     reason: str = ""
     n: int = 0
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    metrics_by_item: Mapping[str, float] = field(default_factory=dict)
     valid: Mapping[str, float] = field(default_factory=dict)
-    strata: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     cost: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -88,6 +88,6 @@ def test_the_protocol_is_the_one_of_its_version():
     assert data.train.catalogue.title_class[[4, 9]].tolist() == [4, 4]
 
 
-PINNED_SAMPLE: list[int] = []
-PINNED_EXAM: list[int] = []
-PINNED_CARVE = (0, 0)
+PINNED_SAMPLE = [30, 23, 24, 14, 18, 11, 17, 27, 36, 4, 13, 7, 5, 18, 14, 28, 33, 12, 14, 19]
+PINNED_EXAM = [0, 8, 9, 11, 16, 18]
+PINNED_CARVE = (140, 20)

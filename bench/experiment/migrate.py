@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.cell import AXES, Cell, Row
+from bench.data.load import load_dataset
 from bench.errors import BenchError, DataError
 from bench.experiment.axes import Axes
 from bench.experiment.grid import Choice, Expansion
 from bench.experiment.profiles import profile
 from bench.experiment.suite import Suite, SuiteRow, scales
 from bench.registry import methods
+from bench.results.packed import Packed
 from bench.results.store import Store
 
 CAPS = ("train_rows", "valid_rows", "test_rows")
@@ -60,21 +62,26 @@ def migrate(folder: Path, store: Store, *, data_root: Path | None, dry: bool) ->
             yield Outcome(path, str(raw.get("key", "")), None, " ".join(str(fault).split()))
             continue
         if not dry:
-            _replace(path, row, store)
+            _replace(path, row, store, data_root)
         yield Outcome(path, str(raw.get("key", "")), row, why)
 
 
-def _replace(path: Path, row: Row, store: Store) -> None:
-    packed = path.with_suffix(".npz")
-    content = packed.read_bytes() if packed.exists() else None
-    written = store.write(row, pack=None if content is None else lambda part: _fill(part, content))
+def _replace(path: Path, row: Row, store: Store, data_root: Path | None) -> None:
+    old = path.with_suffix(".npz")
+    packed = _packed(old, row.cell, data_root) if old.exists() else None
+    written = store.write(row, pack=None if packed is None else packed.save)
     if written.resolve() != path.resolve() and path.is_relative_to(store.rows):
         path.unlink()
-        packed.unlink(missing_ok=True)
+        old.unlink(missing_ok=True)
 
 
-def _fill(part: Path, content: bytes) -> None:
-    part.write_bytes(content)
+def _packed(path: Path, cell: Cell, data_root: Path | None) -> Packed:
+    """A row's positions; with the titles of the targets where the file is older than these."""
+    packed = Packed.load(path)
+    if packed.target_Q is not None:
+        return packed
+    split = load_dataset(cell.dataset, data_root, uncut=cell.uncut).split
+    return packed.with_targets(split.test.sample(cell.test_rows))
 
 
 def expanded(raw: Mapping[str, Any], data_root: Path | None) -> tuple[Row, str]:
@@ -95,8 +102,9 @@ def expanded(raw: Mapping[str, Any], data_root: Path | None) -> tuple[Row, str]:
     if old["train_rows"] != work.train_rows(asked, method.family):
         asked = asked.model_copy(update={"train_rows": old["train_rows"] or "all"})
     usual = work.config(method, asked, axes).as_dict()
-    given = {k: v for k, v in old["config"].items() if k in usual and v != usual[k]}
-    gone = sorted(set(old["config"]) - set(usual))
+    values = _without_modes(old["config"])
+    given = {k: v for k, v in values.items() if k in usual and v != usual[k]}
+    gone = sorted(set(values) - set(usual))
     cell = work.cell(old["dataset"], old["seed"], asked.model_copy(update={"config": given}), axes)
     cell = replace(cell, **{cap: old[cap] for cap in CAPS}, protocol=old["protocol"])
     _check_data(cell, old["data_version"])
@@ -105,6 +113,15 @@ def expanded(raw: Mapping[str, Any], data_root: Path | None) -> tuple[Row, str]:
     if code := old.get("code"):
         row = replace(row, provenance={"code": code, **row.provenance})
     return row, f"no longer there: {', '.join(gone)}" if gone else ""
+
+
+def _without_modes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a time when a ``mode`` and the word ``auto`` stood for the defaults of today."""
+    return {
+        key: _without_modes(value) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if key != "mode" and (value != "auto" or key == "dtype")
+    }
 
 
 def _check_data(cell: Cell, version: str) -> None:

@@ -261,7 +261,7 @@ def read_row(path: Path) -> Row:
 def _check_shape(row: Row) -> None:
     if row.status not in get_args(Status):
         raise ValueError(f"status {row.status!r}")
-    mappings = {name: getattr(row, name) for name in ("metrics", "cost", "facts", "provenance")}
+    mappings = {name: getattr(row, name) for name in ("valid", "cost", "facts", "provenance")}
     mappings |= {"config": row.cell.config, "needs": row.cell.needs}
     mappings |= {f"cost.{phase}": bill for phase, bill in mappings["cost"].items()}
     for name, value in mappings.items():

@@ -18,7 +18,7 @@ def store(tmp_path):
 
 
 def test_a_row_comes_back_as_it_was(store):
-    row = Row(cell=CELL, status="done", n=3, metrics={"ndcg@10": 0.5}, facts={"family": "floor"})
+    row = Row(cell=CELL, status="done", n=3, valid={"ndcg@10": 0.5}, facts={"family": "floor"})
     path = store.write(row)
     assert read_row(path) == row
     assert store.look(CELL) == "done"
