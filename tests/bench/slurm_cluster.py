@@ -8,6 +8,7 @@ Needs root and the Debian packages slurm-wlm and munge. There is no accounting d
 as on many small clusters. Partition ``urgent`` pre-empts the jobs of ``debug``, which are then requeued.
 """
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -110,9 +111,9 @@ class Cluster:
     def kill(self, name: str) -> None:
         """End one daemon and wait until it is gone."""
         path = self.folder / f"{name}.pid"
-        if path.exists():
-            pid = int(path.read_text())
-            os.kill(pid, signal.SIGKILL)
+        if path.exists() and (pid := int(path.read_text() or 0)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
             self.wait(lambda: not _is_at_work(pid), f"{name} does not end")
             path.unlink(missing_ok=True)
 
