@@ -1,4 +1,4 @@
-"""Suite x scale -> cells, with every fault listed at once and everything left out given a reason."""
+"""Expands a suite into cells: all faults are listed at once, and what is left out has a reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SEEDS = 2**32  # what np.random.seed takes: 0 up to here
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What a run asks of a suite: its scale, its profile, and filters (None keeps everything)."""
+    """Options of a run: scale, profile and filters; a filter that is None keeps everything."""
 
     scale: str = "embedded"
     profile: str = "corrected"
@@ -66,7 +66,7 @@ class Expansion:
 
     Attributes:
         suite, choice, scale, profile: what is expanded, and how.
-        support: every cell that another needs, by key; filled on the way.
+        support: by key, the cells that others need; filled by ``cell``.
     """
 
     suite: Suite
@@ -78,7 +78,15 @@ class Expansion:
     def cell(
         self, dataset: str, seed: int, row: SuiteRow, axes: Axes, *, tuned: bool = True
     ) -> Cell:
-        """Resolve one cell and, first, everything it needs; ``tuned`` permits a search before it."""
+        """Resolve one cell, and before it every cell that it needs.
+
+        Args:
+            dataset: registered name.
+            seed: of the cell.
+            row: its row of the suite.
+            axes: one combination of the row's axes.
+            tuned: whether a hyper-parameter search may precede it.
+        """
         method: type[Method] = methods.get(row.method)
         config = self.config(method, row, axes)
         data = load_dataset(dataset, self.choice.data_root, uncut=self.profile.uncut)
@@ -107,12 +115,25 @@ class Expansion:
         )
 
     def stub(self, dataset: str, seed: int, row: SuiteRow, axes: Axes) -> Cell:
-        """A cell for the board only: what was asked, though it cannot run."""
+        """A cell that cannot run, to be shown in the tables with its reason.
+
+        Args:
+            dataset: registered name.
+            seed: of the cell.
+            row: its row of the suite.
+            axes: one combination of the row's axes.
+        """
         shape = self._shape(row, "llm" if row.losses else "enhanced")
         return replace(shape, dataset=dataset, seed=seed, config=row.config, **asdict(axes))
 
     def config(self, method: type[Method], row: SuiteRow, axes: Axes) -> Any:
-        """The configuration of a row, every default filled in."""
+        """The configuration of a row, every default filled in.
+
+        Args:
+            method: the row's method.
+            row: gives values of its own.
+            axes: its loss and decoder, whose options are part of the configuration.
+        """
         values = self._values(method, row, axes)
         try:
             return method.complete(configure(method, values), loss=axes.loss, decoder=axes.decoder)
@@ -124,7 +145,7 @@ class Expansion:
             raise ConfigError(f"its config {values} cannot be read ({kind}: {fault})") from fault
 
     def _values(self, method: type[Method], row: SuiteRow, axes: Axes) -> dict[str, Any]:
-        """What the profile, the scale and the row give, the later over the earlier."""
+        """Values of the profile, the scale and the row; the row's replace the scale's, these the profile's."""
         given = {**self.scale.config.get(row.method, {}), **row.config}
         return with_profile(
             self.choice.profile,
@@ -185,7 +206,12 @@ class Expansion:
         )
 
     def train_rows(self, row: SuiteRow, family: str) -> int | None:
-        """Cap on the training rows of a row, by its method's family; None for all."""
+        """Largest number of training rows for a row; None for all.
+
+        Args:
+            row: may set its own.
+            family: of its method; each scale has a cap for each family.
+        """
         rows = row.train_rows or self.suite.train_rows or self.scale.train_rows[family]
         return None if rows == "all" else rows
 
@@ -211,7 +237,11 @@ def _given(config: Mapping[str, Any], name: str, loss: str | None) -> bool:
 
 
 def expand(suite: Suite, choice: Choice) -> Grid:
-    """Turn a suite into cells.
+    """Turn a suite into cells, with every fault of it reported at once.
+
+    Args:
+        suite: the suite.
+        choice: scale, profile and filters.
 
     Raises:
         SuiteError: names or values that no registry or config knows; all of them in one message.
@@ -266,7 +296,7 @@ def _datasets(suite: Suite, choice: Choice) -> Sequence[str]:
 
 
 def _shared_slots(grid: Grid) -> Iterator[str]:
-    """Two cells whose rows would lie in one file, each taking the other's place for ever."""
+    """Pairs of cells whose rows would have the same file, so that each would overwrite the other's."""
     first: dict[str, Cell] = {}
     for cell in grid.by_key.values():
         other = first.setdefault(cell.slot, cell)
@@ -279,7 +309,7 @@ def _shared_slots(grid: Grid) -> Iterator[str]:
 
 
 def _idle_filters(suite: Suite, choice: Choice, scale: Scale) -> Iterator[str]:
-    """What is wrong with filters and seeds: a name that no row has, a seed that no generator takes."""
+    """Faults of filters and seeds: names that no row has, seeds that NumPy does not take."""
     for name in _datasets(suite, choice):
         if name not in datasets:
             yield f"no dataset is called {name!r}.{near(name, datasets)}"
