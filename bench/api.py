@@ -14,7 +14,8 @@ from bench.execution.local import LocalExecutor, slots
 from bench.execution.refresh import look_again
 from bench.execution.runner import Surroundings
 from bench.execution.schedule import Executor, Progress, Schedule
-from bench.experiment.grid import Choice, expand
+from bench.experiment.choice import Choice
+from bench.experiment.grid import expand
 from bench.experiment.plan import Plan, Reuse, make_plan
 from bench.experiment.suite import Suite, choose_scale, read
 from bench.registry import load_plugins

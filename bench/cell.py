@@ -1,4 +1,4 @@
-"""Cell (one unit of work), Need (a request for another cell), Run (what a method is given), Row (its result)."""
+"""Cell (a unit of work), Need (of another cell), Run (what a method is given), Row (its result)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Runs one cell from data to row: the only file that knows the order of these steps.
 
-Load the data, fit, recommend, check the lists, compute positions and strata, write the row. Time and memory of
-fit and recommend are measured apart. The fitted method is saved before the exam begins, so a cell that is
-killed in between does not train again.
+Load the data, fit, recommend, check the lists, compute positions and strata, write the row. Fit and recommend
+are measured apart. The fitted method is saved first, so a cell that is killed later does not train again.
 """
 
 from __future__ import annotations

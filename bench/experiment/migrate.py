@@ -18,7 +18,8 @@ from bench.cell import AXES, Cell, Row
 from bench.data.load import load_dataset
 from bench.errors import BenchError, DataError
 from bench.experiment.axes import Axes
-from bench.experiment.grid import Choice, Expansion
+from bench.experiment.choice import Choice
+from bench.experiment.expansion import Expansion
 from bench.experiment.profiles import profile
 from bench.experiment.suite import Suite, SuiteRow, scales
 from bench.registry import methods

@@ -10,11 +10,13 @@ from typing import Literal
 
 from bench.cell import AXES, Cell, Row, Size
 from bench.data.load import load_dataset
-from bench.experiment.grid import Choice, Grid
+from bench.experiment.choice import Choice
+from bench.experiment.grid import Grid
 from bench.method import Method, configure
 from bench.registry import methods
 from bench.results.badges import CODE_CHANGED, badges
-from bench.results.store import Hit, Store, rows_under
+from bench.results.row_files import rows_under
+from bench.results.store import Hit, Store
 
 Reuse = Literal["auto", "same-code", "rows", "any", "never"]
 KEPT = frozenset({"done", "failed", "left out"})  # answers that are not asked for again

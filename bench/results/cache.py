@@ -1,7 +1,7 @@
 """A cache of computed numbers on disk, which may be deleted at any moment.
 
-The name of a file is made of checksums of everything it was computed from, so a stale file is never asked for.
-A file that cannot be read counts as missing and is computed again.
+The name of a file is made of checksums of everything it was computed from, so a stale file is never read. A
+file that cannot be read counts as missing and is computed again.
 """
 
 from __future__ import annotations

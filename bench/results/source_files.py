@@ -1,8 +1,8 @@
 """The files that a source file imports, directly or not, found by reading the text; nothing is imported.
 
-For files of this repository these are the files of ROOMS. For others (a plugin, an entry point) the files that
-they import from their own folder or package are included. Imports under names that are made at run time are
-not found.
+For files of this repository these are the files of ROOMS. For others (a plugin, an entry point) the files
+that they import from their own folder or package are included. Imports under names that are made at run time
+are not found.
 """
 
 from __future__ import annotations
