@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.cell import SELECT_BY, Run
 from bench.errors import ConfigError
@@ -87,8 +86,21 @@ def _schedule(recipe: Recipe) -> dict[str, Any]:
     return {"lr_scheduler_type": "cosine_warmup_with_min_lr", "lr_scheduler_kwargs": rates}
 
 
-def cosine_from_start(floor: float) -> Callable[[int, int, int], float]:
-    """The course of the learning rate in LLaRA's released code, as a function of step, warm-up and total.
+class Rate(Protocol):
+    """A learning-rate schedule as a share of the peak rate."""
+
+    def __call__(self, step: int, warmup: int, total: int) -> float:
+        """The share at one optimizer step.
+
+        Args:
+            step: its number, from 0.
+            warmup: steps of the warm-up.
+            total: steps of the whole training.
+        """
+
+
+def cosine_from_start(floor: float) -> Rate:
+    """The learning-rate schedule of LLaRA's released code.
 
     It rises in a line from ``floor`` during the warm-up and then follows a cosine from 1 at step 0 to
     ``floor`` at the last step, so that it starts below its peak; all as shares of the peak.
