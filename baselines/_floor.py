@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 from scipy import sparse
 
 from bench.method import Method
-from bench.types import IntArray, Ragged, Ranking, Windows
+from bench.types import FloatArray, IntArray, Ragged, Windows
 
 STATE = "state.safetensors"
 
@@ -23,9 +25,9 @@ class Floor(Method):
 
     family = "floor"
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)
-        self.state: dict[str, np.ndarray] = {}
+    def __init__(self, config: Any = None, **axes: str | None) -> None:
+        super().__init__(config, **axes)
+        self.state: dict[str, npt.NDArray[Any]] = {}
 
     def save(self, folder: Path) -> None:
         """Write the arrays as one safetensors file."""
@@ -75,12 +77,15 @@ def head(rows: Ragged, width: int) -> IntArray:
     return table
 
 
-def top_of_rows(score: sparse.csr_matrix, k: int) -> Ranking:
+def top_of_rows(score: sparse.csr_matrix, k: int) -> tuple[IntArray, FloatArray]:
     """The ``k`` columns with the largest positive score of each row; ties go to the smaller column.
 
     Args:
         score: sparse [Q, N + 1]; what is not stored is not recommended, so lists can be short.
         k: length of the lists.
+
+    Returns:
+        Columns int32 [Q, k], 0 where a row has fewer, and their scores float32 [Q, k].
     """
     score = score.tocsr()
     row = np.repeat(np.arange(score.shape[0]), np.diff(score.indptr))
@@ -94,4 +99,4 @@ def top_of_rows(score: sparse.csr_matrix, k: int) -> Ranking:
     score_QK = np.zeros((score.shape[0], k), np.float32)
     item_QK[row[order][kept], rank[kept]] = column[order][kept]
     score_QK[row[order][kept], rank[kept]] = value[order][kept]
-    return Ranking(item_QK, score_QK)
+    return item_QK, score_QK

@@ -63,7 +63,7 @@ class _NoLog:
 @contextlib.contextmanager
 def _stand_ins() -> Iterator[None]:
     """Modules for RecBole's logging needs, in ``sys.modules`` only while RecBole is imported."""
-    wanted = {"torch.utils.tensorboard": ("SummaryWriter",)}
+    wanted: dict[str, tuple[str, ...]] = {"torch.utils.tensorboard": ("SummaryWriter",)}
     wanted |= {n: names for n, names in LOG_PACKAGES.items() if not importlib.util.find_spec(n)}
     before = {name: sys.modules.get(name) for name in wanted}
     anomaly = torch.is_anomaly_enabled()
@@ -78,11 +78,11 @@ def _stand_ins() -> Iterator[None]:
         torch.autograd.set_detect_anomaly(
             anomaly
         )  # one of RecBole's models turns it on for everybody
-        for name, module in before.items():
-            if module is None:
+        for name, old in before.items():
+            if old is None:
                 sys.modules.pop(name, None)
             else:
-                sys.modules[name] = module
+                sys.modules[name] = old
 
 
 if importlib.util.find_spec("recbole") is None:
@@ -144,7 +144,7 @@ def bounded() -> Iterator[None]:
             os.environ["CUDA_VISIBLE_DEVICES"] = devices
 
 
-class Settings(Config):
+class Settings(Config):  # type: ignore[misc]  # RecBole has no types
     """RecBole's Config that remembers which keys were asked for.
 
     Attributes:
@@ -199,7 +199,7 @@ def settings(model: type, options: Mapping[str, Any], *, folder: Path, device: s
     return config
 
 
-class ArrayDataset(SequentialDataset):
+class ArrayDataset(SequentialDataset):  # type: ignore[misc]  # RecBole has no types
     """RecBole's dataset made from arrays instead of benchmark files.
 
     Holds the same fields as the files would give (``item_id_list`` left-aligned and padded with 0,

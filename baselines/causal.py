@@ -63,7 +63,7 @@ def next_items(batch: Any) -> Tensor:
     return next_BH.scatter(1, batch[rb.LENGTH][:, None] - 1, batch[rb.ITEM][:, None])
 
 
-class CausalModel(rb.SASRec):
+class CausalModel(rb.SASRec):  # type: ignore[misc]  # RecBole has no types
     """RecBole's SASRec: causal Transformer over the history, dot product with the item table.
 
     Attributes:

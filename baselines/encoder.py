@@ -11,15 +11,46 @@ Axes: B rows, L positions, D width, M read positions, A heads.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+class Attention(Protocol):
+    """What is used of RecBole's MultiHeadAttention."""
+
+    num_attention_heads: int
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    dense: nn.Linear
+    attn_dropout: nn.Dropout
+    out_dropout: nn.Dropout
+    LayerNorm: nn.LayerNorm
+
+
+class FeedForward(Protocol):
+    """What is used of RecBole's FeedForward."""
+
+    dense_1: nn.Linear
+    dense_2: nn.Linear
+    dropout: nn.Dropout
+    LayerNorm: nn.LayerNorm
+    intermediate_act_fn: Callable[[Tensor], Tensor]
+
+
+class Layer(Protocol):
+    """What is used of RecBole's TransformerLayer."""
+
+    multi_head_attention: Attention
+    feed_forward: FeedForward
+
+
 def run_layers(
-    layers: Sequence[nn.Module],
+    layers: Sequence[Layer],
     hidden_BLD: Tensor,
     mask: Tensor,
     place_M: Tensor,
@@ -42,7 +73,7 @@ def run_layers(
     return read_layer(layers[-1], hidden_BLD, mask, place_M, row_M)
 
 
-def full_layer(layer: nn.Module, hidden_BLD: Tensor, mask: Tensor) -> Tensor:
+def full_layer(layer: Layer, hidden_BLD: Tensor, mask: Tensor) -> Tensor:
     """One layer at every position, [B, L, D]."""
     attention = layer.multi_head_attention
     parts = (attention.query, attention.key, attention.value)
@@ -56,7 +87,7 @@ def full_layer(layer: nn.Module, hidden_BLD: Tensor, mask: Tensor) -> Tensor:
 
 
 def read_layer(
-    layer: nn.Module,
+    layer: Layer,
     hidden_BLD: Tensor,
     mask: Tensor,
     place_M: Tensor,
@@ -79,7 +110,7 @@ def read_layer(
     return _finish(layer, context_MD, read_MD)
 
 
-def norm_first_layer(layer: nn.Module, hidden_BLD: Tensor, mask: Tensor) -> Tensor:
+def norm_first_layer(layer: Layer, hidden_BLD: Tensor, mask: Tensor) -> Tensor:
     """One layer at every position with its norms in front, as SASRec's authors have it, [B, L, D].
 
     Queries are normalised, keys and values are not, and what is added to the output of attention and of the
@@ -110,7 +141,7 @@ def project(parts: Iterable[nn.Linear], hidden: Tensor) -> Tensor:
     return F.linear(hidden, weight, torch.cat([part.bias for part in parts]))
 
 
-def _finish(layer: nn.Module, context: Tensor, residual: Tensor) -> Tensor:
+def _finish(layer: Layer, context: Tensor, residual: Tensor) -> Tensor:
     """Output projection, feed-forward block and their post-norms."""
     attention, forward = layer.multi_head_attention, layer.feed_forward
     hidden = attention.LayerNorm(attention.out_dropout(attention.dense(context)) + residual)

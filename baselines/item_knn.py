@@ -12,7 +12,7 @@ from baselines._floor import Floor, top_of_rows
 from bench.cell import Run
 from bench.config import Config
 from bench.registry import methods
-from bench.types import Exam, Queries, Ragged, Ranking, Windows
+from bench.types import Exam, FloatArray, Queries, Ragged, Ranking, Windows
 
 CHUNK = 1024  # queries scored at a time, so that a large test set needs no more memory
 
@@ -62,12 +62,12 @@ class ItemKNN(Floor):
         self._keep((scale @ counts @ scale).tocsr())
 
     def _keep(self, similar: sparse.csr_matrix) -> None:
-        best = top_of_rows(similar, min(self.config.neighbours, similar.shape[1]))
-        row, column = np.nonzero(best.item_QK)
+        item_NK, score_NK = top_of_rows(similar, min(self.config.neighbours, similar.shape[1]))
+        row, column = np.nonzero(item_NK)
         self.state = {
-            "item": best.item_QK[row, column],
-            "similarity": best.score_QK[row, column].astype(np.float32),
-            "indptr": np.concatenate([[0], np.cumsum((best.item_QK > 0).sum(1))]),
+            "item": item_NK[row, column],
+            "similarity": score_NK[row, column].astype(np.float32),
+            "indptr": np.concatenate([[0], np.cumsum((item_NK > 0).sum(1))]),
         }
 
     def recommend(self, queries: Queries, k: int) -> Ranking:
@@ -80,8 +80,8 @@ class ItemKNN(Floor):
             top_of_rows(weight[i : i + CHUNK] @ similar, k) for i in range(0, len(queries), CHUNK)
         ]
         return Ranking(
-            np.concatenate([np.zeros((0, k), np.int32), *(part.item_QK for part in parts_QK)]),
-            np.concatenate([np.zeros((0, k), np.float32), *(part.score_QK for part in parts_QK)]),
+            np.concatenate([np.zeros((0, k), np.int32), *(item_QK for item_QK, _ in parts_QK)]),
+            np.concatenate([np.zeros((0, k), np.float32), *(score_QK for _, score_QK in parts_QK)]),
         )
 
 
@@ -99,7 +99,7 @@ def _pair_counts(sequences: Ragged, n_items: int, decay: float) -> sparse.csr_ma
     return counts
 
 
-def _window_count(sequences: Ragged, n_items: int) -> np.ndarray:
+def _window_count(sequences: Ragged, n_items: int) -> FloatArray:
     """In how many windows each item stands, at least 1, float64 [N + 1]."""
     row = np.repeat(np.arange(len(sequences)), sequences.lengths)
     seen = np.unique(row * (n_items + 1) + sequences.values) % (n_items + 1)

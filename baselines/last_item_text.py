@@ -15,7 +15,7 @@ from bench.cell import Run
 from bench.config import Config
 from bench.errors import ConfigError
 from bench.registry import methods
-from bench.types import Catalogue, Exam, Queries, Ranking, Windows
+from bench.types import Catalogue, Exam, FloatArray, IntArray, Queries, Ranking, Windows
 
 CHUNK = 512  # distinct last items compared at a time
 
@@ -67,15 +67,16 @@ class LastItemText(Floor):
         """At most ``k`` items with the most similar titles."""
         vector = self._vectors(queries.catalogue)
         last_U, of_Q = np.unique(queries.last_Q, return_inverse=True)
-        item, score = [np.zeros((0, k), np.int32)], [np.zeros((0, k), np.float32)]
+        item: list[IntArray] = [np.zeros((0, k), np.int32)]
+        score: list[FloatArray] = [np.zeros((0, k), np.float32)]
         for i in range(0, len(last_U), CHUNK):
             own_U = last_U[i : i + CHUNK]
             cosine = (vector[own_U] @ vector.T).tocoo()
             other = cosine.col != own_U[cosine.row]
             kept = (cosine.data[other], (cosine.row[other], cosine.col[other]))
-            best = top_of_rows(sparse.csr_matrix(kept, cosine.shape), k)
-            item.append(best.item_QK)
-            score.append(best.score_QK)
+            item_UK, score_UK = top_of_rows(sparse.csr_matrix(kept, cosine.shape), k)
+            item.append(item_UK)
+            score.append(score_UK)
         return Ranking(np.concatenate(item)[of_Q], np.concatenate(score)[of_Q])
 
     def _vectors(self, catalogue: Catalogue) -> sparse.csr_matrix:

@@ -19,7 +19,7 @@ from baselines.losses.ce_all import mean_or_zero
 MASKED = "Mask_item_id_list"
 
 
-class MaskedModel(rb.BERT4Rec):
+class MaskedModel(rb.BERT4Rec):  # type: ignore[misc]  # RecBole has no types
     """RecBole's BERT4Rec: bidirectional Transformer that fills in masked items.
 
     With predefined windows RecBole (1.2.1) never trains on a row's target, drops the first item of every

@@ -26,7 +26,7 @@ from typing_extensions import Self
 from bench.cell import Run, Size
 from bench.config import Config
 from bench.errors import ConfigError, DataError
-from bench.method import Method
+from bench.method import Family, Method
 from bench.types import BoolArray, Exam, Queries, Ragged, Ranking, Windows
 
 WEIGHTS, VECTORS, SHAPE = "weights.safetensors", "vectors.safetensors", "shape.json"
@@ -75,7 +75,7 @@ class Sequential(Method):
         seen: items that occur in the training rows, bool [N + 1]; the vectors of others are untrained.
     """
 
-    family = "traditional"
+    family: ClassVar[Family] = "traditional"
     Config: ClassVar[type[Config]] = SequentialConfig
     seconds_per_row: ClassVar[float] = 2.5e-4  # one epoch on two cores at 6,000 items, rounded up
     typical_epochs: ClassVar[int] = 30

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -156,7 +156,21 @@ class Course:
     ask: Callable[[int], Ranking] | None = None
 
 
-class ExamTrainer(rb.Trainer):
+class Best(TypedDict):
+    """The best epoch of a training so far.
+
+    Attributes:
+        epoch: its number from 0; -1 before the first.
+        metrics: on the validation rows, by name.
+        state: the model's weights then, by name.
+    """
+
+    epoch: int
+    metrics: dict[str, float]
+    state: dict[str, Tensor]
+
+
+class ExamTrainer(rb.Trainer):  # type: ignore[misc]  # RecBole has no types
     """RecBole's Trainer that validates by the suite's scorer and can be killed at any time.
 
     Attributes:
@@ -165,7 +179,8 @@ class ExamTrainer(rb.Trainer):
 
     def __init__(self, config: rb.Settings, model: Any, course: Course) -> None:
         super().__init__(config, model)
-        self.course, self.best = course, {"epoch": -1, "metrics": {}, "state": {}}
+        self.course = course
+        self.best: Best = {"epoch": -1, "metrics": {}, "state": {}}
         self.path = Path(config["checkpoint_dir"]) / CHECKPOINT
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:

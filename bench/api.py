@@ -14,7 +14,8 @@ from bench.execution.local import LocalExecutor, slots
 from bench.execution.refresh import look_again
 from bench.execution.runner import Surroundings
 from bench.execution.schedule import Executor, Progress, Schedule
-from bench.experiment.grid import Choice, expand
+from bench.experiment.choice import Choice
+from bench.experiment.grid import expand
 from bench.experiment.plan import Plan, Reuse, make_plan
 from bench.experiment.suite import Suite, choose_scale, read
 from bench.registry import load_plugins
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 
 
 def default_store(out: str | Path = "leaderboards", store: str | Path | None = None) -> Store:
-    """Rows under ``out``/rows; the run store at ``store``, $BENCH_STORE or .bench."""
+    """Rows under ``out``/rows; the run store at ``store``, $BENCH_STORE or .bench.
+
+    Args:
+        out: folder of the tables; rows are in its folder ``rows``.
+        store: folder for everything else of a cell; None for ``$BENCH_STORE``, else ``.bench``.
+    """
     root = Path(store or os.environ.get("BENCH_STORE", ".bench"))
     return Store(rows=Path(out) / "rows", root=root.resolve())
 
@@ -75,7 +81,13 @@ class Prepared:
 
 
 def prepare(order: Order, store: Store | None = None) -> Prepared:
-    """Read, expand and plan without running anything; code and data count as they are on disk now.
+    """Read a suite, expand it and plan its cells, without running anything.
+
+    Code and data are read from disk anew, so a notebook plans with what is there now.
+
+    Args:
+        order: the suite and how it is to be run.
+        store: where earlier rows and artefacts are; None for the default.
 
     Raises:
         BenchError: the suite or a filter is at fault; all faults at once.
@@ -106,7 +118,7 @@ def _check_limit(seconds: float | None) -> None:
 
 
 def _check_folder(option: str, folder: Path) -> None:
-    """Raise ConfigError if a folder can neither be there nor be made."""
+    """Raise ConfigError if a folder does not exist and cannot be made."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise ConfigError(
@@ -138,7 +150,12 @@ def execute(
     notify: Callable[[Progress], None] = lambda progress: None,
     executor: Executor | None = None,
 ) -> list[Row]:
-    """Run a prepared plan; returns the rows written or found on the way.
+    """Run a prepared plan; returns its rows, those that other runners wrote in the meantime included.
+
+    Args:
+        prepared: from ``prepare``.
+        notify: called with the state of the run whenever it changes.
+        executor: where cells run; None for processes on this machine.
 
     Raises:
         ConfigError: nothing can be written where rows or artefacts go.

@@ -1,4 +1,4 @@
-"""The nouns of the work: Cell (what is run), Need, Run (what a method knows), Row (what is left)."""
+"""Cell (a unit of work), Need (of another cell), Run (what a method is given), Row (its result)."""
 
 from __future__ import annotations
 
@@ -110,9 +110,9 @@ class Cell:
 
     @property
     def slot(self) -> str:
-        """Hash of what the cell asks, whatever versions and data answer it, 12 hex digits.
+        """Hash of what the cell asks for, without versions and data, 12 hex digits.
 
-        A row replaces the older row of its slot, so a table never shows one question twice.
+        It names the file of the row, so a new row replaces that of an older version.
         """
         return digest({k: v for k, v in vars(self).items() if k not in ANSWERING})[:12]
 
@@ -135,7 +135,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How large a cell is, as far as its duration goes.
+    """The size of a cell, as far as it matters for its duration.
 
     Attributes:
         train_rows, test_rows, n_items: after the caps of the scale.
@@ -151,7 +151,7 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What a cell leaves behind: the source of every table.
+    """The result of a cell; all tables are made from rows and the packed files beside them.
 
     Attributes:
         cell: the cell.
@@ -179,7 +179,7 @@ class Row:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Row:
-        """Undo ``as_dict``."""
+        """A row from what ``as_dict`` returned."""
         rest = {k: v for k, v in data.items() if k not in ("key", "label", "cell")}
         return cls(cell=Cell(**data["cell"]), **rest)
 
@@ -191,12 +191,12 @@ def _line(method: str, loss: str | None, decoder: str | None, backbone: str | No
 
 
 def _silent(done: float, total: float, **numbers: float) -> None:
-    """Progress nobody listens to."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """All that a method may know of its surroundings.
+    """Everything that a method is given beside its data.
 
     Attributes:
         seed: root of the named seed streams.
@@ -215,9 +215,9 @@ class Run:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def seed_for(self, stream: str) -> int:
-        """A seed of 31 bits for one named use of chance; a new stream moves no old number."""
+        """A seed of 31 bits for one named use; streams are independent, so a new one changes no result."""
         return int(digest([self.seed, stream])[:8], 16) >> 1
 
     def load(self, name: str) -> Method:
-        """The fitted method behind a need, ready to recommend."""
+        """The fitted method of a needed cell, ready to recommend."""
         return restore(self.inputs[name], device=self.device)

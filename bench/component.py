@@ -1,7 +1,6 @@
-"""What losses and decoders have in common: a name, a version, options and a contract.
+"""Base classes of losses and decoders: each has a name, a version, options and checks.
 
-Methods reach them by name through ``bench.registry``; where they are written, and with what library, is
-nothing to ``bench``.
+Methods find them by name through ``bench.registry``, so ``bench`` depends on none of them and not on torch.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ class Component:
     Class attributes:
         version: declared by the author and raised when results move at equal options; it is part of what
             identifies a result.
-        contract: the module whose ``questions(kind)`` gives what ``bench test`` asks of such a class: by
-            question a check on small random inputs, None where it holds, else what was seen instead.
+        contract: the module whose ``questions(kind)`` returns the checks that ``bench test`` makes, by
+            name; a check returns None if it holds, else a sentence with what was found.
         Config: a subclass of ``bench.config.Config`` with a default for every field.
     """
 

@@ -90,7 +90,12 @@ def _join(words: Sequence[tuple[str, str]]) -> str:
 
 
 def words(annotation: Any, metadata: Sequence[Any] = ()) -> list[tuple[str, str]]:
-    """Each kind of value that a type takes, with its range."""
+    """The kinds of value that a type allows, each with its range, in words.
+
+    Args:
+        annotation: the type of a field.
+        metadata: bounds that pydantic keeps beside the type.
+    """
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return words(inner[0], inner[1:])

@@ -93,6 +93,11 @@ def variants(name: str) -> list[tuple[str | None, str | None]]:
 def examine(name: str, loss: str | None = None, decoder: str | None = None) -> Iterator[Finding]:
     """Fit a registered method on toy data and check the contract, question by question.
 
+    Args:
+        name: of the method.
+        loss: one of those it takes; None for its default.
+        decoder: a registered decoder; None for its default.
+
     Raises:
         Unavailable: this machine lacks what the method needs.
     """

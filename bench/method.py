@@ -1,4 +1,4 @@
-"""Method: the contract a recommender fulfils.
+"""Method: the base class and contract of every recommender.
 
 A method learns from training rows and a validation exam, and continues histories. It never sees a test
 target and never computes a reported metric; the runner does both.
@@ -42,7 +42,7 @@ class Configurable(Protocol):
 
     @property
     def Config(self) -> type[Config]:
-        """What it may be told."""
+        """Its class of configurations."""
 
 
 class Method(ABC):
@@ -95,12 +95,25 @@ class Method(ABC):
 
     @classmethod
     def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:
-        """The cells whose artefacts ``fit`` will find in ``run.inputs``, by name."""
+        """The cells whose artefacts ``fit`` finds in ``run.inputs``, by name.
+
+        Args:
+            config: the method's configuration.
+            loss: name of its loss, if any.
+            backbone: name of its language model, if any.
+        """
         return {}
 
     @classmethod
     def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
-        """``config`` with the defaults of its loss and decoder written in, so that a row shows them."""
+        """The configuration with the defaults of its loss and decoder written in, so that a row shows
+        them.
+
+        Args:
+            config: the method's configuration.
+            loss: name of its loss, if any.
+            decoder: name of its decoder, if any.
+        """
         return config
 
     @classmethod
@@ -110,12 +123,22 @@ class Method(ABC):
         """The values a tuning may try, by config field; empty if there is nothing to tune.
 
         ``loss_options.tau`` stands for the entry ``tau`` of the field ``loss_options``.
+
+        Args:
+            config: the method's configuration.
+            loss: name of its loss, if any.
+            backbone: name of its language model, if any.
         """
         return cls.search
 
     @abstractmethod
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:
-        """Learn from ``train``; ``valid`` is for choosing the epoch and nothing else.
+        """Learn from the training rows.
+
+        Args:
+            train: training rows.
+            valid: queries with targets for choosing the epoch, and for nothing else.
+            run: seeds, device, scratch folder, needed artefacts and progress.
 
         Raises:
             Unavailable: this machine lacks something; the cell is left out with the reason.
@@ -123,39 +146,65 @@ class Method(ABC):
 
     @abstractmethod
     def recommend(self, queries: Queries, k: int) -> Ranking:
-        """The best ``k`` items for each history, no repeats, best first.
+        """The best ``k`` items for each history, without repeats, best first.
 
-        The order of the queries must not matter to any single list.
+        No list may depend on the order of the queries.
+
+        Args:
+            queries: histories to continue.
+            k: length of the lists.
         """
 
     def save(self, folder: Path) -> None:
         """Write what ``recommend`` needs; no pickles (safetensors, npy, JSON)."""
 
     def load(self, folder: Path, *, device: str) -> None:
-        """Undo ``save`` on a method built with the same configuration."""
+        """Take over what ``save`` wrote, on a method built with the same configuration.
+
+        Args:
+            folder: where ``save`` wrote.
+            device: ``cpu``, ``cuda`` ...
+        """
 
     @classmethod
     def estimate_seconds(cls, config: Any, size: Size) -> float:
-        """A guess of the whole cell's seconds on two cores, used until a real cell was timed."""
+        """A rough estimate of the whole cell's seconds on two cores, used until a real cell was timed.
+
+        Args:
+            config: the method's configuration.
+            size: rows, items and axes of the cell.
+        """
         return 2.0
 
 
 def configure(
     owner: Configurable, given: Mapping[str, Any] | Config | None, *, stored: bool = False
 ) -> Any:
-    """What is given as an instance of the Config of a method, loss or decoder; see ``bench.config``."""
+    """Values as a checked configuration of a method, loss or decoder; see ``bench.config.configure``.
+
+    Args:
+        owner: the method, loss or decoder.
+        given: values by key, a finished configuration, or None for the defaults.
+        stored: whether ``given`` was read from a row.
+    """
     return bench.config.configure(owner.Config, given, owner=owner.name, stored=stored)
 
 
 def losses_of(method: type[Method]) -> list[str]:
-    """What a method's axis of losses may hold, its default first; empty where it has no such axis."""
+    """The losses that a method takes, its default first; empty where the loss is no axis of it."""
     taken = [name for name in losses if method.takes and losses.get(name).kind in method.takes]
     first = [method.default_loss] if method.default_loss else []
     return list(dict.fromkeys([*first, *method.untrained, *taken]))
 
 
 def assign(values: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` with those found by a search written in; a dotted name reaches into a mapping."""
+    """The values with the results of a search written in.
+
+    Args:
+        values: a configuration's values.
+        found: by field, the value found; ``loss_options.tau`` is the entry ``tau`` of the field
+            ``loss_options``.
+    """
     whole = dict(values)
     for name, value in found.items():
         field, _, entry = name.partition(".")

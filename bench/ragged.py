@@ -77,6 +77,11 @@ class Ragged:
 
         ``align="left"`` puts the values first and the padding behind (RecBole's layout);
         ``align="right"`` puts the most recent value in the last column.
+
+        Args:
+            width: columns.
+            align: ``left`` puts the values first and the padding behind (RecBole's layout), ``right``
+                puts the latest value in the last column.
         """
         kept = np.minimum(self.lengths, width)
         matrix = np.zeros((len(self), width), np.int32)

@@ -45,7 +45,7 @@ class Origin:
 
 
 class Registry(Generic[T]):
-    """One kind of named thing, of type T.
+    """The named classes or functions of one kind, of type T.
 
     Args:
         kind, plural: the noun for messages, and the one used in source and entry points.
@@ -84,7 +84,7 @@ class Registry(Generic[T]):
         return accept
 
     def _check_listed(self, name: str, module: str) -> None:
-        """Refuse a name of the house that its source does not show: it would work and never be listed."""
+        """Refuse a registration in this repository that ``index`` cannot see and would never list."""
         if module.partition(".")[0] not in self.rooms or name in self.index:
             return
         look_again()  # the file may have been written since the rooms were read
@@ -153,7 +153,7 @@ class Registry(Generic[T]):
         return name in self._loaded or name in self.index
 
     def get(self, name: str) -> T:
-        """The thing behind a name; imports its module on first use.
+        """What is registered under a name; its module is imported on first use.
 
         Raises:
             UnknownName: nothing has that name; the message holds near matches and all known names.
@@ -183,7 +183,12 @@ class Registry(Generic[T]):
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """The end of a message about a name that is not known: near matches, then all that are."""
+    """The end of a message about an unknown name: similar names, then all names.
+
+    Args:
+        name: the unknown name.
+        known: all names.
+    """
     known = sorted(known)
     alike = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
     hint = f" Did you mean {' or '.join(alike)}?" if alike else ""
@@ -205,7 +210,7 @@ def _entry_points() -> Any:  # typeshed has another type for Python 3.10
 
 
 def look_again() -> None:
-    """Read the rooms anew when names are next asked for; what is imported stays as it is."""
+    """Empty the cache of names, so that sources are read anew; imported modules stay as they are."""
     _registering.cache_clear()
     _entry_points.cache_clear()
     for registry in REGISTRIES:

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def keep(method: Method, folder: Path) -> None:
-    """Save a fitted method with what ``restore`` needs to build it again; the manifest is written last."""
+    """Save a fitted method with what ``restore`` needs to build it again.
+
+    Args:
+        method: fitted.
+        folder: made if it is missing.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     method.save(folder)
     manifest = {
@@ -25,11 +30,16 @@ def keep(method: Method, folder: Path) -> None:
         "backbone": method.backbone,
         "config": method.config.declared(),
     }
+    # last, since a folder with a manifest counts as complete
     (folder / "method.json").write_text(json.dumps(manifest, indent=1))
 
 
 def restore(folder: Path, *, device: str) -> Method:
-    """Build the method saved in ``folder``.
+    """Build the fitted method that ``keep`` saved.
+
+    Args:
+        folder: where ``keep`` wrote.
+        device: ``cpu``, ``cuda`` ...
 
     Raises:
         ArtefactError: there is no complete method in the folder.

@@ -19,9 +19,7 @@ import numpy.typing as npt
 
 from bench.errors import DataError
 from bench.types import IntArray, Ragged
-
-TOKEN_BITS = 32  # an edge's key is parent << TOKEN_BITS | token
-_Levels = tuple[list[IntArray], list[IntArray]]
+from llmrec.trie_nodes import TOKEN_BITS, check_answers, grow
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +64,8 @@ class Trie:
             DataError: there are no answers, or one does not end in its only end token.
         """
         answers = Ragged.of(paths)
-        _check_answers(answers, eos)
-        (node_levels, token_levels), path_values, end_P = _grow(answers)
+        check_answers(answers, eos)
+        (node_levels, token_levels), path_values, end_P = grow(answers)
         parent_E, token_E = np.concatenate(node_levels), np.concatenate(token_levels)
         n_nodes = len(token_E) + 1
         indptr_M = np.concatenate([[0], np.cumsum(np.bincount(parent_E, minlength=n_nodes))])
@@ -260,41 +258,6 @@ def _end_token(tokenizer: Any) -> int:
     if eos is None:
         raise DataError("the tokenizer has no end token; set tokenizer.eos_token before using it")
     return int(eos)
-
-
-def _check_answers(answers: Ragged, eos: int) -> None:
-    if len(answers) == 0:
-        raise DataError("the catalogue is empty: a trie needs at least one answer")
-    n_end = np.zeros(len(answers), np.int64)
-    np.add.at(n_end, np.repeat(np.arange(len(answers)), answers.lengths), answers.values == eos)
-    wrong = np.flatnonzero((n_end != 1) | (answers.last != eos) | (answers.lengths == 0))
-    if len(wrong):
-        raise DataError(
-            f"the answer of item {wrong[0] + 1} is {answers[int(wrong[0])].tolist()}; it must end in "
-            f"the end token {eos} and hold it nowhere else (does the title spell a special token?)"
-        )
-
-
-def _grow(answers: Ragged) -> tuple[_Levels, IntArray, IntArray]:
-    """Number the nodes level by level: parents and tokens of the edges by level, ``path``, last nodes."""
-    values, start_P, length_P = answers.values, answers.offsets[:-1], answers.lengths
-    path_values = np.zeros(len(values), np.int32)
-    end_P = np.zeros(len(answers), np.int64)
-    alive, node, n_nodes = np.arange(len(answers)), np.zeros(len(answers), np.int64), 1
-    parents: list[IntArray] = []
-    tokens: list[IntArray] = []
-    for depth in range(int(length_P.max())):
-        at = start_P[alive] + depth
-        path_values[at] = node
-        key, edge = np.unique((node << TOKEN_BITS) | values[at], return_inverse=True)
-        parents.append(key >> TOKEN_BITS)
-        tokens.append(key & ((1 << TOKEN_BITS) - 1))
-        node = n_nodes + edge
-        n_nodes += len(key)
-        end_P[alive] = node
-        more = length_P[alive] > depth + 1
-        alive, node = alive[more], node[more]
-    return (parents, tokens), path_values, end_P
 
 
 def _warn_merged(trie: Trie, titles: Sequence[str]) -> None:

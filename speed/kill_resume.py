@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from bench.results.packed import Packed
-from bench.results.store import read_row
+from bench.results.row_files import read_row
 
 SUITE = ["run", "--suite", "smoke", "--scale", "embedded"]
 

@@ -138,7 +138,12 @@ class Entry:
         return {}
 
     def by_seed(self, name: str, of: str = TITLE) -> list[float | None]:
-        """One metric by seed; see ``mean``."""
+        """One metric for each seed.
+
+        Args:
+            name: of a metric with its cutoff, e.g. ``ndcg@10``.
+            of: ``title``, ``item``, ``valid`` or a stratum.
+        """
         found = [figures.mean(name, of) for figures in self.figures]
         if of == VALID:  # rows of the first make kept means of validation and not its positions
             pairs = zip(self.done, found, strict=True)
@@ -162,10 +167,20 @@ def _share(figures: Sequence[Figures], of: str) -> FloatArray | None:
 
 
 def gain_by_seed(positions: list[Positions], name: str) -> FloatArray:
-    """One metric by seed and query, float64 [S, Q]."""
+    """One metric by seed and query, float64 [S, Q].
+
+    Args:
+        positions: of the same queries, one a seed.
+        name: of a metric of positions, e.g. ``ndcg@10``.
+    """
     return np.stack([np.asarray(gain(one, name), np.float64) for one in positions])
 
 
 def mean_luck(positions: list[Positions], name: str) -> float:
-    """Variance of a metric's mean over draws of random lists, mean over seeds; 0 if none are drawn."""
+    """Variance of a metric's mean over draws of random lists, mean over seeds; 0 if none are drawn.
+
+    Args:
+        positions: of the same queries, one a seed.
+        name: of a metric of positions, e.g. ``ndcg@10``.
+    """
     return float(np.mean([luck(one, name) for one in positions]))

@@ -28,7 +28,13 @@ COLUMNS = (
 
 
 def fill(readme: Path, sections: Sequence[Section]) -> bool:
-    """Put the excerpt between the marks of ``readme``; False if there are no marks or no numbers."""
+    """Replace the excerpt in a README; False if it has no marks for one, or if there are no numbers to
+    show.
+
+    Args:
+        readme: the file.
+        sections: the boards, of which one table is shown.
+    """
     if not readme.is_file() or not (leaderboard := _headline(sections)):
         return False
     text = readme.read_text(encoding="utf-8")

@@ -90,7 +90,12 @@ def escape_latex(value: str) -> str:
 
 
 def to_markdown(table: Table, level: int = 1) -> str:
-    """A heading, the notes and one pipe table a group."""
+    """A table as Markdown: a heading, the notes and one pipe table a group.
+
+    Args:
+        table: what is shown.
+        level: of the heading, 1 for ``#``.
+    """
     parts = [f"{'#' * level} {escape_markdown(table.title)}", ""]
     parts += [f"- {escape_markdown(note)}" for note in table.notes]
     heads = [escape_markdown(column.head) for column in table.shown]
@@ -147,7 +152,12 @@ def to_latex(table: Table) -> str:
 
 
 def to_html(table: Table, level: int = 3) -> str:
-    """A heading, the notes and one table with a body a group."""
+    """A table as HTML: a heading, the notes and one table with a body a group.
+
+    Args:
+        table: what is shown.
+        level: of the heading, 1 for ``<h1>``.
+    """
     parts = [f"<h{level}>{html.escape(table.title)}</h{level}>"]
     if table.notes:
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)

@@ -16,7 +16,7 @@ from bench.cell import Row
 from bench.errors import DataError
 from bench.results.cache import Cache
 from bench.results.figure_table import read_figures
-from bench.results.store import read_row
+from bench.results.row_files import read_row
 from bench.results.table_key import TableKey
 
 LONGEST_MARK = 60  # characters; settings that differ in more are told apart by a hash

@@ -13,6 +13,11 @@ def possible(value: float, digits: int, n: int) -> bool:
     """Whether ``value``, rounded to ``digits`` decimals, is a whole number of ``n`` rows.
 
     Rounding half up and half to even are both accepted.
+
+    Args:
+        value: a printed share.
+        digits: decimals it was printed with.
+        n: test rows.
     """
     unit = 10.0**-digits
     near = round(value * n)

@@ -85,6 +85,10 @@ def judge(claim: Claim, ours: Ours | None) -> Verdict:
     two are treated as independent, which errs towards "within noise"; theirs is printed, so half a unit
     of the last digit is granted on top): ``|d| > 1.96 s`` is *lower* or *higher*; else *reproduced* if
     ``|d|`` is at most 5 % of theirs, and *within noise* if it is more.
+
+    Args:
+        claim: the published number.
+        ours: our number; None if the cell was not run.
     """
     if ours is None:
         return Verdict(claim, "not run")
@@ -100,7 +104,13 @@ def judge(claim: Claim, ours: Ours | None) -> Verdict:
 
 
 def departures(cell: Cell, n: int, claim: Claim) -> tuple[str, ...]:
-    """In what a cell's protocol departs from the paper's, one phrase each."""
+    """How a cell's protocol differs from the paper's, one phrase for each difference.
+
+    Args:
+        cell: our cell.
+        n: its test rows.
+        claim: the published number it is compared with.
+    """
     llm = cell.backbone is not None and cell.decoder is not None
     rows = LLM_ROWS if llm else None
     found = {
@@ -133,9 +143,13 @@ def _rows(cap: int | None) -> str:
 
 
 def matches(claim: Claim, cell: Cell) -> bool:
-    """Whether a cell is what a claim is about; a claim without a loss takes any loss of its method.
+    """Whether a claim is about this cell; a claim without a loss is about any loss of its method.
 
-    The data are told by their content: other files under the name of a published dataset are not it.
+    Datasets are compared by content: other files under the name of a published dataset do not count.
+
+    Args:
+        claim: the published number.
+        cell: our cell.
     """
     if (cell.dataset, cell.method) != (claim.dataset, claim.method):
         return False

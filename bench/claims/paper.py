@@ -119,9 +119,14 @@ def table5() -> Mapping[tuple[str, str, str], Mapping[str, float]]:
 
 
 def published(dataset: str, method: str, loss: str | None) -> Mapping[str, float]:
-    """Table 5's metrics for a cell; empty if it has no such cell.
+    """Table 5's metrics for a cell, by name; empty if the table has no such cell.
 
     Where the paper names no loss (traditional and enhanced methods), any loss of the method matches.
+
+    Args:
+        dataset: its registered name.
+        method: its registered name.
+        loss: its registered name, if the method has one.
     """
     cells = table5()
     return cells.get((dataset, method, loss or ""), cells.get((dataset, method, ""), {}))

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from bench.api import Order, default_data_root
-from bench.experiment.grid import Choice
+from bench.experiment.choice import Choice
 from bench.experiment.profiles import profiles
 
 

@@ -67,13 +67,16 @@ def _about(path: Path, name: str) -> str:
 
 
 def _assigned(node: ast.ClassDef) -> Iterator[tuple[ast.expr, ast.expr]]:
-    """Targets and values of a class body's assignments, also of ``a, b = 1, 2``."""
-    for line in (line for line in node.body if isinstance(line, ast.Assign)):
-        for target in line.targets:
-            if isinstance(target, ast.Tuple) and isinstance(line.value, ast.Tuple):
-                yield from zip(target.elts, line.value.elts, strict=False)
-            else:
-                yield target, line.value
+    """Targets and values of a class body's assignments, also of ``a, b = 1, 2`` and ``a: int = 1``."""
+    for line in node.body:
+        if isinstance(line, ast.AnnAssign) and line.value is not None:
+            yield line.target, line.value
+        elif isinstance(line, ast.Assign):
+            for target in line.targets:
+                if isinstance(target, ast.Tuple) and isinstance(line.value, ast.Tuple):
+                    yield from zip(target.elts, line.value.elts, strict=False)
+                else:
+                    yield target, line.value
 
 
 def _file(module: str) -> Path:

@@ -8,7 +8,7 @@ import json
 from bench.errors import UnknownName
 from bench.evaluation.metrics import list_names, position_names
 from bench.results.figures import ITEM, TITLE, VALID, figures_beside
-from bench.results.store import rows_under
+from bench.results.row_files import rows_under
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

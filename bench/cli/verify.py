@@ -56,7 +56,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def check(path: Path, row: Row) -> list[str]:
-    """What is wrong with one row or the file beside it, one sentence each."""
+    """What is wrong with one row or the file beside it, one sentence each.
+
+    Args:
+        path: the row's JSON file.
+        row: what was read from it.
+    """
     import json
 
     from bench.errors import ArtefactError

@@ -13,7 +13,13 @@ from bench.types import BoolArray, Queries, Ranking
 
 
 def check_ranking(ranking: Ranking, queries: Queries, k: int, n_items: int) -> None:
-    """Refuse lists that no metric should be computed from.
+    """Refuse recommendation lists that are malformed, before any metric is computed from them.
+
+    Args:
+        ranking: the lists.
+        queries: what was asked, one list each.
+        k: length of the lists.
+        n_items: N, the largest item id.
 
     Raises:
         ContractError: wrong shape, ids outside 0..N, a zero before the end of a list, a repeated item, a

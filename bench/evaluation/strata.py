@@ -33,6 +33,10 @@ def strata(exam: Exam, train: Windows) -> dict[str, BoolArray]:
     - ``history_short`` (at most 4 items), ``history_medium``, ``history_full`` (10 or more).
     - ``repeat`` / ``new_to_user``: the target is in its own history, or not.
     - ``user_seen`` / ``user_unseen``: the user has training rows, or none.
+
+    Args:
+        exam: queries and targets.
+        train: the training windows of the dataset.
     """
     history = exam.queries.history
     warm_Q = train.seen[exam.target_Q]

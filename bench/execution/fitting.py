@@ -1,4 +1,4 @@
-"""The fit of a cell: done once, resumed after an interruption, and billed for every attempt."""
+"""The fit of a cell: done once, resumed after an interruption, its cost added up over all attempts."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Fitting:
     """Fits the method of one cell, or restores it if an earlier attempt got that far.
 
     Attributes:
-        folder: the cell's folder in the run store. ``fit.json`` there is the bill of a finished fit,
-            ``fit-part.json`` that of one that is not.
-        meter: where the cost is added, under ``fit``.
+        folder: the cell's folder in the run store. ``fit.json`` there holds cost and facts of a finished
+            fit, ``fit-part.json`` those of an unfinished one.
+        meter: the cost is added to it, under ``fit``.
     """
 
     folder: Path
@@ -37,31 +37,29 @@ class Fitting:
 
     @property
     def bill(self) -> Path:
-        """The bill of the finished fit."""
+        """File with the cost and facts of the finished fit."""
         return self.folder / "fit.json"
 
     @property
     def part(self) -> Path:
-        """The bill of a fit that is not finished."""
+        """File with the cost of an unfinished fit."""
         return self.folder / "fit-part.json"
 
     @property
     def model(self) -> Path:
-        """Where the fitted method is kept."""
+        """Folder of the fitted method."""
         return self.folder / "model"
 
     def forget(self) -> None:
-        """Drop the fitted method, its checkpoints and its bills, so that the cell is fitted anew.
-
-        The manifest goes first: a kill on the way leaves nothing that passes for a fitted method.
-        """
+        """Delete the fitted method, its checkpoints and its costs, so that the cell is fitted anew."""
+        # the manifest first: a process killed in here must not leave what looks like a fitted method
         for path in (self.model / "method.json", self.bill, self.part):
             path.unlink(missing_ok=True)
         for folder in (self.model, self.folder / "scratch"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def restored(self, device: str) -> Method | None:
-        """The method that an earlier attempt fitted; None if there is none that can be read."""
+        """The method that an earlier attempt fitted; None if there is none or it cannot be read."""
         if not (self.bill.exists() and (self.model / "method.json").exists()):
             return None
         try:
@@ -77,12 +75,12 @@ class Fitting:
         return method
 
     def run(self, method: Method, fit: partial[None], facts: dict[str, Any]) -> None:
-        """Fit and keep ``method``; the cost of attempts that were cut off is added to this one's.
+        """Fit a method and save it; the cost of interrupted attempts is added to this one's.
 
         Args:
-            method: what is kept afterwards.
-            fit: fits it.
-            facts: its facts, kept with the bill; ``attempts`` is added.
+            method: saved once it is fitted.
+            fit: a call that fits it.
+            facts: its facts, saved with the cost; ``attempts`` is added.
         """
         (self.folder / "scratch").mkdir(parents=True, exist_ok=True)
         self.bill.unlink(missing_ok=True)
@@ -102,7 +100,7 @@ class Fitting:
         self.part.unlink()
 
     def note(self) -> None:
-        """Write the bill so far, so that a kill costs the epoch in progress but not the account of it."""
+        """Write the cost so far, every few seconds, so that it is known even if the process is killed."""
         if self._reading is None or time.monotonic() - self._noted < EVERY_SECONDS:
             return
         self._noted = time.monotonic()

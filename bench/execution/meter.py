@@ -1,4 +1,4 @@
-"""What a phase costs: wall seconds, peak memory of host and GPU, energy. Unknown is None, never 0."""
+"""Cost of a phase: seconds, peak memory of host and GPU, energy. What is unknown is None, never 0."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Meter:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[Reading]:
-        """Measure the body; a phase entered twice (a resumed fit) adds up."""
+        """Measure the body of a ``with``; costs of a phase that is entered again add up."""
         reading = Reading()
         try:
             yield reading
@@ -39,7 +39,12 @@ class Meter:
             self.add(name, reading.close())
 
     def add(self, name: str, bill: Bill) -> None:
-        """Add an earlier part of the same phase: sums for time and energy, maxima for memory."""
+        """Add an earlier part of the same phase: sums for time and energy, maxima for memory.
+
+        Args:
+            name: of the phase.
+            bill: what the earlier part cost, as in ``cost``.
+        """
         held = self.cost.setdefault(name, {})
         for key, value in bill.items():
             old = held.get(key)
@@ -54,7 +59,7 @@ Bill = dict[str, "float | None"]
 
 @dataclass(frozen=True)
 class Energy:
-    """The energy counters now. All are read, since a phase may open the GPU after it began.
+    """Readings of the energy counters. All are read, since a phase may open the GPU after it began.
 
     Attributes:
         gpu: joules of the visible GPU; None if unknown.
@@ -85,7 +90,7 @@ def _since(counter: Path, start: int, now: int) -> int | None:
 
 
 class Reading:
-    """What has been spent since a moment."""
+    """Measures what has been spent since it was made."""
 
     def __init__(self) -> None:
         _reset_gpu_peak()
@@ -94,7 +99,7 @@ class Reading:
         self._peak.start()
 
     def bill(self) -> Bill:
-        """The costs so far."""
+        """The cost until now."""
         return {
             "seconds": time.perf_counter() - self._start,
             "cpu_seconds": time.process_time() - self._cpu,
@@ -104,7 +109,7 @@ class Reading:
         }
 
     def close(self) -> Bill:
-        """The costs at the end."""
+        """End the measurement and return the cost."""
         bill = self.bill()  # before the sampler is waited for, which takes up to a tick
         return bill | {"peak_host_bytes": float(self._peak.stop())}
 
@@ -136,7 +141,7 @@ class _PeakMemory(threading.Thread):
 
 
 def _cuda() -> Any:
-    """torch.cuda if some method has already opened it; the meter never opens it itself."""
+    """torch.cuda if it is initialised already; the meter never initialises it, which takes memory."""
     torch = sys.modules.get("torch")
     cuda = getattr(torch, "cuda", None)
     return cuda if cuda is not None and cuda.is_initialized() else None

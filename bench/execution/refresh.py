@@ -1,7 +1,7 @@
-"""Makes a long-lived process, a notebook say, see code and data as they lie on disk now.
+"""Lets a long-lived process, such as a notebook, see the code and data that are on disk now.
 
-Each cell runs in a process of its own that imports the code anew. This process keeps what it has imported of
-the house: after a change to a method's default values or needs, start it again for the plan to show them.
+Each cell runs in a process of its own, which imports the code anew. The process that plans keeps the modules
+that it has imported: after a change to a method's defaults or needs, restart it for the plan to show them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _seen: dict[str, tuple[int, int]] = {}  # of every file of the house: size, time
 
 
 def look_again() -> None:
-    """Forget every hash, dataset, commit and list of names that was read before."""
+    """Empty the caches of hashes, datasets, the commit and registered names."""
     for part in (source_hash, model_files, load, provenance):
         part.forget()
     registry.look_again()
@@ -36,6 +36,6 @@ def _marks() -> dict[str, tuple[int, int]]:
 
 
 def _end_server() -> None:
-    """End the process that heavy cells are forked from: it has loaded the house as it was."""
+    """End the process that heavy cells are forked from, which has imported the code as it was."""
     if not multiprocessing.active_children():  # theirs would lose their exit code
         forkserver._forkserver._stop()  # type: ignore[attr-defined]

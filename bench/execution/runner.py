@@ -1,7 +1,7 @@
-"""Runs one cell: the only file that knows the order of things.
+"""Runs one cell from data to row: the only file that knows the order of these steps.
 
-Data -> fit under the meter -> recommend under its own -> checks -> positions, metrics, strata -> row. The
-fitted method is kept before the exam begins, so a cell killed in between does not train again.
+Load the data, fit, recommend, check the lists, compute positions and strata, write the row. Fit and recommend
+are measured apart. The fitted method is saved first, so a cell that is killed later does not train again.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class Surroundings:
         plugins: files to import first.
         device: ``cpu`` or ``cuda``.
         threads: CPU threads this cell may use.
-        needs: by name, the folders of the artefacts the cell consumes.
-        fresh: forget what an earlier attempt left and fit again.
-        seen: the store's mark of the answer that the plan saw; an answer with another mark is taken for
-            this cell's, as another runner gave it meanwhile. None to run whatever there is.
+        needs: by name, the folders of the fitted methods that the cell needs.
+        fresh: fit again, whatever an earlier attempt has left.
+        seen: ``Store.stamp`` of the cell at the time of the plan. If the stamp has changed since, another
+            process has run the cell in the meantime, and its row is returned. None to run in any case.
     """
 
     store: Store
@@ -69,7 +69,7 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt at one cell: what its steps share."""
+    """One attempt at running a cell, with what all of its steps use."""
 
     cell: Cell
     where: Surroundings
@@ -77,16 +77,22 @@ class Attempt:
 
     @cached_property
     def status(self) -> Status:
-        """The one writer of the cell's status file."""
+        """The writer of the cell's status file."""
         return Status(self.folder / "status.json")
 
     @cached_property
     def fitting(self) -> Fitting:
-        """The fit of the cell."""
+        """Fits the cell's method, or restores it."""
         return Fitting(self.folder, self.meter)
 
     def progress(self, done: float, total: float, **numbers: float) -> None:
-        """What the method reports, for whoever watches and for the bill."""
+        """Write the method's progress to the status file and the cost so far to the unfinished bill.
+
+        Args:
+            done: how much is done, in any unit.
+            total: how much there is, in the same unit.
+            **numbers: shown beside it, e.g. ``loss``.
+        """
         self.status.report(done, total, **numbers)
         self.fitting.note()
 
@@ -97,9 +103,13 @@ class Attempt:
 
 
 def run_cell(cell: Cell, where: Surroundings) -> Row:
-    """Run one cell to its row, which is written whatever happens short of a kill.
+    """Run one cell and write its row, whatever happens short of the process being killed.
 
-    The caller holds the claim on the cell.
+    The caller must hold the store's lock on the cell (``Store.claim``).
+
+    Args:
+        cell: what is run.
+        where: store, data, device and inputs.
 
     Raises:
         KeyboardInterrupt: passed on; nothing is written.
@@ -113,6 +123,7 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
     attempt = Attempt(cell, where)
     if where.fresh:
         attempt.fitting.forget()
+    # any fault becomes a row with its reason, so that one broken cell never ends a run
     try:
         row, packed = _fit_and_examine(attempt)
     except Unavailable as reason:
@@ -156,7 +167,7 @@ def _fit_and_examine(attempt: Attempt) -> tuple[Row, Packed | None]:
 
 
 def _check_unchanged(cell: Cell, dataset: Dataset) -> None:
-    """Raise DataError if the cell's key no longer says what would run."""
+    """Raise DataError if data, versions or models have changed since the cell got its key."""
     axes = {"loss": cell.loss, "decoder": cell.decoder, "backbone": cell.backbone}
     now = declared(cell.method, **axes, config=cell.config)
     same = {
@@ -256,7 +267,7 @@ def _keep_lists(store: Store, cell: Cell, ranking: Ranking, exam: Exam) -> None:
 
 
 def _upstream(where: Surroundings) -> dict[str, float]:
-    """Seconds of fit of every cell this one rests on, near or far, each counted once; by key."""
+    """By key, seconds of fit of every cell that this one needs, directly or not, each counted once."""
     found: dict[str, float] = {}
     for model in where.needs.values():
         saved = json.loads((model.parent / "fit.json").read_text(encoding="utf-8"))
@@ -266,7 +277,7 @@ def _upstream(where: Surroundings) -> dict[str, float]:
 
 
 def _seed_everything(cell: Cell, threads: int) -> None:
-    """Fix the global generators too: a library may use them though no method of ours should."""
+    """Seed the global random generators as well, for libraries that use them."""
     random.seed(cell.seed)
     np.random.seed(cell.seed)
     # a floor must not be charged the time and memory of a library that it does not use
@@ -279,7 +290,7 @@ def _seed_everything(cell: Cell, threads: int) -> None:
 
 
 def _code(cell: Cell) -> str:
-    """Hash of the source that runs; empty where there is none to be read."""
+    """Hash of the source that runs; empty where it cannot be read."""
     with contextlib.suppress(BenchError, OSError, SyntaxError):
         return code_of(cell.method, loss=cell.loss, decoder=cell.decoder, config=cell.config)
     return ""

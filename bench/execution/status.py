@@ -1,4 +1,4 @@
-"""What a running cell says of itself: phase and progress, in one small file that anyone may read."""
+"""Status of a running cell: its phase and progress, in one small file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVERY_SECONDS = 0.5
 
 @dataclass
 class Status:
-    """Writer of a cell's status file; rate-limited, so a method may report as often as it likes."""
+    """Writes a cell's status file, at most every few seconds however often a method reports."""
 
     path: Path
     phase: str = "start"
@@ -28,8 +28,14 @@ class Status:
         self._write(0.0, 1.0, {})
 
     def report(self, done: float, total: float, **numbers: float) -> None:
-        """Say how far the phase is; numbers (loss, ndcg5 ...) are shown beside it."""
-        # a fit that goes on from a checkpoint begins anywhere: its pace is counted from its first word
+        """Report how far the phase is.
+
+        Args:
+            done: how much is done, in any unit.
+            total: how much there is, in the same unit.
+            **numbers: shown beside it, e.g. ``loss`` or ``ndcg5``.
+        """
+        # a fit resumed from a checkpoint does not begin at 0, so its pace is counted from its first report
         self._first = self._first or {"done": done, "at": time.time()}
         if done < total and time.monotonic() - self._last < EVERY_SECONDS:
             return
@@ -42,7 +48,7 @@ class Status:
 
 
 def read_status(path: Path) -> dict[str, Any]:
-    """The last state a cell reported; empty before its first word."""
+    """The last state that a cell reported; empty before its first report."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -50,10 +56,15 @@ def read_status(path: Path) -> dict[str, Any]:
 
 
 def remaining(state: dict[str, Any], predicted: float, elapsed: float) -> float:
-    """Seconds a running cell still needs.
+    """Seconds that a running cell still needs, 0 or more.
 
-    The fit's own pace once a tenth of what this attempt has to do is done, the prediction until then;
-    never below zero.
+    Once this attempt has done a tenth of its work, they follow from its own pace; before that from the
+    prediction.
+
+    Args:
+        state: what ``read_status`` returned.
+        predicted: seconds of the whole cell, from the plan.
+        elapsed: seconds since the cell was started.
     """
     first = state.get("first") or {}
     if state.get("phase") == "fit" and first:

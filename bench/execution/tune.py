@@ -1,8 +1,8 @@
 """A small hyper-parameter search on validation, the same budget for every method.
 
-A tuning is a cell of its own that the seeds of one method share: trial 0 is the defaults, whose fit is a cell
-too and on the board beside the tuned one; the rest are drawn by Optuna's TPE from the method's search space,
-that of its loss included. Test rows are not in reach.
+A search is a cell of its own, shared by all seeds of a method. Trial 0 is the default configuration, which is
+also a cell and shown in the tables beside the tuned one; the other trials are drawn by Optuna's TPE from the
+search spaces of the method and its loss. A search never sees test rows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DEFAULTS = "defaults"
 
 
 class TuneConfig(Config):
-    """What is tuned."""
+    """What is searched for, and how long."""
 
     method: str = ""
     """The method whose configuration is searched."""
@@ -63,7 +63,7 @@ class Tune(Method):
 
     @classmethod
     def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:
-        """Whatever the tuned method needs, and itself as it is without a search."""
+        """The cells that the tuned method needs, and that method with its default configuration."""
         tuned: type[Method] = methods.get(config.method)
         axes = {"loss": config.loss, "backbone": config.backbone}
         itself = Need(
@@ -74,13 +74,13 @@ class Tune(Method):
 
     @classmethod
     def estimate_seconds(cls, config: Any, size: Size) -> float:
-        """The tuned method's own estimate for every trial but the first, which is a cell of its own."""
+        """The tuned method's estimate times the trials; the first is another cell and not counted."""
         tuned: type[Method] = methods.get(config.method)
         size = replace(size, loss=config.loss, backbone=config.backbone)
         return float((config.trials - 1) * tuned.estimate_seconds(_start(config), size))
 
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:
-        """Try the configurations one by one; those tried before an interruption are not tried again."""
+        """Try the configurations one after the other; a resumed search does not repeat finished trials."""
         if not self.config.space:
             raise ConfigError(
                 f"{self.config.method} has no search space, so there is nothing to tune"
@@ -128,7 +128,7 @@ class Tune(Method):
         return score
 
     def recommend(self, queries: Queries, k: int) -> Ranking:
-        """A search has no lists of its own."""
+        """Not defined: a search makes no lists."""
         raise NotImplementedError("a tuning recommends nothing; its best configuration is used")
 
     def save(self, folder: Path) -> None:
@@ -139,7 +139,7 @@ class Tune(Method):
 
 
 class _Search:
-    """Optuna's TPE over a grid, each point once: a point that comes again gives way to one left, by lot."""
+    """Optuna's TPE over a grid; a point that it repeats is replaced by a random untried one."""
 
     def __init__(self, space: Mapping[str, list[Any]], first: Mapping[str, Any], seed: int) -> None:
         import optuna
@@ -166,12 +166,12 @@ class _Search:
         return dict(self._trial.params)
 
     def tell(self, score: float) -> None:
-        """How good it was."""
+        """Report the score of the point that ``ask`` returned last."""
         self._study.tell(self._trial, score)
 
 
 def _start(config: TuneConfig) -> Any:
-    """The tuned method's configuration before the search, every default written in."""
+    """The tuned method's configuration before the search, with all defaults."""
     tuned: type[Method] = methods.get(config.method)
     return tuned.complete(configure(tuned, config.values), loss=config.loss, decoder=config.decoder)
 

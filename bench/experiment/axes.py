@@ -21,7 +21,12 @@ class Axes:
 
 
 def default_axes(method: type[Method], scale: Scale) -> Axes:
-    """What a row that names no values gets."""
+    """The axes of a row that gives no values for them.
+
+    Args:
+        method: its method.
+        scale: names the usual backbone.
+    """
     return Axes(
         loss=method.default_loss,
         decoder="beam" if method.decodes else None,
@@ -61,7 +66,13 @@ def _values(given: Sequence[str] | None, default: str | None) -> list[str | None
 
 
 def not_built(row: SuiteRow, axes: Axes) -> str | None:
-    """Why a row of the paper has no code yet; None if it has, or if it is nobody's plan."""
+    """Why a row of the paper cannot run because its code is missing; None if there is code, or no such
+    row in the paper.
+
+    Args:
+        row: the row.
+        axes: one combination of its axes.
+    """
     if row.method not in methods and row.method in PAPER_METHODS:
         return f"not built yet: no method {row.method} is registered"
     if axes.loss in PAPER_LOSSES and axes.loss not in losses:
@@ -70,7 +81,11 @@ def not_built(row: SuiteRow, axes: Axes) -> str | None:
 
 
 def check_fit(row: SuiteRow, axes: Axes) -> None:
-    """Check that a row's method has its axes.
+    """Check that a row's method has the axes the row gives it, and that all names are registered.
+
+    Args:
+        row: the row.
+        axes: one combination of its axes.
 
     Raises:
         UnknownName: nothing is called so.

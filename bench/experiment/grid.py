@@ -1,43 +1,20 @@
-"""Suite x scale -> cells, with every fault listed at once and everything left out given a reason."""
+"""Expands a suite into cells: all faults are listed at once, and what is left out has a reason."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from bench.cell import Cell, Need
-from bench.data.load import load_dataset
-from bench.errors import BenchError, ConfigError, SuiteError, Unavailable
-from bench.evaluation.candidates import CHOICES
-from bench.experiment.axes import Axes, axes_of, check_fit, default_axes, not_built
-from bench.experiment.profiles import Profile, decoders_of, profile, with_profile
+from bench.cell import Cell
+from bench.errors import BenchError, SuiteError, Unavailable
+from bench.experiment.axes import Axes, axes_of, check_fit, not_built
+from bench.experiment.choice import Choice
+from bench.experiment.expansion import Expansion
+from bench.experiment.profiles import decoders_of, profile
 from bench.experiment.suite import Scale, Suite, SuiteRow, scales
-from bench.method import Method, configure
-from bench.registry import datasets, methods, near
-from bench.results.identity import declared
-from bench.results.source_hash import TUNE
-from bench.types import Dataset
+from bench.registry import datasets, near
 
 SEEDS = 2**32  # what np.random.seed takes: 0 up to here
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """What a run asks of a suite: its scale, its profile, and filters (None keeps everything)."""
-
-    scale: str = "embedded"
-    profile: str = "corrected"
-    data_root: Path | None = None
-    datasets: Sequence[str] | None = None
-    methods: Sequence[str] | None = None
-    losses: Sequence[str] | None = None
-    seeds: Sequence[int] | None = None
-    backbone: str | None = None
-    tune: int = 0
-    limit: int | None = None
-    candidates: Literal["all", "known"] = "all"
 
 
 @dataclass(frozen=True)
@@ -60,158 +37,12 @@ class Grid:
         return {**self.support, **{cell.key: cell for cell in self.cells}}
 
 
-@dataclass
-class Expansion:
-    """Resolves the cells of one suite under one choice.
-
-    Attributes:
-        suite, choice, scale, profile: what is expanded, and how.
-        support: every cell that another needs, by key; filled on the way.
-    """
-
-    suite: Suite
-    choice: Choice
-    scale: Scale
-    profile: Profile
-    support: dict[str, Cell] = field(default_factory=dict)
-
-    def cell(
-        self, dataset: str, seed: int, row: SuiteRow, axes: Axes, *, tuned: bool = True
-    ) -> Cell:
-        """Resolve one cell and, first, everything it needs; ``tuned`` permits a search before it."""
-        method: type[Method] = methods.get(row.method)
-        config = self.config(method, row, axes)
-        data = load_dataset(dataset, self.choice.data_root, uncut=self.profile.uncut)
-        needs = dict(method.needs(config, loss=axes.loss, backbone=axes.backbone))
-        keys = {name: self._need(dataset, seed, row, need) for name, need in needs.items()}
-        tuning = self._tuning(method, row, axes, config) if tuned else None
-        if tuning is not None:
-            _check_held_out(data)
-            first = self.suite.seeds_at(self.choice.scale)[0]
-            keys["tuning"] = self._need(dataset, first, row, tuning)
-        # a tuning sees as many rows as the method it tunes
-        ranks = methods.get(config.method) if row.method == TUNE else method
-        identity = declared(row.method, **asdict(axes), config=config.declared())
-        return replace(
-            self._shape(row, ranks.family),
-            dataset=dataset,
-            data_version=data.version,
-            seed=seed,
-            select_on="valid" if method.family == "stage" else self.profile.select_on,
-            config=config.declared(),
-            tune=tuning.config["trials"] if tuning else 0,
-            versions=identity.versions,
-            contents=identity.contents,
-            needs=keys,
-            **asdict(axes),
-        )
-
-    def stub(self, dataset: str, seed: int, row: SuiteRow, axes: Axes) -> Cell:
-        """A cell for the board only: what was asked, though it cannot run."""
-        shape = self._shape(row, "llm" if row.losses else "enhanced")
-        return replace(shape, dataset=dataset, seed=seed, config=row.config, **asdict(axes))
-
-    def config(self, method: type[Method], row: SuiteRow, axes: Axes) -> Any:
-        """The configuration of a row, every default filled in."""
-        values = self._values(method, row, axes)
-        try:
-            return method.complete(configure(method, values), loss=axes.loss, decoder=axes.decoder)
-        except BenchError:
-            raise
-        except (AttributeError, LookupError, TypeError, ValueError) as fault:
-            # a value of another kind than the method expects, e.g. a number for a mapping
-            kind = type(fault).__name__
-            raise ConfigError(f"its config {values} cannot be read ({kind}: {fault})") from fault
-
-    def _values(self, method: type[Method], row: SuiteRow, axes: Axes) -> dict[str, Any]:
-        """What the profile, the scale and the row give, the later over the earlier."""
-        given = {**self.scale.config.get(row.method, {}), **row.config}
-        return with_profile(
-            self.choice.profile,
-            given,
-            method=row.method,
-            loss=axes.loss,
-            decoder=axes.decoder,
-            fields=frozenset(method.Config.model_fields),
-        )
-
-    def _need(self, dataset: str, seed: int, asker: SuiteRow, need: Need) -> str:
-        row = SuiteRow(method=need.method, config=dict(need.config), train_rows=asker.train_rows)
-        axes = default_axes(methods.get(need.method), self.scale)
-        axes = Axes(
-            need.loss or axes.loss, need.decoder or axes.decoder, need.backbone or axes.backbone
-        )
-        cell = self.cell(dataset, seed, row, axes, tuned=need.tuned)
-        self.support[cell.key] = cell
-        return cell.key
-
-    def _tuning(self, method: type[Method], row: SuiteRow, axes: Axes, config: Any) -> Need | None:
-        """The search that comes before a cell; None if none is asked for or there is nothing to tune.
-
-        Raises:
-            ConfigError: the row itself asks for a search where there is nothing to tune.
-        """
-        trials = row.tune or self.choice.tune
-        if not trials:
-            return None
-        space = method.search_space(config, loss=axes.loss, backbone=axes.backbone)
-        free = {k: list(v) for k, v in space.items() if not _given(row.config, k, axes.loss)}
-        if not free and row.tune:
-            why = "its configuration fixes all there is" if space else "it has no search space"
-            raise ConfigError(f"tune is {row.tune}, but there is nothing to tune: {why}")
-        values = {
-            "method": row.method,
-            "trials": trials,
-            "values": self._values(method, row, axes),
-            "defaults_cell": self.profile.select_on == "valid",
-            "space": free,
-            **{k: v for k, v in asdict(axes).items() if v},
-        }
-        return Need(method=TUNE, config=values) if free else None
-
-    def _shape(self, row: SuiteRow, family: str) -> Cell:
-        """A cell with everything that does not depend on the method's code or data."""
-        return Cell(
-            dataset="",
-            data_version="",
-            method=row.method,
-            scale=self.choice.scale,
-            profile=self.choice.profile,
-            uncut=self.profile.uncut,
-            protocol=CHOICES[self.choice.candidates],
-            train_rows=self.train_rows(row, family),
-            valid_rows=self._valid_rows(family),
-            test_rows=self.choice.limit or self.suite.test_rows or self.scale.test_rows,
-        )
-
-    def train_rows(self, row: SuiteRow, family: str) -> int | None:
-        """Cap on the training rows of a row, by its method's family; None for all."""
-        rows = row.train_rows or self.suite.train_rows or self.scale.train_rows[family]
-        return None if rows == "all" else rows
-
-    def _valid_rows(self, family: str) -> int | None:
-        if self.profile.valid_rows != "scale":
-            return self.profile.valid_rows
-        return self.suite.valid_rows or self.scale.valid_rows[family]
-
-
-def _check_held_out(data: Dataset) -> None:
-    if not data.split.held_out:
-        raise Unavailable(
-            f"nothing of {data.name} is held out to tune on: this profile trains on all of its rows; "
-            "tune under --profile corrected"
-        )
-
-
-def _given(config: Mapping[str, Any], name: str, loss: str | None) -> bool:
-    """Whether a row's configuration fixes a value of a search space."""
-    field, _, entry = name.partition(".")
-    options = config.get(field, {})
-    return entry in {**options, **options.get(loss, {})} if entry else field in config
-
-
 def expand(suite: Suite, choice: Choice) -> Grid:
-    """Turn a suite into cells.
+    """Turn a suite into cells, with every fault of it reported at once.
+
+    Args:
+        suite: the suite.
+        choice: scale, profile and filters.
 
     Raises:
         SuiteError: names or values that no registry or config knows; all of them in one message.
@@ -266,7 +97,7 @@ def _datasets(suite: Suite, choice: Choice) -> Sequence[str]:
 
 
 def _shared_slots(grid: Grid) -> Iterator[str]:
-    """Two cells whose rows would lie in one file, each taking the other's place for ever."""
+    """Pairs of cells whose rows would have the same file, so that each would overwrite the other's."""
     first: dict[str, Cell] = {}
     for cell in grid.by_key.values():
         other = first.setdefault(cell.slot, cell)
@@ -279,7 +110,7 @@ def _shared_slots(grid: Grid) -> Iterator[str]:
 
 
 def _idle_filters(suite: Suite, choice: Choice, scale: Scale) -> Iterator[str]:
-    """What is wrong with filters and seeds: a name that no row has, a seed that no generator takes."""
+    """Faults of filters and seeds: names that no row has, seeds that NumPy does not take."""
     for name in _datasets(suite, choice):
         if name not in datasets:
             yield f"no dataset is called {name!r}.{near(name, datasets)}"

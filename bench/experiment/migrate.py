@@ -1,4 +1,4 @@
-"""Rows under the identity that the present declarations give them.
+"""Gives rows of older versions of the suite the keys that their cells have today.
 
 A row that was made before a configuration had a key, or before cells declared versions, is expanded again
 from what it asked: its method, axes, caps and the values in which it departed from the defaults. Numbers stay
@@ -18,7 +18,8 @@ from bench.cell import AXES, Cell, Row
 from bench.data.load import load_dataset
 from bench.errors import BenchError, DataError
 from bench.experiment.axes import Axes
-from bench.experiment.grid import Choice, Expansion
+from bench.experiment.choice import Choice
+from bench.experiment.expansion import Expansion
 from bench.experiment.profiles import profile
 from bench.experiment.suite import Suite, SuiteRow, scales
 from bench.registry import methods
@@ -30,13 +31,13 @@ CAPS = ("train_rows", "valid_rows", "test_rows")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one row.
+    """Result of the migration of one row.
 
     Attributes:
         path: the file it was read from.
         before: its key there.
-        row: the row under its new key; None if it could not be had.
-        why: one line where it could not, or what of its configuration no longer exists.
+        row: the row under its new key; None if it could not be expanded.
+        why: the reason if it could not, or which of its settings no longer exist.
     """
 
     path: Path
@@ -52,7 +53,7 @@ def migrate(folder: Path, store: Store, *, data_root: Path | None, dry: bool) ->
         folder: rows as they are, in any older form.
         store: where they go; its rows may be the same folder.
         data_root: where datasets are; a row's data version has to be the one that is there.
-        dry: look only.
+        dry: report only, write nothing.
     """
     for path in sorted(folder.rglob("*.json")):
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -85,7 +86,12 @@ def _packed(path: Path, cell: Cell, data_root: Path | None) -> Packed:
 
 
 def expanded(raw: Mapping[str, Any], data_root: Path | None) -> tuple[Row, str]:
-    """A row from its JSON, its cell expanded again; and which of its settings exist no more.
+    """A row with its cell expanded again under the present code, and the settings of it that no longer
+    exist.
+
+    Args:
+        raw: the row's JSON.
+        data_root: where datasets are; None for the default.
 
     Raises:
         BenchError: its names, its data or its values are not to be had here.

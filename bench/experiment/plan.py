@@ -1,4 +1,4 @@
-"""Cells -> a DAG of work: what the store already has, what runs in which order, how long it may take."""
+"""Plans the cells of a grid: which are done already, which run in what order, and how long they take."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Literal
 
 from bench.cell import AXES, Cell, Row, Size
 from bench.data.load import load_dataset
-from bench.experiment.grid import Choice, Grid
+from bench.experiment.choice import Choice
+from bench.experiment.grid import Grid
 from bench.method import Method, configure
 from bench.registry import methods
 from bench.results.badges import CODE_CHANGED, badges
-from bench.results.store import Hit, Store, rows_under
+from bench.results.row_files import rows_under
+from bench.results.store import Hit, Store
 
 Reuse = Literal["auto", "same-code", "rows", "any", "never"]
 KEPT = frozenset({"done", "failed", "left out"})  # answers that are not asked for again
@@ -27,14 +29,14 @@ class Job:
 
     Attributes:
         cell: the cell.
-        hit: what the store holds for it.
-        changed: in what code or libraries the row differs from what is here, e.g. ``code changed since``.
+        hit: status of its row, see ``Store.look``.
+        changed: badges of its row, e.g. ``code changed since``.
         todo: whether it runs.
         seconds: predicted wall time of the whole cell.
         measured: True if the prediction rests on an earlier row, False if on the method's estimate.
         asked: True if the suite asks for it, False if another cell needs it.
-        seen: the store's mark of its answer when the plan was made.
-        guess: the method's own estimate of the same seconds, measured or not.
+        seen: ``Store.stamp`` of the cell when the plan was made.
+        guess: the method's own estimate of the seconds, whether or not an earlier row was found.
     """
 
     cell: Cell
@@ -90,7 +92,8 @@ def make_plan(
     cells = grid.by_key
     asked = {cell.key for cell in grid.cells}
     wide = {"any_version": reuse == "any", "foreign": reuse in {"rows", "any"}}
-    seen = {key: store.stamp(key) for key in cells}  # first: what comes after is an answer since
+    # before anything else is read, so that a row written meanwhile counts as new
+    seen = {key: store.stamp(key) for key in cells}
     hits = {key: store.look(cell, **wide) for key, cell in cells.items()}
     changed = {key: _changed(store, cell) for key, cell in cells.items() if hits[key] in KEPT}
     if reuse == "same-code":
@@ -145,7 +148,7 @@ def _downstream_first(cells: Mapping[str, Cell]) -> list[str]:
 
 
 def _cheap_first(jobs: Mapping[str, Job]) -> Iterator[str]:
-    """Keys by the cost of a job together with what it still waits for; needs before what needs them."""
+    """Keys in order of execution: cheapest first, counting unfinished needs, which come before."""
     done: set[str] = set()
 
     def chain(key: str) -> list[str]:
@@ -183,7 +186,7 @@ def spent(row: Row) -> float:
 
 
 def _kind(cell: Cell) -> tuple[object, ...]:
-    """What decides how long a cell takes, as far as two cells may be compared by it."""
+    """All that cells must share for the duration of one to predict that of the other."""
     size = (cell.train_rows, cell.test_rows, cell.config.get("epochs"), cell.tune)
     # of a search: what it tries, how often, and how long each time
     inner = [str(cell.config.get(name)) for name in ("method", *AXES, "trials")]

@@ -1,4 +1,4 @@
-"""A profile is values: which keys of which method, loss or decoder it sets, and where each value comes from.
+"""Profiles: named sets of configuration values, each with the source it was taken from.
 
 The table is ``profiles.yaml``. It is applied when a suite is expanded, before a cell has its key; methods
 never ask for a profile.
@@ -36,8 +36,9 @@ class Setting(_Strict):
     """One value of a profile.
 
     Attributes:
-        method, loss, decoder: for which it holds; None for all.
-        of: whose value it is; by default the decoder's, the loss's or the method's, the first that is named.
+        method, loss, decoder: to which it applies; None for all.
+        of: whose configuration it is in: ``decoder``, ``loss`` or ``method``; by default the first of these
+            that is named.
         key: name of the value; dots reach into nested configurations.
         value: the value.
         source: paper section, or the file of the released code.
@@ -59,7 +60,13 @@ class Setting(_Strict):
         return "decoder" if self.decoder else "loss" if self.loss else "method"
 
     def holds(self, method: str, loss: str | None, decoder: str | None) -> bool:
-        """Whether the setting is meant for a method with these axes."""
+        """Whether the setting applies to a method with this loss and decoder.
+
+        Args:
+            method: registered name.
+            loss: its loss, if any.
+            decoder: its decoder, if any.
+        """
         asked = ((self.method, method), (self.loss, loss), (self.decoder, decoder))
         return all(
             names is None or name in ((names,) if isinstance(names, str) else names)
@@ -72,7 +79,7 @@ class Profile(_Strict):
 
     Attributes:
         about: one line for ``--help`` and the tables.
-        base: the profile it goes on from.
+        base: the profile whose values it starts with.
         select_on: the exam that chooses the epoch.
         select_on_source: where that is from.
         uncut: whether the training rows stay whole, validation cut out of none.
@@ -91,7 +98,7 @@ class Profile(_Strict):
 
 @cache
 def profiles() -> Mapping[str, Profile]:
-    """Every profile by name, what it takes from its base written in."""
+    """Every profile by name, with the values of its base."""
     found: dict[str, Profile] = {}
     for name, given in read_yaml(TABLE).items():
         own = Profile(**given)
@@ -119,7 +126,15 @@ def profile(name: str) -> Profile:
 
 
 def settings(name: str, method: str, loss: str | None, decoder: str | None) -> Iterator[Setting]:
-    """What a profile sets for a method with its axes, each value once: a later line replaces an earlier."""
+    """What a profile sets for a method with its loss and decoder; of two lines for one value the later
+    counts.
+
+    Args:
+        name: of the profile.
+        method: registered name.
+        loss: its loss, if any.
+        decoder: its decoder, if any.
+    """
     kept: dict[tuple[str, str], Setting] = {}
     for setting in profile(name).values:
         if setting.holds(method, loss, decoder):
@@ -128,7 +143,12 @@ def settings(name: str, method: str, loss: str | None, decoder: str | None) -> I
 
 
 def decoders_of(name: str, method: str) -> Callable[[str | None], list[str] | None]:
-    """By loss, the decoders of a row that names none; None where the profile has none of its own."""
+    """A function from a loss to the decoders that a profile gives a row without decoders, or to None.
+
+    Args:
+        name: of the profile.
+        method: registered name.
+    """
 
     def of(loss: str | None) -> list[str] | None:
         found = [s.value for s in settings(name, method, loss, None) if s.owner == "axis"]
@@ -146,7 +166,7 @@ def with_profile(
     decoder: str | None,
     fields: frozenset[str],
 ) -> dict[str, Any]:
-    """A row's configuration values with those of the profile beneath them.
+    """A row's configuration values, completed by those of the profile.
 
     Args:
         name: the profile.
@@ -175,14 +195,26 @@ def with_profile(
 def own_options(
     options: Mapping[str, Any], name: str | None, known: Registry[Any]
 ) -> dict[str, Any]:
-    """The options of one loss or decoder, where a configuration may hold those of several by name."""
+    """The options of one loss or decoder from a configuration that may hold those of several under their
+    names.
+
+    Args:
+        options: as configured.
+        name: of the loss or decoder.
+        known: the registry it is in.
+    """
     if any(key in known for key in options):
         return dict(options.get(name or "", {}))
     return dict(options)
 
 
 def merged(beneath: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two nested mappings as one; where both have a value, ``above`` has the word."""
+    """Two nested mappings as one.
+
+    Args:
+        beneath: values that are kept where the other has none.
+        above: values that replace them.
+    """
     whole = dict(beneath)
     for key, value in above.items():
         inner = whole.get(key)
@@ -193,7 +225,12 @@ def merged(beneath: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
 
 
 def departures(cell: Cell, name: str = PAPER) -> tuple[str, ...]:
-    """In what a cell's values differ from a profile's, one phrase each: ``epochs 5, not 10``."""
+    """Where a cell's values differ from a profile's, one phrase each: ``epochs 5, not 10``.
+
+    Args:
+        cell: the cell.
+        name: of the profile.
+    """
     wanted = profile(name)
     found = []
     if cell.select_on != wanted.select_on:

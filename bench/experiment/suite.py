@@ -1,4 +1,4 @@
-"""A suite is data: a grid of methods, losses, decoders, backbones, datasets and seeds in YAML.
+"""Suites: grids of methods, losses, decoders, backbones, datasets and seeds, written in YAML.
 
 ``read`` validates the file, ``Scale`` says how large a run is, and ``bench.experiment.grid`` turns both
 into cells.
@@ -156,7 +156,7 @@ def _validated(path: Path) -> Suite:
 
 
 def _faults(fault: ValidationError, raw: Mapping[str, Any]) -> list[str]:
-    """Every fault of a suite in words, those of its rows with their number."""
+    """Every fault of a suite as a sentence; those of a row name its number."""
     errors = fault.errors()
     within = [error for error in errors if error["loc"][0] == "rows" and len(error["loc"]) > 1]
     lines = faults(Suite, [error for error in errors if error not in within], raw)

@@ -1,4 +1,4 @@
-"""YAML as the suites write it: numbers like ``1e-4`` are numbers, and no key stands twice."""
+"""Reads YAML with two changes: ``1e-4`` is a number, and a repeated key is an error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Loader(yaml.SafeLoader):
         """A mapping whose keys are all different.
 
         Raises:
-            ConstructorError: a key stands twice.
+            ConstructorError: a key is repeated.
         """
         first: dict[Any, int] = {}
         for key, _ in node.value:
@@ -45,7 +45,7 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds.
+    """The content of a YAML file.
 
     Raises:
         SuiteError: it cannot be read, is not YAML, or has a key twice; with the file and the line.

@@ -1,4 +1,4 @@
-"""What a reader should know of how a row came about: marks that are no part of its identity."""
+"""Badges: facts about how a row was made that readers should know; no part of its identity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COMPARED = ("torch", "transformers", "recbole")  # libraries whose version may m
 
 
 def badges(row: Row) -> tuple[str, ...]:
-    """In what the code and the libraries of a row differ from what is here now.
+    """How the code and the libraries that made a row differ from those that are here now.
 
     ``code changed since``: the source behind its method, loss and decoder is another; its version is the
     same, so its author holds that results did not move. ``other torch``: made under another release of a

@@ -1,7 +1,7 @@
-"""Derived numbers on disk that spare work and are no source: the folder may be deleted at any moment.
+"""A cache of computed numbers on disk, which may be deleted at any moment.
 
-A file is used only if its name, made of checksums of everything it was computed from, is asked for and it can
-be read whole; anything else is computed again without a word.
+The name of a file is made of checksums of everything it was computed from, so a stale file is never read. A
+file that cannot be read counts as missing and is computed again.
 """
 
 from __future__ import annotations
@@ -61,7 +61,12 @@ class Cache:
             return None
 
     def save(self, name: str, arrays: Mapping[str, Any]) -> None:
-        """Keep arrays under a name; where nothing can be written, nothing is kept."""
+        """Keep arrays under a name; does nothing where the folder cannot be written to.
+
+        Args:
+            name: from ``key_of``.
+            arrays: what ``load`` returns later.
+        """
         if self.folder is None:
             return
 
@@ -73,7 +78,7 @@ class Cache:
             write_whole(self._path(name), fill)
 
     def forget_unused(self) -> None:
-        """Delete what nobody has asked for since this cache was opened."""
+        """Delete the files that were neither read nor written since this cache was opened."""
         if self.folder is not None:
             for path in self.folder.glob("*.npz"):
                 if path not in self._used:

@@ -1,4 +1,4 @@
-"""The figures of many rows at once, from the cache where their packed files are known to it."""
+"""The figures of many rows at once, taken from the cache where it has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers of one row, computed from the file beside it: what every table, page and frame shows."""
+"""The numbers of one row as tables show them, computed from the packed file beside it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Figures:
         counts: how many targets are at each rank, for the test exam by ``title`` and by ``item``, for the
             ``valid`` exam where it is kept, and for each stratum of the test exam, by title.
         lists: metrics of lists by name; empty where there are no lists.
-        users: checksum of whose query is whose: equal for rows that were examined on the same queries.
+        users: checksum of the users of the queries, equal for rows examined on the same queries.
     """
 
     counts: Mapping[str, RankCounts]
@@ -36,7 +36,7 @@ class Figures:
         return self.counts[TITLE].n
 
     def mean(self, name: str, of: str = TITLE) -> float | None:
-        """One metric; None if it is not to be had or is of no query.
+        """One metric; None if the file does not have it or no query counts for it.
 
         Args:
             name: of a metric with its cutoff, e.g. ``ndcg@10``.

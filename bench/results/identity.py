@@ -1,4 +1,4 @@
-"""What a cell declares beside its configuration: versions, and contents where no version is declared.
+"""What identifies a cell beside its configuration: declared versions, or contents where there is none.
 
 A version is an integer that the author of a method, a loss or a decoder raises when its results move.
 Whatever declares none is identified by its content: a plugin by its file and the files beside it that it
@@ -81,5 +81,5 @@ def _roles(
 
 
 def _states_version(thing: Any) -> bool:
-    """Whether a stranger's class states a version of its own; one that it inherits is not its own."""
+    """Whether a plugin's class declares a version itself; an inherited one does not count."""
     return "version" in vars(thing)

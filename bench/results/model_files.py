@@ -45,7 +45,7 @@ def model_content(name: str) -> str:
 
 
 def forget() -> None:
-    """Look at every model anew when it is next asked about."""
+    """Empty the cache in memory, so that files of models are looked at anew."""
     model_content.cache_clear()
 
 

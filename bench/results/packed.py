@@ -1,6 +1,6 @@
-"""The file beside every row: target positions, lists, users and strata, some ten KB a cell.
+"""The packed file beside every row: target positions, lists, users and strata, about ten KB a cell.
 
-Every number of every table is computed from it, without the model; means in a row's JSON are no source.
+All numbers in all tables are computed from these files; the means in a row's JSON are not read.
 """
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ class Packed:
         return replace(self, user_Q=user_Q, target_Q=target_Q)
 
     def asks(self, user_Q: IntArray) -> bool:
-        """Whether the queries are of these users; 32-bit ids of older files are compared as such."""
+        """Whether the queries are those of these users; ids of older files have only 32 bits."""
         if len(user_Q) != len(self):
             return False
         kind = self.user_Q.dtype
         return bool(np.array_equal(self.user_Q, np.asarray(user_Q).astype(kind)))
 
     def bounded(self) -> tuple[Packed, str]:
-        """What fits into ``MAX_BYTES``, and a sentence if the lists had to go."""
+        """The same without lists if it exceeds ``MAX_BYTES``, and then a sentence that says so."""
         size = len(self._body())
         if self.lists is None or size <= MAX_BYTES:
             return self, ""
@@ -157,7 +157,7 @@ def positions_in(path: Path, name: str) -> Positions:
 
 
 def _open(path: str | Path) -> Any:
-    """The arrays of a file, each read when asked for, after a check of every byte."""
+    """The arrays of a file, each read when asked for, after the checksum was verified."""
     try:
         content = Path(path).read_bytes()
     except OSError as fault:

@@ -1,4 +1,4 @@
-"""How lists are packed: the titles themselves, and beside them what training says of each distinct one."""
+"""Packing of lists: the titles, and for each distinct title its counts in training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def list_arrays(lists: Lists) -> dict[str, Any]:
 
 
 def read_lists(arrays: Mapping[str, Any]) -> Lists | None:
-    """Undo ``list_arrays``; None for a file without lists."""
+    """The lists that ``list_arrays`` packed; None for a file without lists."""
     if "lists.title_QK" not in arrays:
         return None
     title_QK, count_D = arrays["lists.title_QK"], arrays["lists.count_D"]

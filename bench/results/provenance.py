@@ -22,7 +22,12 @@ def now() -> str:
 
 
 def provenance(*, threads: int, device: str) -> dict[str, Any]:
-    """Facts about the code and the machine that decide what a row can be compared with."""
+    """Facts about code and machine that a row records: commit, versions of libraries, processor, device.
+
+    Args:
+        threads: CPU threads of the cell.
+        device: ``cpu`` or ``cuda``.
+    """
     return {
         "date": now(),
         **_code(),

@@ -1,8 +1,8 @@
-"""The files that a source rests on, found by reading its imports and importing nothing.
+"""The files that a source file imports, directly or not, found by reading the text; nothing is imported.
 
-Of the house these are the files of ROOMS. A stranger's file (a plugin, an entry point) rests besides on the
-files that it imports from beside it or from its own package. What is imported under a name made at run time
-is not found.
+For files of this repository these are the files of ROOMS. For others (a plugin, an entry point) the files
+that they import from their own folder or package are included. Imports under names that are made at run time
+are not found.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SHARED = ("site-packages", "dist-packages")  # neighbours there are strangers to
 
 @dataclass(frozen=True)
 class _Home:
-    """Where a stranger's imports are looked for.
+    """Folders in which the imports of a file from outside this repository are looked for.
 
     Attributes:
         beside: the folder of the first file; None where everybody's packages lie.
@@ -33,7 +33,7 @@ class _Home:
 
     @classmethod
     def of(cls, start: Path) -> _Home:
-        """The home of a file; empty for a file of the house."""
+        """The folders for a file; none for a file of this repository."""
         if in_house(start):
             return cls()
         package = None
@@ -73,7 +73,7 @@ def imported_names(path: Path) -> frozenset[str]:
 
 
 def forget() -> None:
-    """Read every file anew when it is next asked about."""
+    """Empty the cache, so that files are read anew."""
     for kept in (imported_names, tree, _imports):
         kept.cache_clear()
 
@@ -120,5 +120,5 @@ def _at(base: Path) -> Iterator[Path]:
 
 
 def in_house(path: Path) -> bool:
-    """Whether a file is one of the suite's own."""
+    """Whether a file belongs to this repository."""
     return any(path.is_relative_to(HOUSE / room) for room in ("bench", *ROOMS))

@@ -1,4 +1,4 @@
-"""Hash of the source a method runs: its file and every file that it rests on, see ``source_files``.
+"""Hash of the source that a method runs: its file and all files it imports, see ``source_files``.
 
 A fact of the row, shown as "code changed since" where it differs from what is here; no part of its identity.
 Comments, docstrings and layout do not count, nor where a file lies. ``bench`` itself is left out: what of it
@@ -44,7 +44,7 @@ def code_of(
 
 
 def own_content(path: Path) -> str:
-    """Hash of a stranger's file and the files of its own that it imports, 16 hex digits."""
+    """Hash of a file from outside this repository and of the files it imports there, 16 hex digits."""
     return _hash(file for file in closure(path) if not in_house(file))
 
 
@@ -59,15 +59,22 @@ def libraries(
     *,
     config: Mapping[str, Any] | None = None,
 ) -> frozenset[str]:
-    """Packages of others that the source behind a cell imports anywhere, e.g. ``{"torch", "recbole"}``.
+    """Third-party packages that the source of a method, its loss and its decoder imports, e.g.
+    ``{"torch", "recbole"}``.
 
-    The arguments are those of ``code_of``; nothing is imported.
+    The source is read as text; nothing is imported.
+
+    Args:
+        method: its registered name.
+        loss: a registered loss, or one that only this method knows.
+        decoder: its registered name.
+        config: the method's configuration; a search names there what it tunes.
     """
     return _libraries(method, loss, decoder, _tuned(method, config))
 
 
 def _tuned(method: str, config: Mapping[str, Any] | None) -> Tuned:
-    """What a search tunes; None for any other method."""
+    """The method that a search tunes; None for any other method."""
     if method != TUNE or not config:
         return None
     return config["method"], config.get("loss"), config.get("decoder")
@@ -96,7 +103,7 @@ def _files_of(method: str, loss: str | None, decoder: str | None, tuned: Tuned) 
 
 
 def forget() -> None:
-    """Read every source anew when it is next asked about."""
+    """Empty the cache, so that sources are read anew."""
     source_files.forget()
     for kept in (_normal_form, _code, _libraries):
         kept.cache_clear()

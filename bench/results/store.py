@@ -1,4 +1,4 @@
-"""Rows and artefacts on disk: whole or absent, and never two runners on one cell.
+"""Rows and artefacts on disk: each complete or absent, and at most one process running a cell.
 
 A row is one JSON file and, beside it, the packed target positions (``leaderboards/rows``, committed).
 Everything else of a cell (fitted method, lists, log, status, checkpoints) lives in the run store,
@@ -16,13 +16,13 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from bench.cell import Cell, Row, Status
-from bench.errors import DataError
+from bench.cell import Cell, Row
+from bench.results.row_files import read_row, readable
 from bench.results.storage import writing
 
 ABSENT = "absent"  # stands in a file name for a cell that was asked for but could not be resolved
@@ -31,7 +31,11 @@ Hit = Literal["done", "failed", "left out", "stale", "foreign", "missing"]
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file, then put it in place in one step.
+    """Write a file completely or not at all: to a temporary file first, which then takes the final name.
+
+    Args:
+        path: the final name.
+        write: fills the temporary file it is given.
 
     Raises:
         StorageError: the disk is full or may not be written.
@@ -54,7 +58,12 @@ def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_json(path: Path, thing: Any) -> None:
-    """Write JSON whole or not at all."""
+    """Write a JSON file completely or not at all.
+
+    Args:
+        path: the file.
+        thing: what ``json`` can write.
+    """
     text = json.dumps(thing, indent=1, sort_keys=True, ensure_ascii=False)
 
     def fill(part: Path) -> None:
@@ -69,7 +78,7 @@ def _who(cell: Cell) -> tuple[object, ...]:
 
 @dataclass(frozen=True)
 class Store:
-    """Where rows and artefacts live.
+    """The folders of rows and artefacts.
 
     Attributes:
         rows: folder of the rows that tables are made from.
@@ -84,11 +93,18 @@ class Store:
         return self.root / "cells" / key
 
     def model(self, key: str) -> Path:
-        """Where the fitted method of a cell is kept."""
+        """Folder of a cell's fitted method."""
         return self.folder(key) / "model"
 
     def row_path(self, cell: Cell, *, stage: bool = False) -> Path:
-        """The row's file; its name says what was asked, its slot makes it unique."""
+        """The file of a cell's row; its name shows method, loss and seed, and ends in the cell's
+        ``slot``.
+
+        Args:
+            cell: the cell.
+            stage: whether its method is a stage, whose rows are kept in the run store and not in the
+                tables.
+        """
         name = re.sub(r"[^\w.+~-]+", "-", cell.label.partition("/")[2]).strip("-")
         home = self.root / "stages" if stage else self.rows
         mark = cell.slot if cell.data_version else ABSENT
@@ -105,7 +121,7 @@ class Store:
         return [row for _, row in readable(paths) if _who(row.cell) == _who(cell)]
 
     def read(self, cell: Cell) -> Row | None:
-        """The row in the cell's slot, whatever version made it; None if there is none."""
+        """The row that was asked the same as this cell, whatever version made it; None if there is none."""
         for stage in (False, True):
             # it may go at any moment: another runner replaces its own notes
             with contextlib.suppress(FileNotFoundError):
@@ -135,18 +151,23 @@ class Store:
         return row.status if foreign or self.made_here(row.cell) else "foreign"
 
     def made_here(self, cell: Cell) -> bool:
-        """Whether this run store answered the cell, rather than that its row came from elsewhere."""
+        """Whether the cell was run with this run store; otherwise its row came from elsewhere."""
         return (self.folder(cell.key) / ANSWERED).exists()
 
     def stamp(self, key: str) -> str:
-        """A mark that changes whenever this store answers the cell; empty before its first answer."""
+        """A text that changes whenever a row of the cell is written here; empty before the first."""
         try:
             return (self.folder(key) / ANSWERED).read_text(encoding="utf-8")
         except OSError:
             return ""
 
     def answered_since(self, cell: Cell, stamp: str) -> Row | None:
-        """The cell's row if this store answered it, whole, after ``stamp`` was read."""
+        """The cell's row if this store wrote one, completely, after ``stamp`` was read; else None.
+
+        Args:
+            cell: the cell.
+            stamp: what ``stamp`` returned earlier.
+        """
         if self.stamp(cell.key) == stamp:
             return None
         row = self.read(cell)
@@ -155,7 +176,13 @@ class Store:
         return row if row.status != "done" or self.artefact(cell) else None
 
     def artefact(self, cell: Cell, *, any_version: bool = False) -> Path | None:
-        """Folder of the cell's fitted method, if it is complete and its bill lies beside it."""
+        """Folder of the cell's fitted method; None if the fit is missing or unfinished.
+
+        Args:
+            cell: the cell.
+            any_version: also accept what another version of the code fitted, as recorded in the cell's
+                row.
+        """
         row = self.read(cell) if any_version else None
         keys = [cell.key, row.cell.key] if row else [cell.key]
         return next((self.model(key) for key in keys if self._fitted(key)), None)
@@ -167,9 +194,15 @@ class Store:
     def write(
         self, row: Row, *, stage: bool = False, pack: Callable[[Path], None] | None = None
     ) -> Path:
-        """Write a row, its packed positions first, so that a row is complete or absent.
+        """Write a row and its packed positions, so that both are there or neither is.
 
-        Positions that the row no longer has go last: at no moment does a finished row lack its own.
+        Positions are written before a row that has them and removed after a row that has none, so a
+        finished row never lacks its own.
+
+        Args:
+            row: the row.
+            stage: whether its method is a stage.
+            pack: writes the packed positions to a path; None for a row without.
         """
         row = replace(row, reason=self._without_paths(row.reason))
         path = self.row_path(row.cell, stage=stage)
@@ -188,7 +221,7 @@ class Store:
         return path
 
     def _without_paths(self, text: str) -> str:
-        """A reason as others may read it: where things lie on this machine is nobody's business."""
+        """A reason without the paths of this machine, which others cannot use and should not see."""
         places = {str(self.root): "$BENCH_STORE", str(Path.cwd()): ".", str(Path.home()): "~"}
         if data := os.environ.get("BENCH_DATA"):
             places = {data: "$BENCH_DATA", **places}
@@ -197,7 +230,12 @@ class Store:
         return text
 
     def write_lists(self, key: str, arrays: Mapping[str, Any]) -> None:
-        """Keep the recommendation lists of a cell in the run store."""
+        """Keep the recommendation lists of a cell in the run store, as ``lists.npz``.
+
+        Args:
+            key: of the cell.
+            arrays: by name.
+        """
         import numpy as np
 
         write_whole(
@@ -211,13 +249,13 @@ class Store:
 
     @contextlib.contextmanager
     def claim(self, key: str, *, wait: float | None = 0.0) -> Iterator[bool]:
-        """Hold the only right to run a cell; yields False if another process holds it.
+        """Lock a cell for the body of a ``with``; yields False if another process holds the lock.
 
-        The kernel drops the claim when the holder dies, however it dies.
+        The kernel releases the lock when its process ends, however it ends.
 
         Args:
             key: the cell.
-            wait: seconds to wait for another holder; None waits for ever.
+            wait: seconds to wait for the lock; None waits without limit.
         """
         path = self.root / "claims" / key
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -240,47 +278,3 @@ def _try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def read_row(path: Path) -> Row:
-    """One row from its file.
-
-    Raises:
-        DataError: the file is not a row, e.g. a merge conflict in it.
-        OSError: it cannot be read.
-    """
-    try:
-        row = Row.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        _check_shape(row)
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
-        said = f"{type(fault).__name__}: {fault}"
-        raise DataError(f"{path}: not a row ({said}); delete it or restore it from git") from fault
-    return row
-
-
-def _check_shape(row: Row) -> None:
-    if row.status not in get_args(Status):
-        raise ValueError(f"status {row.status!r}")
-    mappings = {name: getattr(row, name) for name in ("valid", "cost", "facts", "provenance")}
-    mappings |= {"config": row.cell.config, "needs": row.cell.needs}
-    mappings |= {f"cost.{phase}": bill for phase, bill in mappings["cost"].items()}
-    for name, value in mappings.items():
-        if not isinstance(value, Mapping):
-            raise TypeError(f"{name} is {value!r}, not a mapping")
-
-
-def rows_under(folder: Path) -> Iterator[tuple[Path, Row]]:
-    """Every row under a folder with its file, by name; what is no row is passed over."""
-    return readable(folder.rglob("*.json"))
-
-
-def readable(paths: Iterable[Path]) -> Iterator[tuple[Path, Row]]:
-    """The rows among files, by name.
-
-    A file that is no row, is being written or has just gone must stop neither a run nor a plan;
-    ``bench board`` names those that are broken.
-    """
-    for path in sorted(paths):
-        if not path.name.startswith("."):
-            with contextlib.suppress(DataError, OSError):
-                yield path, read_row(path)

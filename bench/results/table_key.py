@@ -1,4 +1,4 @@
-"""Where a number stands: tables, ranks and their agreement with the paper never mix two keys."""
+"""The key of a table. Tables, ranks and comparisons with the paper never mix rows of two keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.cell import Cell
 
 @dataclass(frozen=True)
 class TableKey:
-    """What tables never mix.
+    """Everything that all rows of a table have in common.
 
     Attributes:
         test_rows: cap on the test rows, None for all.
@@ -33,7 +33,7 @@ class TableKey:
 
     @classmethod
     def of(cls, cell: Cell) -> TableKey:
-        """Where a cell belongs."""
+        """The key of the table that a cell belongs to."""
         return cls(
             cell.scale,
             cell.profile,

@@ -139,11 +139,15 @@ class Estimate:
         return Spread(users, titles, luck, fits[0], few_users, few_titles, fits[1])
 
     def mean(self, method: int, alpha: float = ALPHA) -> Interval:
-        """Interval of one mean, by position: a t interval of its logarithm, as gains are skewed.
+        """Interval of one method's mean: a t interval of its logarithm, as gains are skewed.
 
-        Where all rows have gained the same (nothing, most often), the ends are those that a share of 0
-        unlike users leaves open (Clopper and Pearson, 1934). A mean that hangs on fewer than five titles
-        gets the interval for these targets, and says so.
+        Where all rows gained the same (nothing, most often), the interval is that of a share of 0 rows
+        that differ (Clopper and Pearson, 1934). A mean with fewer than five hit titles gets the interval
+        for these targets only, and its note says so.
+
+        Args:
+            method: its position.
+            alpha: one minus the level.
         """
         spread, mean = self.of_means, float(self.mean_M[method])
         note = self._one_seed_note(method)
@@ -172,9 +176,14 @@ class Estimate:
         return f"one seed: spread of fits taken as {100 * self.fits.prior:.0f} % of the mean"
 
     def difference(self, first: int, second: int, alpha: float = ALPHA) -> Difference:
-        """Paired difference of two methods, by position: t, guarded by sign flips where few clusters differ.
+        """Paired difference of two methods: a t test, replaced by sign flips where few clusters differ.
 
         The effect is the gap in standard deviations of the per-user differences (Cohen's d_z).
+
+        Args:
+            first: position of one method.
+            second: position of the other, which is subtracted.
+            alpha: one minus the level of the interval.
         """
         at, gap = (first, second), float(self.mean_M[first] - self.mean_M[second])
         spread = self.of_pairs.at(at)

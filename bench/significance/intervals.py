@@ -72,7 +72,14 @@ class Difference:
 
 
 def around(mean: float, reach: float, words: Scope, note: str) -> Interval:
-    """``[X e^-y, X e^y]`` with ``y = reach / X``: a t interval of the logarithm."""
+    """``[X e^-y, X e^y]`` with ``y = reach / X``: a t interval of the logarithm.
+
+    Args:
+        mean: X, above 0.
+        reach: t quantile times the standard error of the mean.
+        words: what the interval speaks of.
+        note: what a reader must know of it.
+    """
     y = min(reach / mean, 700.0)  # e^700 still is a number
     return Interval(mean, mean * math.exp(-y), min(mean * math.exp(y), 1.0), words, note)
 
@@ -92,7 +99,14 @@ def alike(mean: float, clusters: float, words: Scope, note: str, alpha: float) -
 
 
 def symmetric(gap: float, spread: Spread, p: float, alpha: float) -> tuple[float, float]:
-    """Ends of a difference: ``gap ± t sqrt(V)``, widened to agree with p where a guard raised it."""
+    """Ends of a difference: ``gap ± t sqrt(V)``, widened to agree with p where a guard raised it.
+
+    Args:
+        gap: the difference.
+        spread: its variance by source.
+        p: two-sided p of the gap, from t or from sign flips.
+        alpha: one minus the level.
+    """
     reach, freedom = float(spread.reach(alpha)), float(spread.freedom)
     if gap and p > float(spread.p(np.asarray(gap))):
         at_p = float(scipy_stats.t.isf(p / 2, freedom))
@@ -102,10 +116,20 @@ def symmetric(gap: float, spread: Spread, p: float, alpha: float) -> tuple[float
 
 
 def least_clusters(pairs: int, alpha: float) -> int:
-    """How many clusters have to differ before sign flips can separate one of so many pairs."""
+    """How many clusters have to differ before sign flips can separate one pair among ``pairs``.
+
+    Args:
+        pairs: comparisons that share the level.
+        alpha: the level.
+    """
     return math.ceil(1 + math.log2(pairs / alpha) - 1e-9)
 
 
 def note_few(differing: int, alpha: float) -> str:
-    """Said where so few clusters differ that no result of theirs could be significant."""
+    """The note of a comparison in which too few clusters differ for any result to be significant.
+
+    Args:
+        differing: clusters that differ.
+        alpha: the level.
+    """
     return "too few titles differ" if differing < least_clusters(1, alpha) else ""

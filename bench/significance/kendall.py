@@ -9,7 +9,12 @@ from scipy import stats as scipy_stats
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:
-    """Kendall's tau-b of two lists of scores of the same methods; nan for fewer than two of them."""
+    """Kendall's tau-b of two lists of scores of the same methods; nan for fewer than two of them.
+
+    Args:
+        first: scores of the methods.
+        second: other scores of them, in the same order.
+    """
     if len(first) < 2:
         return float("nan")
     result: Any = scipy_stats.kendalltau(first, second)

@@ -38,7 +38,12 @@ class LeftOut:
 
 
 def without_title(table: Estimate, title: int) -> Estimate:
-    """The same table without the rows of one target title."""
+    """The same table without the rows of one target title.
+
+    Args:
+        table: the estimate of all rows.
+        title: title class whose rows are left out.
+    """
     inputs = table.inputs
     assert inputs.title_Q is not None, "targets are unknown"
     keep_Q = inputs.title_Q != title
@@ -56,6 +61,10 @@ def without_largest_title(table: Estimate, alpha: float = ALPHA) -> list[LeftOut
 
     None for a method without a badge, which no single title moves far, or if there is no other title.
     Methods share their largest titles, so few tables are made.
+
+    Args:
+        table: the estimate of all rows.
+        alpha: level of the ranks.
     """
     if table.titles is None or table.title_TM is None:
         return [None] * len(table.mean_M)

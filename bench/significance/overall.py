@@ -31,7 +31,12 @@ class LogPairs:
 
     @classmethod
     def of(cls, table: Estimate, alpha: float = ALPHA) -> LogPairs:
-        """From the estimate of one table."""
+        """What the ranks over all datasets need of one table.
+
+        Args:
+            table: the estimate of the table.
+            alpha: level of its ranks.
+        """
         spread = table.of_log_pairs
         return cls(table.mean_M, spread.total, spread.freedom, table.ranks(alpha).p_MM)
 

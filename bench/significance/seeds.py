@@ -84,7 +84,12 @@ def _variances(influence: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]
 
 
 def means(total_GC: FloatArray, seeds_M: IntArray) -> FloatArray:
-    """Averages over the fits of each method, float [G, M]."""
+    """Averages over the fits of each method, float [G, M].
+
+    Args:
+        total_GC: sums of gains by cluster, one column a fit, method after method.
+        seeds_M: fits of each method.
+    """
     if len(seeds_M) == total_GC.shape[1]:
         return total_GC
     return total_GC @ np.repeat(np.diag(1 / seeds_M), seeds_M, axis=0)

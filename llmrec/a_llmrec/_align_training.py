@@ -62,6 +62,9 @@ class Aligner(nn.Module):
         cache: folder for the vectors of a frozen encoder.
     """
 
+    item_ND: Tensor
+    text_NT: Tensor
+
     def __init__(
         self,
         item_ND: Vectors,
@@ -142,8 +145,8 @@ def _epoch(
     device = aligner.item_ND.device
     negative_W = negatives(rows.sequences, rows.seen_N, rng)
     order = rng.permutation(len(negative_W)) if schedule.shuffle else np.arange(len(negative_W))
-    pair_2W = np.stack([rows.sequences.last, negative_W])[:, order]
-    pair_2W = torch.from_numpy(pair_2W.astype(np.int64)).to(device)
+    chosen_2W = np.stack([rows.sequences.last, negative_W])[:, order]
+    pair_2W = torch.from_numpy(chosen_2W.astype(np.int64)).to(device)
     order_W = torch.from_numpy(order).to(device)
     sums = torch.zeros(len(PARTS), device=device)
     aligner.train()

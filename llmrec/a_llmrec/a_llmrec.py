@@ -28,7 +28,8 @@ from bench.errors import ArtefactError
 from bench.method import configure, keep, restore
 from bench.registry import methods
 from bench.types import Catalogue, Exam, Queries, Ranking, Windows
-from llmrec.generative._soft import TOY_SASREC, SoftConfig, SoftGenerative
+from llmrec.a_llmrec.a_llmrec_align import Align
+from llmrec.generative._soft import TOY_SASREC, SoftConfig, SoftGenerative, sequential
 from llmrec.lm.backbone import Backbone
 from llmrec.lm.soft_tokens import ItemVectors, check_trained_on, fingerprint
 from llmrec.lm.soft_users import Numbering, Users
@@ -61,12 +62,10 @@ class ALLMRecConfig(SoftConfig):
 
 def into_words(width_in: int, width: int, between: nn.Module) -> nn.Module:
     """The map F into the language model: linear, layer norm, ``between``, linear; Xavier-normal weights."""
-    made = nn.Sequential(
-        nn.Linear(width_in, width), nn.LayerNorm(width), between, nn.Linear(width, width)
-    )
-    for layer in (made[0], made[3]):
+    first, last = nn.Linear(width_in, width), nn.Linear(width, width)
+    for layer in (first, last):
         nn.init.xavier_normal_(layer.weight)
-    return made
+    return nn.Sequential(first, nn.LayerNorm(width), between, last)
 
 
 @methods.register("a_llmrec")
@@ -74,6 +73,7 @@ class ALLMRec(SoftGenerative):
     """User vector and titles with joint vectors in, title out."""
 
     Config = ALLMRecConfig
+    users: Users  # known before the first prompt is made, see ``gather`` and ``redress``
     toy: ClassVar = {
         **SoftGenerative.toy,
         "sasrec": TOY_SASREC,
@@ -143,9 +143,11 @@ class ALLMRec(SoftGenerative):
         Raises:
             ArtefactError: stage 1 or SASRec was trained on other rows, or they do not belong together.
         """
-        self.sasrec: Any = run.load("sasrec")
+        self.sasrec = sequential(run.load("sasrec"))
         check_trained_on(self.sasrec.seen, train, "sasrec")
-        joint = run.load("align").joint
+        align = run.load("align")
+        assert isinstance(align, Align), f"the need 'align' is {align.name!r}, not stage 1"
+        joint = align.joint
         if joint.sasrec != fingerprint(self.sasrec.item_vectors(), self.sasrec.seen):
             raise ArtefactError(
                 "stage 1 was made with another sasrec; run the cell again with --reuse never"
@@ -174,7 +176,7 @@ class ALLMRec(SoftGenerative):
 
     def redress(self, lm: Backbone, folder: Path) -> Backbone:
         """The backbone with soft tokens as saved."""
-        self.sasrec = restore(folder / SASREC, device=str(lm.device))
+        self.sasrec = sequential(restore(folder / SASREC, device=str(lm.device)))
         self._mean_D = load_file(folder / MEAN)["mean"]
         self._know_users()
         return super().redress(lm, folder)

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -104,6 +104,19 @@ class Decoder(Component, ABC):
     def rule(self) -> str:
         """The scoring rule in a few words, printed beside every result."""
         return self.name
+
+
+@runtime_checkable
+class WeighsByPopularity(Protocol):
+    """A decoder whose scores depend on how popular the titles are in the training rows."""
+
+    def weigh(self, weight_I: FloatArray, gamma: float | None = None) -> None:
+        """Set the popularity of the leaves.
+
+        Args:
+            weight_I: popularity of each leaf, scaled to [0, 1].
+            gamma: the exponent chosen on the validation rows; None keeps the configured one.
+        """
 
 
 def need(name: str, value: float, *, low: float) -> None:

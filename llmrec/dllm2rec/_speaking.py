@@ -114,6 +114,7 @@ def beamed(speaker: Any, queries: Queries, k: int) -> list[Line]:
     lines = [dict(nothing) for _ in range(len(queries))]
     if ranking is None:
         return lines
+    assert ranking.score_QK is not None, "a decoder scores its lists"
     asked = some[~np.asarray(ranking.failed_Q)]
     prompts, _ = prompts_for(speaker.prompter, queries.take(asked), speaker.config.history)
     for query, prompt in zip(asked, prompts, strict=True):

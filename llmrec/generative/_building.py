@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -57,8 +57,7 @@ def build(config: GenerativeConfig, order: Order, kept_V: IntArray | None) -> Ba
         return backbones.small(name, tokenizer, shape=shape, seed=order.seed, device=order.device)
     lora = None
     if order.adapters and c.lora_r and name != TINY_NAME:
-        sizes = {"r": c.lora_r, "alpha": c.lora_alpha, "dropout": c.lora_dropout}
-        lora = Lora(**sizes, targets=c.lora_targets)
+        lora = Lora(r=c.lora_r, alpha=c.lora_alpha, dropout=c.lora_dropout, targets=c.lora_targets)
     lm = backbones.load(
         name,
         dtype=_dtype(c, order, whole=order.adapters and c.whole),
@@ -89,7 +88,7 @@ def has_bfloat16(device: str) -> bool:
     """Whether a device has instructions for bfloat16; without them it is slower than float32."""
     if device != "cpu":
         return True
-    found = getattr(torch.cpu, "get_capabilities", dict)()
+    found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 

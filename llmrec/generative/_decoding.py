@@ -17,6 +17,7 @@ from bench.method import Method, configure
 from bench.registry import decoders
 from bench.types import Exam, FloatArray, IntArray, Queries, Ranking, Windows
 from llmrec.decode import checks
+from llmrec.decode.base import Decoder, WeighsByPopularity
 from llmrec.decode.scoring import OF_TRAINING
 from llmrec.generative._config import GenerativeConfig
 from llmrec.generative._ranking import as_ranking, prompts_for
@@ -67,8 +68,10 @@ class Decoding(Method):
         if options.get("tau") == OF_TRAINING:
             options["tau"] = self._tau if self._loss is None else self._loss.temperature
         kind = decoders.get(name)
+        assert issubclass(kind, Decoder), f"the decoder {name!r} does not extend Decoder"
         decoder = kind(configure(kind, options, stored=True))
         if self._weight_I is not None:
+            assert isinstance(decoder, WeighsByPopularity), f"{name!r} has gamma but no ``weigh``"
             decoder.weigh(self._weight_I, self._gamma)
         return decoder
 

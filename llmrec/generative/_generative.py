@@ -67,6 +67,12 @@ class Generative(Decoding):
     }
     tags: ClassVar[frozenset[str]] = frozenset({"text", "pretrained"})
 
+    _reloaded = False
+    _seed = 0
+    _fingerprint: str | None = None
+    _catalogue: Catalogue | None = None
+    _progress: Callable[..., None] | None = None
+
     @classmethod
     def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
         """The config with every option of its loss and decoder written out."""
@@ -215,12 +221,6 @@ class Generative(Decoding):
                 self._read_model(Path(folder), device, plain)
             self._reloaded = True
         return True
-
-    _reloaded = False
-    _seed = 0
-    _fingerprint: str | None = None
-    _catalogue: Catalogue | None = None
-    _progress: Callable[..., None] | None = None
 
     def _bare(
         self, device: str, kept_V: IntArray | None, config: GenerativeConfig | None = None

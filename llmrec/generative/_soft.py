@@ -16,9 +16,10 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from safetensors.numpy import load_file, save_file
 
+from baselines.sequential import Sequential
 from bench.cell import Need, Run
 from bench.errors import ArtefactError
-from bench.method import configure
+from bench.method import Method, configure
 from bench.registry import methods
 from bench.types import Windows
 from llmrec.generative._config import GenerativeConfig
@@ -60,6 +61,14 @@ def sasrec_need(config: Any) -> Need:
     return Need(method="sasrec", loss=config.sasrec_loss, config=dict(config.sasrec))
 
 
+def sequential(method: Method) -> Sequential:
+    """A fitted method as the sequential recommender that it has to be."""
+    assert isinstance(method, Sequential), (
+        f"the need 'sasrec' is {method.name!r}, which has no vectors"
+    )
+    return method
+
+
 class SoftGenerative(Generative):
     """A method whose prompts carry vectors of a recommender."""
 
@@ -89,8 +98,12 @@ class SoftGenerative(Generative):
         return None
 
     users: Users | None = None
-    frozen = False
     _items: ItemVectors
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the language model stays as it is, so that only the projections are trained."""
+        return False
 
     def dress(self, lm: Backbone, train: Windows, run: Run) -> Backbone:
         """The backbone with soft tokens, their projections fresh."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import NonNegativeFloat
@@ -27,6 +27,7 @@ from llmrec.generative._soft import (
     TOY_SASREC,
     SoftConfig,
     SoftGenerative,
+    sequential,
 )
 from llmrec.lm.soft_tokens import ItemVectors, check_trained_on
 from llmrec.prompt import Style
@@ -107,7 +108,7 @@ class LLaRA(SoftGenerative):
                 "curriculum_unit is 'micro' on several GPUs, whose micro-batches would then disagree "
                 "on what is trained; use 'step'"
             )
-        sasrec: Any = run.load("sasrec")
+        sasrec = sequential(run.load("sasrec"))
         check_trained_on(sasrec.seen, train, "sasrec")
         if self.config.curriculum == "text":
             return ItemVectors(sasrec.item_vectors(), np.zeros_like(sasrec.seen))

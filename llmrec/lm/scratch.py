@@ -110,10 +110,9 @@ class CompactTokenizer:
         Raises:
             ValueError: a token that was not kept.
         """
-        one = isinstance(text, str)
-        ids = text_tokens(self.tokenizer, [text] if one else list(text))
-        renumbered = [self._renumber(row) for row in ids]
-        return {"input_ids": renumbered[0] if one else renumbered}
+        texts = [text] if isinstance(text, str) else list(text)
+        renumbered = [self._renumber(row) for row in text_tokens(self.tokenizer, texts)]
+        return {"input_ids": renumbered[0] if isinstance(text, str) else renumbered}
 
     def _renumber(self, ids: Sequence[int]) -> list[int]:
         new = self._new[np.asarray(ids, np.int64)]

@@ -142,7 +142,9 @@ class SoftTokens(torch.nn.Module):
 class Curriculum(Protocol):
     """Says whether a forward pass of the training shows the collaborative vectors."""
 
-    unit: str
+    @property
+    def unit(self) -> str:
+        """What one decision is for: ``step`` or ``micro``, a micro-batch."""
 
     def hybrid(self, step: int, total: int, micro: int = 0) -> bool:
         """Whether the collaborative vectors are shown; else the placeholder stands in their slots.

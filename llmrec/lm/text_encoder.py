@@ -251,8 +251,7 @@ def left_padded(lm: Backbone, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     from llmrec.prompt import bos_of
     from llmrec.trie import text_tokens
 
-    front = bos_of(lm.tokenizer)
-    rows = text_tokens(lm.tokenizer, texts)
+    front, rows = bos_of(lm.tokenizer), text_tokens(lm.tokenizer, texts)
     rows = [[*front, *row][: LONGEST * 2] or [lm.pad_id] for row in rows]
     longest = max(map(len, rows))
     ids_BL = torch.tensor([[lm.pad_id] * (longest - len(row)) + row for row in rows])

@@ -28,7 +28,8 @@ from bench.errors import ConfigError, Unavailable
 from llmrec.lm.backbone import Backbone
 from llmrec.preference.rows import PreferenceRow
 from llmrec.preference.training import COLUMNS, PreferenceBatchLoss
-from llmrec.training.loop import Recipe, Validate, arguments, drive, first_try
+from llmrec.training.arguments import arguments
+from llmrec.training.loop import Recipe, Validate, drive, first_try
 from llmrec.training.trainer import SelectingTrainer, Shuffle, Step
 
 REFERENCE = "ref"  # the adapter's name inside DPOTrainer

@@ -8,7 +8,6 @@ goes on from its last epoch and ends with the same weights, bit for bit on a CPU
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,12 @@ from typing import Any
 import torch
 
 from bench.cell import SELECT_BY, Run
-from bench.errors import ConfigError
 from llmrec.lm.backbone import Backbone
+from llmrec.training.arguments import FROM_START, arguments, cosine_from_start
 from llmrec.training.batch_loss import BatchLoss
 
 Validate = Callable[[], dict[str, float]]
 CPU_MICRO_BATCH = 32
-FROM_START = "cosine_from_start"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,21 +123,6 @@ def tune(
     drive(tuner, recipe, run)
 
 
-def cosine_from_start(floor: float) -> Callable[[int, int, int], float]:
-    """The course of the learning rate in LLaRA's released code, as a function of step, warm-up and total.
-
-    It rises in a line from ``floor`` during the warm-up and then follows a cosine from 1 at step 0 to
-    ``floor`` at the last step, so that it starts below its peak; all as shares of the peak.
-    """
-
-    def rate(step: int, warmup: int, total: int) -> float:
-        if step < warmup:
-            return floor + (1 - floor) * step / warmup
-        return floor + (1 - floor) * (1 + math.cos(math.pi * step / max(total, 1))) / 2
-
-    return rate
-
-
 def drive(tuner: Any, recipe: Recipe, run: Run) -> None:
     """Train from the newest checkpoint on and leave the model with the weights of the best epoch.
 
@@ -215,78 +198,6 @@ def first_try(recipe: Recipe, run: Run) -> int:
         run: its device decides.
     """
     return CPU_MICRO_BATCH if run.device == "cpu" else recipe.batch
-
-
-def arguments(
-    recipe: Recipe,
-    run: Run,
-    n_rows: int,
-    *,
-    validating: bool,
-    kind: Any = None,
-    **more: Any,
-) -> Any:
-    """TrainingArguments of a recipe.
-
-    Args:
-        recipe: the recipe.
-        run: its folder takes the checkpoints.
-        n_rows: training rows.
-        validating: whether there is an evaluation after each epoch.
-        kind: a subclass of TrainingArguments.
-        **more: values that differ or that the subclass adds.
-
-    Raises:
-        ConfigError: a batch that the ranks cannot share.
-    """
-    from accelerate import PartialState
-    from transformers import TrainingArguments
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    ranks = PartialState(cpu=run.device == "cpu").num_processes
-    if recipe.batch % ranks:
-        raise ConfigError(f"batch is {recipe.batch}; it must be a multiple of {ranks} ranks")
-    total = -(-n_rows // recipe.batch) * recipe.epochs
-    warmup = recipe.warmup_steps if recipe.warmup_steps >= 1 else total * recipe.warmup_steps
-    values: dict[str, Any] = dict(
-        output_dir=str(run.folder / "tuning"),
-        per_device_train_batch_size=recipe.batch // ranks,
-        num_train_epochs=recipe.epochs,
-        learning_rate=recipe.lr,
-        warmup_steps=int(min(warmup, total // 10)),
-        max_grad_norm=recipe.clip,
-        weight_decay=0.0,
-        seed=run.seed_for("dropout"),
-        use_cpu=run.device == "cpu",
-        eval_strategy="epoch" if validating else "no",
-        save_strategy="epoch",
-        save_total_limit=1,
-        metric_for_best_model=SELECT_BY if validating else None,
-        greater_is_better=True if validating else None,
-        logging_strategy="epoch",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        label_names=[],
-        dataloader_pin_memory=run.device != "cpu",
-        report_to=recipe.report_to,
-    )
-    values |= _schedule(recipe)
-    args = (kind or TrainingArguments)(**(values | more))
-    args._n_gpu = min(args.n_gpu, 1)  # several visible GPUs mean ranks, never DataParallel
-    return args
-
-
-def _schedule(recipe: Recipe) -> dict[str, Any]:
-    """The learning rate's course, in the names of transformers."""
-    if recipe.schedule == FROM_START:
-        return {}  # no schedule of transformers, see Tuner.create_scheduler
-    if not recipe.floor:
-        return {"lr_scheduler_type": recipe.schedule}
-    if recipe.schedule != "cosine":
-        raise ConfigError(f"floor is {recipe.floor} with schedule {recipe.schedule!r}; use cosine")
-    rates = {"min_lr_rate": recipe.floor, "warmup_lr_rate": recipe.floor}
-    return {"lr_scheduler_type": "cosine_warmup_with_min_lr", "lr_scheduler_kwargs": rates}
 
 
 def _facts(tuner: Any, lm: Backbone, batch_loss: BatchLoss) -> dict[str, Any]:

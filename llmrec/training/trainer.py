@@ -25,6 +25,7 @@ from transformers import Trainer, TrainerCallback
 from bench.cell import Run
 from bench.errors import Unavailable
 from llmrec.lm.backbone import Backbone
+from llmrec.training.arguments import Rate
 from llmrec.training.batch_loss import BatchLoss
 from llmrec.training.checkpoint import (
     STATE,
@@ -150,7 +151,7 @@ class Tuner(SelectingTrainer):
         sampler: Shuffle,
         *,
         micro_batch: int,
-        rate: Callable[[int, int, int], float] | None = None,
+        rate: Rate | None = None,
         **rest: Any,
     ) -> None:
         self.rate = rate
@@ -180,7 +181,9 @@ class Tuner(SelectingTrainer):
         if self.lr_scheduler is None:
             warmup = self.args.get_warmup_steps(num_training_steps)
             share = partial(self.rate, warmup=warmup, total=num_training_steps)
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, share)
+            chosen = optimizer or self.optimizer
+            assert chosen is not None, "Trainer makes the optimizer before its schedule"
+            self.lr_scheduler = LambdaLR(chosen, share)
         return self.lr_scheduler
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:

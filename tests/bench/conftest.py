@@ -8,7 +8,7 @@ from _habits import PLUGIN
 import bench.claims
 from bench.api import Order, default_store
 from bench.claims.paper import VERSIONS
-from bench.experiment.grid import Choice
+from bench.experiment.choice import Choice
 
 INVENTED = {"v", "newer version", "0123456789abcdef", "0123456789", "fedcba9876"}
 

@@ -5,7 +5,8 @@ import pytest
 
 from bench.errors import Unavailable
 from bench.evaluation.candidates import KNOWN, recommend_known
-from bench.experiment.grid import Choice, expand
+from bench.experiment.choice import Choice
+from bench.experiment.grid import expand
 from bench.experiment.suite import read
 from bench.method import Method
 from bench.types import Catalogue, Queries, Ragged, RandomTail, Ranking

@@ -10,7 +10,7 @@ from bench.cell import Cell
 from bench.data import load
 from bench.execution import refresh
 from bench.execution.runner import Surroundings, run_cell
-from bench.experiment.grid import Choice
+from bench.experiment.choice import Choice
 from bench.registry import datasets
 from bench.results.provenance import provenance
 

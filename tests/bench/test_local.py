@@ -10,7 +10,7 @@ from bench.api import Order, default_store, execute, prepare
 from bench.errors import ConfigError
 from bench.execution import local
 from bench.execution.local import LocalExecutor, describe, slots
-from bench.experiment.grid import Choice
+from bench.experiment.choice import Choice
 from bench.experiment.suite import choose_scale
 
 PLUGIN = '''

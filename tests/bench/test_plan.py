@@ -6,7 +6,7 @@ import pytest
 
 from bench.api import Order, default_store, prepare
 from bench.cell import Row
-from bench.experiment.grid import Choice
+from bench.experiment.choice import Choice
 
 SUITE = """
 title: t

@@ -7,7 +7,8 @@ import pytest
 
 import baselines
 import llmrec
-from bench.experiment.grid import Choice, expand
+from bench.experiment.choice import Choice
+from bench.experiment.grid import expand
 from bench.experiment.profiles import departures, profiles, settings, with_profile
 from bench.experiment.suite import Suite, SuiteRow
 from bench.method import configure, losses_of

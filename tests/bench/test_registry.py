@@ -44,13 +44,10 @@ def test_listing_imports_no_heavy_library():
     assert "popularity" in done.stdout
 
 
-def test_a_family_assigned_beside_others_is_listed(tmp_path, capsys):
+@pytest.mark.parametrize("written", ['family, toy = "floor", {}', 'family: str = "floor"'])
+def test_a_family_is_listed_however_it_is_assigned(tmp_path, capsys, written):
     path = tmp_path / "beside.py"
-    path.write_text(
-        PLUGIN.replace('family = "floor"', 'family, toy = "floor", {}').replace(
-            "always_first", "beside"
-        )
-    )
+    path.write_text(PLUGIN.replace('family = "floor"', written).replace("always_first", "beside"))
     assert main(["list", "methods", "--plugin", str(path)]) == 0
     assert "beside                  floor        Items 1, 2, 3" in capsys.readouterr().out
 

@@ -10,7 +10,7 @@ from bench.cli import main
 from bench.cli._options import _gpus, _limit, _names
 from bench.cli.run import _Board
 from bench.errors import ConfigError
-from bench.experiment.grid import Choice
+from bench.experiment.choice import Choice
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from bench.execution.schedule import Progress, Schedule
 from bench.execution.status import Status, read_status, remaining
 from bench.experiment.plan import Plan
 from bench.results.packed import Packed
-from bench.results.store import read_row
+from bench.results.row_files import read_row
 
 
 def _run(order, store):

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.api import Order, default_store, execute, prepare
-from bench.experiment.grid import Choice
+from bench.experiment.choice import Choice
 from bench.results.figures import figures_beside
 
 # NDCG@10 and Hit@10 on the first 150 test rows of MovieLens-100K, 2,000 training rows. Floors are exact.

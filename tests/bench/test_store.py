@@ -7,7 +7,8 @@ import pytest
 
 from bench.cell import Cell, Row
 from bench.errors import DataError
-from bench.results.store import Store, read_row, rows_under, write_whole
+from bench.results.row_files import read_row, rows_under
+from bench.results.store import Store, write_whole
 
 CELL = Cell(dataset="d", data_version="v1", method="m", versions={"method": 1}, config={"a": 1})
 

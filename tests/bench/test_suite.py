@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from bench.errors import SuiteError, UnknownName
-from bench.experiment.grid import Choice, expand
+from bench.experiment.choice import Choice
+from bench.experiment.grid import expand
 from bench.experiment.suite import choose_scale, read, scales, suite_names
 from bench.registry import methods
 

@@ -6,7 +6,7 @@ from bench.api import Order, default_store, execute, prepare
 from bench.cell import SELECT_BY, Run
 from bench.data.load import load_dataset
 from bench.execution.tune import DEFAULTS, _Search
-from bench.experiment.grid import Choice
+from bench.experiment.choice import Choice
 from bench.registry import methods
 from bench.results.figures import figures_beside
 

@@ -10,7 +10,8 @@ from bench.errors import ArtefactError, ConfigError
 from bench.method import configure, restore
 from bench.registry import methods
 from llmrec.generative.llara import Growing, LLaRA
-from llmrec.training.loop import Recipe, arguments, cosine_from_start
+from llmrec.training.arguments import arguments, cosine_from_start
+from llmrec.training.loop import Recipe
 from llmrec.training.trainer import Shuffle, Tuner
 
 STEPS = 790

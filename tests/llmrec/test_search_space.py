@@ -2,7 +2,8 @@
 
 import pytest
 
-from bench.experiment.grid import Choice, expand
+from bench.experiment.choice import Choice
+from bench.experiment.grid import expand
 from bench.experiment.suite import read
 from bench.method import assign, configure
 from bench.registry import losses, methods

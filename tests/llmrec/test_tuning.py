@@ -131,6 +131,15 @@ def test_forced_tails_are_not_computed():
     assert len(states(setting.lm, masked)) == len(masked.answers)
 
 
+def test_rows_without_a_choice_cost_a_tensor_of_zero_also_where_nothing_is_trained():
+    setting = Setting(MSL)
+    one_title = for_titles(TITLES[:2], setting.lm.tokenizer)
+    loss = MSL(None, one_title, vocabulary=9, avt=1.0)
+    setting.lm.requires_grad_(False)
+    summed = TokenBatchLoss(loss, one_title).sum(setting.lm, [setting.row([1])])
+    assert summed.shape == () and summed.item() == 0.0
+
+
 def test_rows_come_in_the_same_order_for_every_loss(tmp_path):
     def order(loss):
         setting, seen = Setting(loss), []

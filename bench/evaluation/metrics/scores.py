@@ -27,7 +27,12 @@ def gain(positions: Positions, name: str) -> FloatArray:
 
 
 def gains(positions: Positions, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, FloatArray]:
-    """Every metric of positions by query, at each cutoff; see ``gain``."""
+    """Every metric of positions by query, float64 [Q] each, by name.
+
+    Args:
+        positions: of the targets.
+        cutoffs: where each metric is cut.
+    """
     return {name: gain(positions, name) for name in position_names(cutoffs)}
 
 
@@ -35,6 +40,10 @@ def luck(positions: Positions, name: str) -> float:
     """Variance of a metric's mean over draws of the random tail; 0 for lists without one.
 
     With w the weights of the ranks, one draw has variance E[w^2] - E[w]^2; queries are drawn independently.
+
+    Args:
+        positions: of the targets.
+        name: of a metric of positions, e.g. ``ndcg@10``.
     """
     weight_K = weights(name)
     variance_Q = _expected(positions, weight_K**2) - _expected(positions, weight_K) ** 2
@@ -52,7 +61,12 @@ def _expected(positions: Positions, weight_K: FloatArray) -> FloatArray | float:
 
 
 def means(positions: Positions, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
-    """Mean of every metric of positions over all queries; 0 for an exam without queries."""
+    """Mean of every metric of positions over all queries; 0 for an exam without queries.
+
+    Args:
+        positions: of the targets.
+        cutoffs: where each metric is cut.
+    """
     counts = rank_counts(positions)
     return {name: counts.mean(name) for name in position_names(cutoffs)}
 
