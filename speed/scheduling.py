@@ -20,7 +20,7 @@ from bench.api import Order, default_store, execute, prepare
 from bench.cell import Cell, Row
 from bench.execution.process import End
 from bench.execution.runner import Surroundings
-from bench.experiment.grid import Choice
+from bench.experiment.choice import Choice
 
 SUITE = "title: t\ndatasets: [ml_100k]\ntest_rows: 20\nrows: [{method: popularity}]\n"
 

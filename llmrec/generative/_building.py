@@ -80,7 +80,8 @@ def _dtype(config: GenerativeConfig, order: Order, *, whole: bool) -> torch.dtyp
     if order.name == TINY_NAME:
         return torch.float32
     if config.dtype != "auto":
-        return getattr(torch, config.dtype)  # type: ignore[no-any-return]
+        named: torch.dtype = getattr(torch, config.dtype)
+        return named
     return torch.float32 if whole or not has_bfloat16(order.device) else torch.bfloat16
 
 
