@@ -1,4 +1,4 @@
-"""What the trivial methods share: their state is a few arrays, and no torch is loaded."""
+"""The base class of methods that only count (floors): their state is a few arrays; torch is not loaded."""
 
 from __future__ import annotations
 
@@ -56,6 +56,11 @@ def adjacent_pairs(train: Windows) -> tuple[IntArray, IntArray]:
 def most_frequent_first(key_P: IntArray, value_P: IntArray, n_keys: int) -> Ragged:
     """For each key its values, most frequent first, ties by first occurrence.
 
+    Args:
+        key_P: key of each pair, 0..n_keys - 1.
+        value_P: value of each pair.
+        n_keys: number of keys.
+
     Returns:
         One row for each key 0..n_keys - 1, without repeats.
     """
@@ -68,7 +73,12 @@ def most_frequent_first(key_P: IntArray, value_P: IntArray, n_keys: int) -> Ragg
 
 
 def head(rows: Ragged, width: int) -> IntArray:
-    """The first ``width`` values of each row, 0 where a row is shorter, int32 [rows, width]."""
+    """The first ``width`` values of each row, 0 where a row is shorter, int32 [rows, width].
+
+    Args:
+        rows: lists of items.
+        width: columns.
+    """
     table = np.zeros((len(rows), width), np.int32)
     row = np.repeat(np.arange(len(rows)), rows.lengths)
     within = np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths)

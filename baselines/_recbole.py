@@ -1,4 +1,4 @@
-"""RecBole 1.2.1 on today's Python: what of it is used, and how it is kept in bounds.
+"""The parts of RecBole 1.2.1 that are used, imported so that they work here and have no side effects.
 
 RecBole fails as installed on numpy 2 (names gone), pandas 3 (changed ``agg``) and torch 2.6
 (``weights_only``), reads our command line, ``eval``s strings, sets CUDA_VISIBLE_DEVICES, opens TensorBoard
@@ -51,7 +51,7 @@ USER, ITEM, HISTORY, LENGTH, ROW = "user_id", "item_id", "item_id_list", "item_l
 
 
 class _NoLog:
-    """Takes the place of TensorBoard's writer and swallows what it is given."""
+    """Stands in for TensorBoard's writer and ignores every call."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
@@ -122,7 +122,7 @@ __all__ = [
 
 @contextlib.contextmanager
 def bounded() -> Iterator[None]:
-    """Keeps RecBole's ``Config`` from the command line, from numpy's names and from the environment."""
+    """Hides the command line from RecBole's ``Config`` and restores numpy's names and the environment."""
     argv, devices = sys.argv, os.environ.get("CUDA_VISIBLE_DEVICES")
     names = {name: vars(np)[name] for name in NUMPY_NAMES if name in vars(np)}
     sys.argv = argv[:1] or [""]
@@ -161,7 +161,7 @@ class Settings(Config):  # type: ignore[misc]  # RecBole has no types
         return super().__getitem__(key)
 
     def check_all_read(self) -> None:
-        """Fail if a key we passed was read by nobody, as a misspelt one would be."""
+        """Fail if RecBole read one of our keys nowhere, as it would a misspelt one."""
         unread = sorted(self.given - self.__dict__.get("asked", set()) - CONSUMED)
         assert not unread, f"nobody in RecBole reads the key {', '.join(unread)}"
 

@@ -79,7 +79,7 @@ class CausalModel(rb.SASRec):  # type: ignore[misc]  # RecBole has no types
         self.item_loss = kind(config["objective_options"], count_N=self.count_N)
 
     def attach_positions(self, trained_WH: npt.NDArray[np.bool_]) -> None:
-        """Say which positions of the training rows hold each interaction once; kept out of the state."""
+        """Set which positions of the training rows hold each interaction once; not saved."""
         self.trained_WH = torch.from_numpy(trained_WH).to(self.item_embedding.weight.device)
 
     def input_table(self) -> Tensor:
@@ -110,11 +110,11 @@ class CausalModel(rb.SASRec):  # type: ignore[misc]  # RecBole has no types
         return hidden_BHD
 
     def embed(self, item_BH: Tensor) -> Tensor:
-        """Items and positions, normalised and dropped out, [B, H, D]."""
+        """Embeddings of items and positions after layer norm and dropout, [B, H, D]."""
         return self.dropout(self.LayerNorm(self.placed(item_BH)))
 
     def placed(self, item_BH: Tensor) -> Tensor:
-        """Items and positions, [B, H, D]."""
+        """Sum of the embeddings of items and positions, [B, H, D]."""
         item_BHD = F.embedding(item_BH, self.input_table(), padding_idx=0)
         return item_BHD + self.position_embedding.weight[: item_BH.shape[1]]
 
@@ -123,12 +123,23 @@ class CausalModel(rb.SASRec):  # type: ignore[misc]  # RecBole has no types
         return user_BD @ self.item_table()[1:].T
 
     def scores(self, item_BH: Tensor, length_B: Tensor) -> Tensor:
-        """Scores of all items, [B, N + 1]; padding has -inf."""
+        """Scores of all items, [B, N + 1]; padding has -inf.
+
+        Args:
+            item_BH: histories, left-aligned, padded with 0, int64.
+            length_B: their lengths, int64.
+        """
         logit_BN = self.logits(self.encode(item_BH, length_B))
         return F.pad(logit_BN, (1, 0), value=-torch.inf)
 
     def draw(self, batch: Any, dataset: Any, rng: np.random.Generator) -> Any:
-        """Add the negatives that the loss needs."""
+        """The batch with the negatives that the loss draws.
+
+        Args:
+            batch: RecBole's Interaction.
+            dataset: the training rows it is from.
+            rng: source of the draws.
+        """
         n_items = self.n_items - 1
         negative = self.item_loss.draw(batch[rb.HISTORY], batch[rb.ITEM], n_items, rng)
         if negative is not None:
@@ -140,7 +151,7 @@ class CausalModel(rb.SASRec):  # type: ignore[misc]  # RecBole has no types
         return self.loss_and_last(batch)[0]
 
     def loss_and_last(self, batch: Any) -> tuple[Tensor, Trained]:
-        """The loss of one batch, and its last positions for whatever a method adds."""
+        """The loss of one batch, and its last positions, to which a method may add a term of its own."""
         drawn = batch[NEGATIVE] if NEGATIVE in batch.columns else None
         if self.item_loss.positions == "last":
             last = self.last(self.encode(batch[rb.HISTORY], batch[rb.LENGTH]), batch, drawn)
@@ -150,7 +161,13 @@ class CausalModel(rb.SASRec):  # type: ignore[misc]  # RecBole has no types
         return loss, self.last(self.gather_indexes(state_BHD, batch[rb.LENGTH] - 1), batch)
 
     def last(self, user_BD: Tensor, batch: Any, drawn: Tensor | None = None) -> Trained:
-        """The last positions: user vectors and the rows' targets."""
+        """User vectors and targets at the last positions of a batch.
+
+        Args:
+            user_BD: user vectors.
+            batch: RecBole's Interaction.
+            drawn: negatives of the loss, if it draws any.
+        """
         return Trained(user_BD, batch[rb.ITEM], self, drawn)
 
     def inside(self, state_BHD: Tensor, batch: Any, drawn: Tensor | None) -> Trained:
@@ -213,7 +230,7 @@ class RobustModel(CausalModel):
         return self.LayerNorm(hidden_BHD)
 
     def embed(self, item_BH: Tensor) -> Tensor:
-        """Items and positions, dropped out and, unless norms come first, normalised, [B, H, D]."""
+        """Embeddings after dropout and, unless ``norm_first``, layer norm, [B, H, D]."""
         if not self.norm_first:
             return super().embed(item_BH)
         return self.dropout(self.placed(item_BH))

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 
 class Attention(Protocol):
-    """What is used of RecBole's MultiHeadAttention."""
+    """The attributes of RecBole's MultiHeadAttention that are used here."""
 
     num_attention_heads: int
     query: nn.Linear
@@ -33,7 +33,7 @@ class Attention(Protocol):
 
 
 class FeedForward(Protocol):
-    """What is used of RecBole's FeedForward."""
+    """The attributes of RecBole's FeedForward that are used here."""
 
     dense_1: nn.Linear
     dense_2: nn.Linear
@@ -43,7 +43,7 @@ class FeedForward(Protocol):
 
 
 class Layer(Protocol):
-    """What is used of RecBole's TransformerLayer."""
+    """The attributes of RecBole's TransformerLayer that are used here."""
 
     multi_head_attention: Attention
     feed_forward: FeedForward
@@ -74,10 +74,17 @@ def run_layers(
 
 
 def full_layer(layer: Layer, hidden_BLD: Tensor, mask: Tensor) -> Tensor:
-    """One layer at every position, [B, L, D]."""
+    """One layer at every position, [B, L, D].
+
+    Args:
+        layer: RecBole's TransformerLayer.
+        hidden_BLD: its input.
+        mask: added to the attention scores.
+    """
     attention = layer.multi_head_attention
     parts = (attention.query, attention.key, attention.value)
     n_heads, (B, L, D) = attention.num_attention_heads, hidden_BLD.shape
+    # one product for query, key and value launches a third of the kernels
     packed = project(parts, hidden_BLD).view(B, L, 3, n_heads, D // n_heads)
     query, key, value = packed.permute(2, 0, 3, 1, 4)
     score_BALL = query @ key.transpose(-1, -2) / math.sqrt(D // n_heads) + mask
@@ -93,7 +100,15 @@ def read_layer(
     place_M: Tensor,
     row_M: Tensor | None,
 ) -> Tensor:
-    """One layer at the read positions only, [M, D]."""
+    """One layer at the read positions only, [M, D].
+
+    Args:
+        layer: RecBole's TransformerLayer.
+        hidden_BLD: its input.
+        mask: added to the attention scores.
+        place_M: index of each read position in its row.
+        row_M: row of each read position; None for one position a row, in order.
+    """
     attention = layer.multi_head_attention
     n_heads, (B, L, D) = attention.num_attention_heads, hidden_BLD.shape
     width = D // n_heads
@@ -116,6 +131,11 @@ def norm_first_layer(layer: Layer, hidden_BLD: Tensor, mask: Tensor) -> Tensor:
     Queries are normalised, keys and values are not, and what is added to the output of attention and of the
     feed-forward block is its normalised input (Kang and McAuley, ICDM 2018, released code). The sum of the
     last layer is left for the caller to normalise.
+
+    Args:
+        layer: RecBole's TransformerLayer.
+        hidden_BLD: its input.
+        mask: added to the attention scores.
     """
     attention, forward = layer.multi_head_attention, layer.feed_forward
     n_heads, (B, L, D) = attention.num_attention_heads, hidden_BLD.shape
@@ -133,7 +153,12 @@ def norm_first_layer(layer: Layer, hidden_BLD: Tensor, mask: Tensor) -> Tensor:
 
 
 def project(parts: Iterable[nn.Linear], hidden: Tensor) -> Tensor:
-    """Several linear maps of one input as one product, their outputs side by side."""
+    """The outputs of several linear maps of one input side by side, computed as one matrix product.
+
+    Args:
+        parts: the maps.
+        hidden: the input.
+    """
     parts = tuple(parts)
     if len(parts) == 1:
         return parts[0](hidden)
@@ -152,9 +177,14 @@ def _finish(layer: Layer, context: Tensor, residual: Tensor) -> Tensor:
 
 
 def causal_mask(length: int, device: torch.device) -> Tensor:
-    """0 where a position may look, a large negative number where it may not, [1, 1, L, L].
+    """Attention mask [1, 1, L, L]: 0 for positions that may be read, a large negative number for later
+    ones.
 
-    Rows are left-aligned, so behind a row's last item there is only padding, which nothing reads.
+    Rows are left-aligned, so padding only follows the items and is never read by them.
+
+    Args:
+        length: L.
+        device: where it is needed.
     """
     future = torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
     return torch.zeros(length, length, device=device).masked_fill(future, -10000.0)[None, None]

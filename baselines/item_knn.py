@@ -91,6 +91,7 @@ def _pair_counts(sequences: Ragged, n_items: int, decay: float) -> sparse.csr_ma
     counts = sparse.csr_matrix(shape)
     row = np.repeat(np.arange(len(sequences)), sequences.lengths)
     for step in range(1, int(sequences.lengths.max(initial=1))):
+        # sequences are stored end to end, so a pair must not reach into the next one
         together = row[:-step] == row[step:]
         before, after = sequences.values[:-step][together], sequences.values[step:][together]
         apart = before != after

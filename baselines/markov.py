@@ -47,7 +47,7 @@ class Markov(_Followers):
 
 
 class MarkovThenNewConfig(Config):
-    """How far the chain is trusted."""
+    """How many followers are listed before the new items."""
 
     m: NonNegativeInt = 5
     """Followers kept before the random part begins; the rest of the list are items never trained on."""

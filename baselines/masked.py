@@ -40,7 +40,13 @@ class MaskedModel(rb.BERT4Rec):  # type: ignore[misc]  # RecBole has no types
             self.NEG_ITEMS, self.MASK_INDEX = config["NEG_ITEMS"], config["MASK_INDEX"]
 
     def draw(self, batch: Any, dataset: Any, rng: np.random.Generator) -> Any:
-        """Mask the last item of every row (in a share ``ft_ratio`` of the batches) or items at random."""
+        """Mask the last item of every row (in a share ``ft_ratio`` of the batches) or items at random.
+
+        Args:
+            batch: RecBole's Interaction.
+            dataset: the training rows it is from.
+            rng: source of the draws.
+        """
         if self.as_recbole:
             return self.transform(dataset, batch)
         item_BL, length_B = batch[rb.HISTORY], batch[rb.LENGTH]
@@ -64,7 +70,13 @@ class MaskedModel(rb.BERT4Rec):  # type: ignore[misc]  # RecBole has no types
         return mean_or_zero(logit_MN, target_M)
 
     def read(self, item_BL: Tensor, place_M: Tensor, row_M: Tensor | None = None) -> Tensor:
-        """Output vectors at the read positions, [M, D]; one position a row if ``row_M`` is None."""
+        """Output vectors at the read positions, [M, D].
+
+        Args:
+            item_BL: rows of items and masks.
+            place_M: index of each read position in its row.
+            row_M: row of each read position; None for one position a row, in order.
+        """
         place_LD = self.position_embedding.weight[: item_BL.shape[1]]
         hidden_BLD = self.dropout(self.LayerNorm(self.item_embedding(item_BL) + place_LD))
         layers, mask = self.trm_encoder.layer, padding_mask(item_BL)
@@ -93,7 +105,12 @@ class MaskedModel(rb.BERT4Rec):  # type: ignore[misc]  # RecBole has no types
         return torch.addmm(self.output_bias[1:], user_BD, self.item_table()[1:].T)
 
     def scores(self, item_BH: Tensor, length_B: Tensor) -> Tensor:
-        """Scores of all items, [B, N + 1]; padding has -inf."""
+        """Scores of all items, [B, N + 1]; padding has -inf.
+
+        Args:
+            item_BH: histories, left-aligned, padded with 0, int64.
+            length_B: their lengths, int64.
+        """
         if self.as_recbole:
             batch = rb.Interaction({rb.HISTORY: item_BH, rb.LENGTH: length_B})
             score_BN = self.full_sort_predict(batch)

@@ -22,7 +22,12 @@ def by_count(count_N: IntArray, first_N: IntArray) -> IntArray:
 
 
 def first_occurrence(value_P: IntArray, n_items: int) -> IntArray:
-    """Position of the first occurrence of each item, ``len(value_P)`` where there is none, [N + 1]."""
+    """Position of the first occurrence of each item, ``len(value_P)`` where there is none, [N + 1].
+
+    Args:
+        value_P: items in file order.
+        n_items: N.
+    """
     first_N = np.full(n_items + 1, len(value_P))
     value_U, first_U = np.unique(value_P, return_index=True)
     first_N[value_U] = first_U

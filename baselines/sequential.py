@@ -1,4 +1,4 @@
-"""What SASRec, BERT4Rec and DROS share as methods. Torch and RecBole are loaded when first needed.
+"""The base class of SASRec, BERT4Rec and DROS. Torch and RecBole are imported when first needed.
 
 To build on one of them (an enriched item table, say), subclass the method, override ``module`` (the torch
 class), ``options`` (keys it reads) or ``prepare`` (what to set on the module before training). Another loss
@@ -102,7 +102,14 @@ class Sequential(Method):
         return {"objective": loss, "objective_options": options}
 
     def prepare(self, model: Any, train: Windows, run: Run) -> None:
-        """Set what only training knows on the fresh module: where a loss over every interaction is taken."""
+        """Give the new module what it needs to know of the training rows: the positions that a loss over
+        every interaction trains.
+
+        Args:
+            model: the torch module.
+            train: training rows.
+            run: seeds and inputs.
+        """
         loss = getattr(model, "item_loss", None)
         if loss is not None and loss.positions == "once":
             from baselines.causal import once_each
@@ -151,7 +158,14 @@ class Sequential(Method):
         return self.config.max_length + self.with_target
 
     def build(self, columns: Any, n_items: int, folder: Path, device: str) -> tuple[Any, Any]:
-        """Make the module; returns RecBole's config and dataset."""
+        """Make the torch module; returns RecBole's configuration and dataset.
+
+        Args:
+            columns: fields of the training rows, from ``baselines.training.columns``.
+            n_items: N.
+            folder: RecBole may create its checkpoint folder there.
+            device: ``cpu``, ``cuda`` ...
+        """
         from baselines import _recbole as rb
 
         c = self.config
@@ -181,7 +195,7 @@ class Sequential(Method):
         return rank(self.model, queries.history, k, self.config.max_length)
 
     def item_vectors(self) -> npt.NDArray[np.float32]:
-        """What user vectors are compared with, float32 [N + 1, D]; row 0 is zeros."""
+        """Item vectors that user vectors are compared with, float32 [N + 1, D]; row 0 is zeros."""
         import torch
 
         with torch.inference_mode():

@@ -103,14 +103,14 @@ def rank(model: Any, history: Ragged, k: int, width: int, scores: Scores | None 
 
 
 def blocks(n_rows: int) -> Iterator[tuple[IntArray, IntArray]]:
-    """Row numbers a block at a time, and the same filled up to BLOCK with copies of the last."""
+    """Row numbers in blocks, and each block again, filled up to BLOCK with copies of its last row."""
     for start in range(0, n_rows, BLOCK):
         rows = np.arange(start, min(start + BLOCK, n_rows))
         yield rows, np.pad(rows, (0, BLOCK - len(rows)), mode="edge")
 
 
 def block(history: Ragged, rows: IntArray, width: int, device: Any) -> tuple[Tensor, Tensor]:
-    """Some histories as left-aligned tensors item_BH and length_B."""
+    """Histories number ``rows`` as left-aligned tensors: their last items [B, width], lengths [B]."""
     part = history.take(rows)
     length_B = np.clip(part.lengths, 1, width)  # an empty history is read as one padding item
     item_BH = torch.from_numpy(part.padded(width, align="left").astype(np.int64))
@@ -119,7 +119,13 @@ def block(history: Ragged, rows: IntArray, width: int, device: Any) -> tuple[Ten
 
 @torch.inference_mode()
 def encode(model: Any, history: Ragged, width: int) -> npt.NDArray[np.float32]:
-    """User vectors of the module, float32 [Q, D]; arguments as for ``rank``."""
+    """User vectors of the module, float32 [Q, D].
+
+    Args:
+        model: has ``encode(item_BH, length_B) -> [B, D]``.
+        history: items seen before; the last ``width`` are used.
+        width: longest history of the model.
+    """
     device = next(model.parameters()).device
     model.eval()
     parts = [np.zeros((0, model.hidden_size), np.float32)]
@@ -157,13 +163,7 @@ class Course:
 
 
 class Best(TypedDict):
-    """The best epoch of a training so far.
-
-    Attributes:
-        epoch: its number from 0; -1 before the first.
-        metrics: on the validation rows, by name.
-        state: the model's weights then, by name.
-    """
+    """The best epoch so far: number (-1 before the first), validation metrics, and weights."""
 
     epoch: int
     metrics: dict[str, float]
@@ -210,7 +210,12 @@ class ExamTrainer(rb.Trainer):  # type: ignore[misc]  # RecBole has no types
         return found[SELECT_BY], found
 
     def after_epoch(self, epoch: int, score: float) -> None:
-        """Keep the best state, write the checkpoint, report."""
+        """Keep the best weights, write the checkpoint and report progress; called by RecBole.
+
+        Args:
+            epoch: its number, from 0.
+            score: NDCG@5 on the validation rows.
+        """
         if self.cur_step == 0:
             state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
             self.best = {"epoch": epoch, "metrics": self.best_valid_result, "state": state}
@@ -251,7 +256,7 @@ class ExamTrainer(rb.Trainer):  # type: ignore[misc]  # RecBole has no types
 
     @property
     def stopped(self) -> bool:
-        """Whether a resumed training had already ended."""
+        """Whether the training that was resumed had ended already."""
         return self.cur_step > self.stopping_step or self.start_epoch >= self.epochs
 
 
@@ -261,6 +266,12 @@ def train(model: Any, config: rb.Settings, dataset: rb.ArrayDataset, course: Cou
     Per epoch a checkpoint is written to the run's folder; a killed training that is started again ends in the
     same weights as an uninterrupted one (bit for bit on a CPU). ``run.facts`` gets ``epochs``,
     ``best_epoch`` (both from 1), ``valid_ndcg@5`` and ``parameters_total``.
+
+    Args:
+        model: the torch module.
+        config: RecBole's configuration.
+        dataset: training rows.
+        course: validation, batch size, seeds and folder.
 
     Raises:
         ContractError: the loss is not finite.

@@ -225,7 +225,12 @@ def for_titles(titles: Sequence[str], tokenizer: Any) -> Trie:
 
 
 def text_tokens(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of texts as they read: one that spells a control token (``<|im_end|>``) is plain text."""
+    """Token ids of texts; what spells a control token (``<|im_end|>``) is read as plain text.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer or one called like it.
+        texts: any strings.
+    """
     # only the tokenizers of Hugging Face would see control tokens in a text
     plain = {"split_special_tokens": True} if hasattr(tokenizer, "backend_tokenizer") else {}
     rows = tokenizer(list(texts), add_special_tokens=False, **plain)["input_ids"]

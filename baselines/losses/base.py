@@ -1,4 +1,4 @@
-"""What every loss over items has in common.
+"""The base class of losses over scores of all items.
 
 B rows of a batch, H history, M trained positions, N items, D width.
 """
@@ -20,7 +20,7 @@ Positions = Literal["last", "all", "once"]
 
 
 class Scorer(Protocol):
-    """The model's side: how a state scores the items."""
+    """A model that scores all items from a state."""
 
     def logits(self, state_MD: Tensor) -> Tensor:
         """Scores of the items 1..N, [M, N]."""
@@ -116,7 +116,13 @@ class ItemLoss(component.Loss, ABC):
 
 
 def other_items(item: Tensor, n_items: int, rng: np.random.Generator) -> Tensor:
-    """One uniform draw for each entry of ``item`` among the other items, same shape, int64."""
+    """One uniform draw for each entry of ``item`` among the other items, same shape, int64.
+
+    Args:
+        item: items 1..N, of any shape.
+        n_items: N.
+        rng: source of the draws.
+    """
     draw = torch.from_numpy(rng.integers(1, max(n_items, 2), tuple(item.shape)))
     return (draw + (draw >= item.cpu())).clamp_(max=n_items).to(item.device)
 
@@ -125,6 +131,12 @@ def outside_window(window_BL: Tensor, width: int, n_items: int, rng: np.random.G
     """Uniform draws among the items that are not in the row's window, int64 [B, width].
 
     Rejected entries are drawn again; after 50 rounds (a window that holds all items) they stay.
+
+    Args:
+        window_BL: items of each row, padded with 0.
+        width: draws for each row.
+        n_items: N.
+        rng: source of the draws.
     """
     window_BL = window_BL.cpu()
     draw = torch.from_numpy(rng.integers(1, n_items + 1, (len(window_BL), width)))

@@ -1,4 +1,4 @@
-"""The contract of losses over items, asked on small random scores.
+"""Checks that every loss over items has to pass, on small random scores.
 
 B rows, H history, M positions, N items, D width.
 """
@@ -71,7 +71,7 @@ class _Sample:
 
 
 def questions(kind: type[ItemLoss]) -> Mapping[str, Check]:
-    """What is asked of a loss over items; see ``bench.component``."""
+    """The checks of a loss over items, by name; see ``bench.component``."""
     return {
         "is one finite number, the same in fp32 and fp64": lambda: _value(kind),
         "stays finite with its gradients for scores in the hundreds": lambda: _large(kind),

@@ -1,4 +1,4 @@
-"""Stage 1 of A-LLMRec as mathematics: two autoencoders and four losses.
+"""Stage 1 of A-LLMRec: two autoencoders and their four losses.
 
 Source: Kim et al., "Large Language Models meet Collaborative Filtering", KDD 2024, Section 4.1; the sigmoid
 on the latent vectors and the scaled score are in the released code only.
@@ -27,7 +27,7 @@ class Autoencoder(nn.Module):
 
     Args:
         width: of the vectors.
-        latent: of what lies between, numbers in (0, 1).
+        latent: width of the latent vectors, whose components lie in (0, 1).
     """
 
     def __init__(self, width: int, latent: int) -> None:
@@ -98,9 +98,16 @@ def alignment(
 
 
 def negatives(sequences: Ragged, seen_N: BoolArray, rng: np.random.Generator) -> IntArray:
-    """One item a row, uniform over the seen items that the row does not hold, int64 [W].
+    """One negative item for each row, drawn uniformly from the seen items that are not in the row, int64
+    [W].
 
-    Unseen items are never drawn: their vectors are noise, and their texts would be pulled towards it.
+    Unseen items are never drawn: their vectors are untrained, and the vectors of their titles would be
+    drawn towards these.
+
+    Args:
+        sequences: history and target of each row.
+        seen_N: items of the recommender's training rows.
+        rng: source of the draws.
 
     Raises:
         DataError: a row holds every seen item.
@@ -119,9 +126,16 @@ def negatives(sequences: Ragged, seen_N: BoolArray, rng: np.random.Generator) ->
 
 
 def agreement(item_NE: Vectors, text_NE: Vectors, seen_N: BoolArray) -> tuple[float, float]:
-    """Mean cosine of the two latent vectors of an item, and of those of any two items; seen items only.
+    """Mean cosine between the two latent vectors of one item, and between those of two different items;
+    seen items only.
 
-    The vectors are centred first: all of them lie in (0, 1), where any two are alike.
+    The vectors are centred first: all their components lie in (0, 1), so that uncentred ones are all
+    similar.
+
+    Args:
+        item_NE: latent vectors of the items.
+        text_NE: latent vectors of their titles.
+        seen_N: items of the recommender's training rows.
     """
     one, two = (x[seen_N] - x[seen_N].mean(0) for x in (item_NE, text_NE))
     one, two = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (one, two))

@@ -27,7 +27,7 @@ PARTS = ("match", "item", "text", "rec", "total")
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What stage 1 is trained on.
+    """The training rows of stage 1.
 
     Attributes:
         user_WD: states of the recommender after each history, float32 [W, D].
@@ -42,7 +42,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """The optimizer's side: Adam (0.9, 0.98) without a schedule."""
+    """Hyperparameters of the optimizer: Adam (0.9, 0.98) with a constant learning rate."""
 
     lr: float = 1e-4
     batch: int = 32
@@ -107,9 +107,17 @@ class Aligner(nn.Module):
 def train(
     aligner: Aligner, rows: Rows, weights: Weights, schedule: Schedule, run: Run
 ) -> list[dict[str, float]]:
-    """Train in place; returns the mean of each loss over the rows, by epoch.
+    """Train both autoencoders in place; returns the mean of each loss over the rows, by epoch.
 
-    An interrupted training goes on from its last epoch and ends in the same weights, bit for bit on a CPU.
+    An interrupted training goes on from its last epoch and ends in the same weights, bit for bit on a
+    CPU.
+
+    Args:
+        aligner: autoencoders and text encoder.
+        rows: training rows.
+        weights: of the parts of the loss.
+        schedule: hyperparameters of the optimizer.
+        run: seeds, folder, progress.
 
     Raises:
         ContractError: the loss is not finite.

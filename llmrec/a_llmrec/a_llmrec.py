@@ -61,7 +61,15 @@ class ALLMRecConfig(SoftConfig):
 
 
 def into_words(width_in: int, width: int, between: nn.Module) -> nn.Module:
-    """The map F into the language model: linear, layer norm, ``between``, linear; Xavier-normal weights."""
+    """A learned map F into the embeddings of the language model: linear, layer norm, activation, linear.
+
+    The weights are Xavier-normal.
+
+    Args:
+        width_in: width of the vectors.
+        width: of the language model.
+        between: the activation.
+    """
     first, last = nn.Linear(width_in, width), nn.Linear(width, width)
     for layer in (first, last):
         nn.init.xavier_normal_(layer.weight)
@@ -70,7 +78,7 @@ def into_words(width_in: int, width: int, between: nn.Module) -> nn.Module:
 
 @methods.register("a_llmrec")
 class ALLMRec(SoftGenerative):
-    """User vector and titles with joint vectors in, title out."""
+    """Reads a user vector and the history as titles with joint vectors, and writes the next title."""
 
     Config = ALLMRecConfig
     users: Users  # known before the first prompt is made, see ``gather`` and ``redress``
@@ -115,14 +123,14 @@ class ALLMRec(SoftGenerative):
         return replace(super().style(), item_slots=True, user_slot=self.config.user_slot)
 
     def make_prompter(self, catalogue: Catalogue, **options: Any) -> Prompter:
-        """Prompts whose user slot says whose vector it holds."""
+        """A prompter whose user slots hold the number of the user."""
         made = Numbering(catalogue, self.lm.tokenizer, **options)
         made.users, made.most = self.users, self._most
         return made
 
     @contextmanager
     def _whole_histories(self) -> Iterator[None]:
-        """Meanwhile ``history`` cuts prompts only: SASRec reads what it can, so the prompter has to cut."""
+        """Within this context ``history`` shortens prompts only; SASRec still reads the whole history."""
         own = self.config
         self._most, self.config = own.history, own.replace(history=None)
         try:
@@ -162,7 +170,7 @@ class ALLMRec(SoftGenerative):
         self.users = Users(self.sasrec.user_vectors, self.sasrec.seen, self._mean_D)
 
     def maps(self, width_in: int, width: int) -> dict[str, nn.Module]:
-        """F_I and, with a user slot, F_U."""
+        """The maps F_I of items and, with a user slot, F_U of users."""
         made = {"item": into_words(width_in, width, nn.GELU())}
         if self.config.user_slot:
             made["user"] = into_words(len(self._mean_D), width, nn.LeakyReLU())

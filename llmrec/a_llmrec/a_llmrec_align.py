@@ -1,9 +1,9 @@
 """A-LLMRec, stage 1: the items of a recommender and the titles of a catalogue in one space.
 
 Frozen: SASRec. Trained: an autoencoder of its item vectors, one of the title vectors, and, if asked for, the
-text encoder. Rows are all training windows, whatever the language model later trains on. What is left is a
-joint vector for each item: of the item if SASRec saw it, of its title if not. No loss or decoder of stage 2
-plays a part, so every cell of a dataset and seed shares one stage 1.
+text encoder. Rows are all training windows, whatever the language model later trains on. The result is a
+joint vector for each item: of the item if SASRec saw it, of its title if not. It does not depend on the loss
+or decoder of stage 2, so all cells of a dataset and seed share one stage 1.
 
 Source: see ``_align``. Axes: W training rows, N items, D, T and E widths as there.
 """
@@ -72,7 +72,7 @@ class AlignConfig(Config):
 
 @dataclass(frozen=True, eq=False)
 class Joint:
-    """What stage 1 leaves.
+    """The result of stage 1.
 
     Attributes:
         item_NE, text_NE: latent vectors of items and of titles, float32 [N + 1, E]; row 0 is zeros.
@@ -134,7 +134,7 @@ class Align(Method):
         return 5 + 0.004 * steps + (0.8 * steps if config.text_trainable else 0.01 * size.n_items)
 
     def recommend(self, queries: Queries, k: int) -> Ranking:
-        """A stage never ranks."""
+        """Not defined: a stage makes no lists."""
         raise NotImplementedError("stage 1 makes vectors for a_llmrec; it never ranks")
 
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:

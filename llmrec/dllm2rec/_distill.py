@@ -38,7 +38,15 @@ class Importance:
 
 
 def position_part(k: int, beta: float, device: torch.device | str = "cpu") -> Tensor:
-    """exp(-k / beta) for k = 1..K, normalised, [K]; K = 5, beta = 1: .636 .234 .086 .032 .012."""
+    """Weight of each rank: exp(-k / beta) for k = 1..K, normalised to a sum of 1, [K].
+
+    For K = 5 and beta = 1 it is .636 .234 .086 .032 .012.
+
+    Args:
+        k: K.
+        beta: how slowly it falls.
+        device: where it is needed.
+    """
     return (-torch.arange(1, k + 1, device=device) / beta).softmax(0)
 
 
@@ -151,7 +159,15 @@ def ranking_distillation(
 def robust_distillation(
     logit_BN: Tensor, item_BK: Tensor, weight_BK: Tensor, propensity_N: Tensor, beta: float
 ) -> Tensor:
-    """sum_k mean_b w_bk DROS_bk: the robust term of DROS with the teacher's items as targets, a scalar."""
+    """DROS's robust term with the teacher's items as targets: sum_k mean_b w_bk DROS_bk, a scalar.
+
+    Args:
+        logit_BN: the student's scores.
+        item_BK: teacher's items 1..N, 0 where there is none.
+        weight_BK: from ``importance``.
+        propensity_N: of the items 1..N, see ``baselines.losses.dro``.
+        beta: temperature of the robust term.
+    """
     own_BK = (item_BK - 1).clamp(min=0)
     total = logit_BN.new_zeros(())
     for own_B1, weight_B in zip(own_BK.T[:, :, None], weight_BK.T, strict=True):

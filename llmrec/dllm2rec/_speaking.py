@@ -1,4 +1,4 @@
-"""What an LLM method of the suite says to a history: a title of its own, or its constrained list.
+"""Answers of a fitted LLM method to histories: a freely generated title, or its constrained list.
 
 Both go through the method's own ``recommend``, so that it makes its prompts and soft tokens itself.
 
@@ -25,7 +25,7 @@ SILENT: Line = {"text": "", "ids": [], "logp": None, "tokens": 0}
 
 
 class Listener(Decoder):
-    """A decoder that lets the model write freely and keeps what it wrote, adapters and base apart.
+    """A decoder that lets the model generate freely and keeps the texts.
 
     Args:
         beams: width of the search, of which the best is kept; 1 is greedy.
@@ -106,6 +106,11 @@ def written(speaker: Any, queries: Queries, *, beams: int, max_new_tokens: int) 
 def beamed(speaker: Any, queries: Queries, k: int) -> list[Line]:
     """The method's own constrained list for each query.
 
+    Args:
+        speaker: a fitted method of family llm.
+        queries: histories.
+        k: length of the lists.
+
     Returns:
         As ``written``, and ``items`` and ``scores``, best first; ``tokens`` counts the prompt only.
     """
@@ -139,10 +144,14 @@ def _ask(
 
 
 def bare_tokens(tokenizer: Any, ids: Sequence[int]) -> list[int]:
-    """The tokens of an answer's first line without quotes and spaces around it.
+    """The tokens of an answer's first line, without the quotes and spaces around it.
 
-    Stands for the text where a compact vocabulary can write it but not read it again: without its quotes a
-    title can fall into other tokens.
+    Used where a compact vocabulary cannot tokenise the text again: without its quotes a title may have
+    other tokens.
+
+    Args:
+        tokenizer: decodes the tokens.
+        ids: tokens of the answer.
     """
     pieces = [tokenizer.decode([token]) for token in ids]
     bare = [bool(piece.strip().strip('"').strip()) for piece in pieces]

@@ -84,7 +84,7 @@ class StudentModel(RobustModel):
         return self.eta * self.project(self.point_ND) * self.has_text_N1
 
     def fold(self) -> None:
-        """Turn the learned map into plain numbers; training is over."""
+        """Fold the learned map into one item table, once training is over."""
         with torch.no_grad():
             extra_ND = self.enrichment()
             if extra_ND is not None:
@@ -121,7 +121,12 @@ class StudentModel(RobustModel):
         return loss + self.lambda_d * self.distillation(last.logit_MN, batch)
 
     def distillation(self, logit_BN: Tensor, batch: Any) -> Tensor:
-        """The ranking distillation of a batch, a scalar; rows without a teacher weigh nothing."""
+        """Ranking distillation of a batch, a scalar; rows without a teacher have weight 0.
+
+        Args:
+            logit_BN: the student's scores.
+            batch: RecBole's Interaction.
+        """
         item_BK, weight_BK = self.teacher_weights(logit_BN, batch)
         negative = batch[NEGATIVE]
         if negative.ndim == 2:  # one for each position; the last one belongs to the target
@@ -139,7 +144,12 @@ class StudentModel(RobustModel):
         return loss
 
     def teacher_weights(self, logit_BN: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
-        """The teacher's items of each row and their weights, [B, K] each."""
+        """The teacher's items of each row and their weights, [B, K] each.
+
+        Args:
+            logit_BN: the student's scores.
+            batch: RecBole's Interaction.
+        """
         place_B = self.place_W[batch[rb.ROW]]
         item_BK = self.item_TK[place_B] * (place_B >= 0)[:, None]
         sure_B = self.sure_T[place_B] * (place_B >= 0)

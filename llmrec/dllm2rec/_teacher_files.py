@@ -86,7 +86,12 @@ def files_hash(paths: Iterable[Path]) -> str:
 
 
 def row_checksums(train: Windows, row_T: IntArray) -> list[str]:
-    """A short hash of history and target of each row, hex."""
+    """A short hash of history and target of each row, hex.
+
+    Args:
+        train: training rows.
+        row_T: numbers of the rows wanted.
+    """
     rows = train.sequences.take(row_T)
     return [hashlib.sha256(row.astype(np.int64).tobytes()).hexdigest()[:16] for row in rows]
 
@@ -114,6 +119,10 @@ def write(folder: Path, teacher: Teacher, texts: Iterable[Mapping[str, Any]]) ->
 
 def read(folder: Path, train: Windows) -> Teacher:
     """The artefacts in a folder, checked against the training rows they are used with.
+
+    Args:
+        folder: where ``write`` wrote.
+        train: the training rows of the student.
 
     Raises:
         TeacherArtifactsMissing: a file is missing, or shape, size or hash do not agree.

@@ -186,7 +186,7 @@ class DLLM2Rec(Sequential):
             )
 
     def prepare(self, model: Any, train: Windows, run: Run) -> None:
-        """Hand the artefacts to the module."""
+        """Attach the teacher's artefacts to the module."""
         rescale = self.config.conf_norm == "rowmin"
         model.attach(
             self._teacher, len(train), rescale=rescale, k=min(self.config.k, train.n_items)

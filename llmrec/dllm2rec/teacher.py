@@ -83,7 +83,7 @@ class TeacherStage(Method):
         return {"teacher": need}
 
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:
-        """Let the teacher speak for each chosen row and measure what it said.
+        """Let the teacher answer each chosen row, and compute the nearest items or the distances.
 
         Raises:
             ContractError: an embedding is not finite.
@@ -109,7 +109,7 @@ class TeacherStage(Method):
         run.facts.update(self._facts(train, len(todo), time.perf_counter() - started))
 
     def recommend(self, queries: Queries, k: int) -> Ranking:
-        """A stage never ranks."""
+        """Not defined: a stage makes no lists."""
         raise NotImplementedError("the teacher stage makes artefacts for dllm2rec; it never ranks")
 
     def save(self, folder: Path) -> None:
@@ -243,7 +243,12 @@ class TeacherStage(Method):
 
 
 def blank(rows: int, k: int) -> tuple[IntArray, FloatArray, FloatArray]:
-    """Rankings of nothing: item 0 at an infinite distance, target unknown."""
+    """Rankings without entries: item 0 at an infinite distance, target unknown.
+
+    Args:
+        rows: T.
+        k: K.
+    """
     return (
         np.zeros((rows, k), np.int64),
         np.full((rows, k), np.inf, np.float32),
@@ -252,6 +257,12 @@ def blank(rows: int, k: int) -> tuple[IntArray, FloatArray, FloatArray]:
 
 
 def beam_distance(score_K: Sequence[float], temperature: float) -> FloatArray:
-    """-log softmax(score / temperature), so that exp(-d) is a probability over the list."""
+    """Distances of a beam list: -log softmax(score / temperature), so that exp(-d) is a probability over
+    the list.
+
+    Args:
+        score_K: scores of the list.
+        temperature: above 0.
+    """
     scaled_K = np.asarray(score_K, np.float64) / temperature
     return np.logaddexp.reduce(scaled_K) - scaled_K if len(scaled_K) else scaled_K

@@ -1,4 +1,4 @@
-"""The backbone a generative method asks for, before training."""
+"""Builds the backbone of a generative method, before training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmrec.prompt import all_texts
 
 
 class Order(NamedTuple):
-    """What is wanted beside the config.
+    """What is needed beside the configuration to build a backbone.
 
     Attributes:
         name: of the backbone.

@@ -116,12 +116,23 @@ class GenerativeConfig(Config):
 
 
 def options_for(options: Mapping[str, Any], name: str | None, known: Registry[Any]) -> Any:
-    """The options meant for one loss or decoder, where a config may hold those of several by name."""
+    """The options of one loss or decoder from a configuration that may hold those of several by name.
+
+    Args:
+        options: as configured.
+        name: of the loss or decoder.
+        known: the registry it is in.
+    """
     return options.get(name or "", {}) if any(key in known for key in options) else options
 
 
 def completed(config: Any, *, loss: str | None, decoder: str | None) -> Any:
-    """``config`` with every option of its loss and decoder written out.
+    """The configuration with every option of its loss and decoder written out.
+
+    Args:
+        config: the configuration of a generative method.
+        loss: name of its loss, if any.
+        decoder: name of its decoder, if any.
 
     Raises:
         ConfigError: an unknown option or a value out of range.
@@ -137,7 +148,12 @@ def completed(config: Any, *, loss: str | None, decoder: str | None) -> Any:
 
 
 def recipe_of(config: GenerativeConfig, *, pretrained: bool) -> Recipe:
-    """The optimizer's side of a config; weights without pretraining have a learning rate of their own."""
+    """Hyperparameters of the optimizer; a model without pretraining has a learning rate of its own.
+
+    Args:
+        config: the method's configuration.
+        pretrained: whether the model is pretrained.
+    """
     return Recipe(
         epochs=config.epochs,
         lr=config.lr if pretrained else config.scratch_lr,

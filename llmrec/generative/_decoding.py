@@ -1,4 +1,4 @@
-"""The second half of a generative method: from a tuned model to lists, by any registered decoder."""
+"""The part of a generative method that decodes: from a tuned model to lists, by any registered decoder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,12 @@ WEIGHTS = "leaf_weight.npy"
 
 
 def leaf_weights(trie: Trie, count_N: IntArray) -> FloatArray:
-    """Popularity of each leaf among the training targets, scaled to [0, 1]; all 0 where it is constant."""
+    """Popularity of each leaf among the training targets, scaled to [0, 1]; all 0 where it is constant.
+
+    Args:
+        trie: the catalogue.
+        count_N: how often each item is a training target.
+    """
     count_I = np.bincount(trie.leaf_of_item_N[1:], weights=count_N[1:], minlength=trie.n_leaves)
     span = count_I.max() - count_I.min()
     return (count_I - count_I.min()) / span if span > 0 else np.zeros_like(count_I)
@@ -53,7 +58,7 @@ class Decoding(Method):
 
     @contextmanager
     def decoding_by(self, decoder: Any) -> Iterator[None]:
-        """Let ``recommend`` use this decoder instead of the configured one meanwhile."""
+        """Within this context ``recommend`` uses this decoder instead of the configured one."""
         before, self._guest = self._guest, decoder
         try:
             yield
@@ -61,7 +66,7 @@ class Decoding(Method):
             self._guest = before
 
     def _decoder(self) -> Any:
-        """The decoder with all that training decided of it."""
+        """The configured decoder, with the values that training determined (temperature, gamma)."""
         if self._guest is not None:
             return self._guest
         name, options = self.decoder or "beam", dict(self.config.decoder_options)
@@ -91,7 +96,7 @@ class Decoding(Method):
         self._decoder()(self.lm, [], self.trie, self._width(K))
 
     def _train(self, training: Training, run: Run, validate: Validate | None) -> None:
-        """Train; meanwhile and afterwards a decoder may ask for the temperature."""
+        """Train, and keep the loss's temperature for decoders with ``tau: train``."""
         self._loss = getattr(training.batch_loss, "loss", None)
         training.run(self.lm, run, validate)
         if self._loss is not None:
@@ -99,7 +104,7 @@ class Decoding(Method):
         self._loss = None
 
     def _settle(self, valid: Exam) -> dict[str, Any]:
-        """Let the decoder choose on validation what its options leave to it; returns the facts."""
+        """Let the decoder choose gamma on the validation queries if it is ``valid``; returns the facts."""
         decoder = self._decoder()
         if getattr(decoder.config, "gamma", 0) != "valid":
             return {}

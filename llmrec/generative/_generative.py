@@ -1,7 +1,7 @@
-"""What all methods share in which a language model writes the title of the next item.
+"""The base class of methods in which a language model writes the title of the next item.
 
-Subclasses add soft tokens: they override ``style`` (where the slots are), ``dress`` (wrap the backbone so
-that it embeds them) and ``undress``/``redress`` (what else is saved).
+Methods with soft tokens override ``style`` (where the slots are), ``dress`` (wraps the backbone so that it
+embeds them) and ``undress``/``redress`` (save and restore what they added).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ EMBEDDED_SECONDS, SCRATCH_SECONDS = (0.6, 0.25, 40.0), (0.012, 0.004, 8.0)
 
 
 def prefers(loss: str | None) -> bool:
-    """Whether this is a preference loss, which goes on from a tuned model."""
+    """Whether this is a preference loss, whose training starts from a tuned model."""
     return loss not in {None, ZERO_SHOT} and losses.get(loss).kind == "preference"
 
 
@@ -111,14 +111,25 @@ class Generative(Decoding):
         return Prompter(catalogue, self.lm.tokenizer, **options)
 
     def dress(self, lm: Backbone, train: Windows, run: Run) -> Backbone:
-        """The backbone with what this method adds to it, before training."""
+        """The backbone with the parts that this method adds to it, before training.
+
+        Args:
+            lm: the backbone.
+            train: training rows.
+            run: seeds, device and needed artefacts.
+        """
         return lm
 
     def undress(self, folder: Path) -> None:
         """Save what ``dress`` added and training did not change."""
 
     def redress(self, lm: Backbone, folder: Path) -> Backbone:
-        """Undo ``undress``: the backbone as ``dress`` left it."""
+        """The backbone with the parts that this method adds to it, read from a folder.
+
+        Args:
+            lm: the backbone.
+            folder: where ``undress`` wrote.
+        """
         return lm
 
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:
@@ -134,9 +145,7 @@ class Generative(Decoding):
 
         self._progress = run.progress
         self._seed = run.seed_for("weights")
-        kept_V = None
-        if self.backbone == SCRATCH:
-            kept_V = kept_tokens(train.catalogue)
+        kept_V = kept_tokens(train.catalogue) if self.backbone == SCRATCH else None
         self.lm = self.dress(self._bare(run.device, kept_V), train, run)
         if prefers(self.loss):
             load_weights(self.lm, run.inputs[START])
@@ -157,9 +166,8 @@ class Generative(Decoding):
         self._index(queries.catalogue)
         anew = self._reload_for_inference()
         if not getattr(self._decoder(), "reads_base", False):
-            self.lm.merge(
-                rounding=anew
-            )  # which cannot be undone: whoever reads the base needs it apart
+            # merging cannot be undone, and a decoder that reads the base weights needs them apart
+            self.lm.merge(rounding=anew)
         self.lm.eval()
         with torch.no_grad():
             return self._decode(queries, k, self._progress)

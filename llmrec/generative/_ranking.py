@@ -18,14 +18,25 @@ from llmrec.trie import Trie
 
 
 def shown(history: Any, most: int | None) -> list[int]:
-    """The last ``most`` items of a history; None for all."""
+    """The last ``most`` items of a history; None for all.
+
+    Args:
+        history: item ids, oldest first.
+        most: at most this many; None for all.
+    """
     return [int(item) for item in history][-(most or len(history)) :]
 
 
 def prompts_for(
     prompter: Prompter, queries: Queries, most: int | None
 ) -> tuple[list[Prompt], BoolArray]:
-    """Prompts of all queries that fit the cutoff, and which ones do, bool [Q]."""
+    """Prompts of all queries that fit the cutoff, and which ones do, bool [Q].
+
+    Args:
+        prompter: makes the prompts.
+        queries: histories.
+        most: latest items shown; None for all.
+    """
     prompts: list[Prompt] = []
     fits_Q = np.zeros(len(queries), bool)
     for query, history in enumerate(queries.history):
@@ -43,6 +54,12 @@ def examples_of(
     """Training rows as prompts with the leaf of their answer.
 
     With ``cut_answers`` an over-long row keeps what fits of its answer, and is left out if nothing does.
+
+    Args:
+        prompter: makes the prompts.
+        trie: the catalogue.
+        train: training rows.
+        config: history length and what happens to long rows.
 
     Raises:
         DataError: a row that does not fit the cutoff even with the beginnings of one title and the answer.

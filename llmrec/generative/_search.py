@@ -16,10 +16,16 @@ FACTORS = (0.5, 1, 2, 5, 10)  # of the default learning rate
 def search_space(
     config: type[Config], *, loss: str | None, backbone: str | None
 ) -> Mapping[str, tuple[Any, ...]]:
-    """By name as in ``Method.search_space``; empty for ``zero_shot``, which learns nothing.
+    """The values a tuning may try, as ``Method.search_space``; empty for ``zero_shot``, which trains
+    nothing.
 
-    A backbone without pretraining learns at ``scratch_lr``, and a preference loss has rates of its own
-    among its options.
+    A backbone without pretraining has the learning rate ``scratch_lr``; a preference loss has one among
+    its options.
+
+    Args:
+        config: the method's class of configurations.
+        loss: name of its loss.
+        backbone: name of its language model.
     """
     if loss == ZERO_SHOT:
         return {}

@@ -1,7 +1,7 @@
-"""What LLaRA and A-LLMRec share: a recommender's vectors as soft tokens of a language model.
+"""The base class of LLaRA and A-LLMRec: a recommender's vectors as soft tokens of a language model.
 
-Subclasses say which tables and maps there are (``gather``, ``maps``); building, saving and the optimizer's
-groups are the same.
+Subclasses give the vectors (``gather``) and the projections (``maps``); building, saving and the optimizer's
+groups are the same for both.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def sasrec_need(config: Any) -> Need:
 
 
 def sequential(method: Method) -> Sequential:
-    """A fitted method as the sequential recommender that it has to be."""
+    """A needed method, checked to be a sequential recommender with item and user vectors."""
     assert isinstance(method, Sequential), (
         f"the need 'sasrec' is {method.name!r}, which has no vectors"
     )
@@ -82,7 +82,11 @@ class SoftGenerative(Generative):
         return {**first, "sasrec": sasrec_need(config)}
 
     def gather(self, train: Windows, run: Run) -> ItemVectors:
-        """Read and check the needed artefacts.
+        """The item vectors from the needed artefacts, once these are checked.
+
+        Args:
+            train: training rows.
+            run: where the artefacts are.
 
         Raises:
             ArtefactError: they belong to other data.
@@ -90,11 +94,16 @@ class SoftGenerative(Generative):
         raise NotImplementedError
 
     def maps(self, width_in: int, width: int) -> dict[str, torch.nn.Module]:
-        """The fresh projections into a model of this width, by the names that ``SoftTokens`` gives them."""
+        """New projections into the language model, under the argument names of ``SoftTokens``.
+
+        Args:
+            width_in: width of the item vectors.
+            width: of the language model.
+        """
         raise NotImplementedError
 
     def curriculum(self) -> Curriculum | None:
-        """When training shows the vectors; None for always."""
+        """Decides when training shows the vectors; None for always."""
         return None
 
     users: Users | None = None
@@ -106,7 +115,7 @@ class SoftGenerative(Generative):
         return False
 
     def dress(self, lm: Backbone, train: Windows, run: Run) -> Backbone:
-        """The backbone with soft tokens, their projections fresh."""
+        """The backbone with soft tokens and new projections."""
         self._items = self.gather(train, run)
         run.facts["items_without_vector"] = int((~self._items.known_N[1:]).sum())
         self._slot_seed = run.seed_for("projection")
@@ -122,7 +131,7 @@ class SoftGenerative(Generative):
         save_file(tables, folder / TABLES)
 
     def redress(self, lm: Backbone, folder: Path) -> Backbone:
-        """The backbone with soft tokens as saved, their projections not yet filled."""
+        """The backbone with soft tokens as saved; the weights of the projections are loaded later."""
         if not (folder / TABLES).is_file():
             raise ArtefactError(f"no {TABLES} in {folder}; run the cell again with --reuse never")
         tables = load_file(folder / TABLES)

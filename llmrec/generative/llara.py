@@ -67,7 +67,12 @@ class Growing:
     seed: int
 
     def p(self, step: int, total: int) -> float:
-        """Probability that step ``step`` of ``total`` is hybrid: 0 at the first, 1 after the last."""
+        """Probability that a step is hybrid: 0 at the first step, 1 after the last.
+
+        Args:
+            step: number of the step, from 0.
+            total: steps of the whole training.
+        """
         if self.kind in {"hybrid", "text"}:
             return float(self.kind == "hybrid")
         if self.kind == "linear_reset":
@@ -81,13 +86,18 @@ class Growing:
 
 
 def projector(width_in: int, width: int) -> nn.Module:
-    """The map from item vectors to the language model: linear, GELU, linear."""
+    """LLaRA's map from item vectors into the language model: linear, GELU, linear.
+
+    Args:
+        width_in: width of the vectors.
+        width: of the language model.
+    """
     return nn.Sequential(nn.Linear(width_in, width), nn.GELU(), nn.Linear(width, width))
 
 
 @methods.register("llara")
 class LLaRA(SoftGenerative):
-    """Titles with vectors in, title out."""
+    """Reads the history as titles with item vectors and writes the next title."""
 
     Config = LLaRAConfig
     toy: ClassVar = {**SoftGenerative.toy, "sasrec": TOY_SASREC}

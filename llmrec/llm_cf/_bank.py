@@ -44,7 +44,7 @@ ARRAYS = (
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """What retrieval may know of a query.
+    """What retrieval is given of a query.
 
     Attributes:
         history: items before it.
@@ -145,7 +145,7 @@ class Bank:
 
     @classmethod
     def load(cls, path: Path) -> Bank:
-        """Undo ``save``."""
+        """Read what ``save`` wrote."""
         from safetensors.numpy import load_file
 
         return cls(**load_file(path))
@@ -172,7 +172,12 @@ class Bank:
         return vector_QHT.sum(1) / np.maximum(count_Q, 1)[:, None]
 
     def banned(self, asked: Asked, guard: Guard) -> BoolArray:
-        """Entries that a query must not see, bool [Q, M]."""
+        """Entries that a query must not see, bool [Q, M].
+
+        Args:
+            asked: the queries.
+            guard: the rule, see ``retrieve``.
+        """
         same_QM = asked.user_Q[:, None] == self.user_M
         if guard == "released":
             return same_QM & (self.length_M > asked.history.lengths[:, None])

@@ -1,4 +1,4 @@
-"""Ranking where a user vector needs more than the history: examples and the user's place.
+"""Ranking where a user vector depends on more than the history: on retrieved examples and the user.
 
 Axes: Q queries, C examples, B batch, N items, K list.
 """
@@ -24,7 +24,7 @@ def rank(
     Args:
         model: an ``InContextModel``.
         history: items seen before.
-        user_Q: users' places, 0 unknown.
+        user_Q: users' numbers in the user table, 0 for unknown ones.
         example_QC: retrieved entries.
         k: length of the lists.
         width: longest history read.

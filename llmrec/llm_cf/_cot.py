@@ -113,7 +113,12 @@ def _not_chosen(train: Windows, row: int, pool: IntArray, chance_P: Any, seed: i
 
 
 def name_of(catalogue: Catalogue, item: int) -> str:
-    """An item as a prompt names it."""
+    """An item as a prompt names it.
+
+    Args:
+        catalogue: the items.
+        item: its id.
+    """
     return catalogue.titles[item] or f"Item {item}"
 
 
@@ -142,13 +147,26 @@ def question(train: Windows, row: int, item: int, label: int, dropped: int = 0) 
 
 
 def outcome(catalogue: Catalogue, item: int, label: int) -> str:
-    """The outcome as a sentence."""
+    """A sentence that says whether the item was chosen.
+
+    Args:
+        catalogue: the items.
+        item: its id.
+        label: 1 if the user chose it, else 0.
+    """
     verb = "chose" if label else "did not choose"
     return f"The person {verb} {name_of(catalogue, item)}."
 
 
 def template(train: Windows, row: int, item: int, label: int) -> str:
-    """Fixed sentences filled with titles, in place of a language model's."""
+    """A rationale made of fixed sentences with titles, where no language model writes one.
+
+    Args:
+        train: training rows.
+        row: number of the row.
+        item: the item in question.
+        label: 1 if the user chose it, else 0.
+    """
     catalogue = train.catalogue
     plural, verb, singular = DOMAINS.get(catalogue.domain, DOMAINS["item"])
     past = [name_of(catalogue, int(i)) for i in train.history[row]]

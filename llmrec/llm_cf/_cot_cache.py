@@ -79,7 +79,12 @@ class Cache:
         return {line["cot_id"]: line for line in found[1:]}
 
     def add(self, lines: Iterable[Mapping[str, Any]], planned: int) -> None:
-        """Append lines; the first append also writes the header."""
+        """Append lines; the first append also writes the header.
+
+        Args:
+            lines: one for each entry.
+            planned: entries of the whole set, for the header.
+        """
         from filelock import FileLock
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +95,11 @@ class Cache:
 
     def require(self, entries: Entries, new_tokens: int, candidates: int) -> dict[str, Any]:
         """All lines of these entries.
+
+        Args:
+            entries: those wanted.
+            new_tokens: longest text, for the message.
+            candidates: texts per entry, for the message.
 
         Raises:
             CoTCacheMissing: some are not there; says where they were sought and how to get them.
@@ -132,7 +142,16 @@ def line_for(
     texts: list[str],
     scores: list[float],
 ) -> dict[str, Any]:
-    """The cache's line for one entry; ``text`` is the best candidate, empty if none is usable."""
+    """The cache's line for one entry; ``text`` is the best candidate, empty if none is usable.
+
+    Args:
+        train: training rows.
+        entries: all entries.
+        at: number of the entry.
+        prompt_sha: hash of its prompt.
+        texts: candidates.
+        scores: worth of each candidate.
+    """
     row = int(entries.row_M[at])
     best = max(range(len(texts)), key=lambda i: scores[i]) if texts else -1
     return {

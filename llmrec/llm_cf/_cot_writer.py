@@ -48,7 +48,13 @@ class Writer:
         self.read = self.written = 0
 
     def prompt(self, train: Windows, entries: Entries, at: int) -> tuple[str, list[int]]:
-        """Text and tokens of one prompt."""
+        """Text and tokens of one prompt.
+
+        Args:
+            train: training rows.
+            entries: all entries.
+            at: number of the entry.
+        """
         row, item, label = (int(x[at]) for x in (entries.row_M, entries.item_M, entries.label_M))
         n = len(train.history[row])
         for dropped in range(n):

@@ -92,7 +92,15 @@ class InContext(nn.Module):
     def feature(
         self, user: Tensor, state: Tensor, mean: Tensor, item: Tensor, title: Tensor
     ) -> Tensor:
-        """One feature token from a user's place, SASRec's state, two text vectors and an item's vector."""
+        """One feature token from five vectors.
+
+        Args:
+            user: the user's number in the user table.
+            state: SASRec's state after the history.
+            mean: mean title vector of the history.
+            item: SASRec's vector of the item in question.
+            title: its title vector.
+        """
         who = self.users(user if self.has_users else torch.zeros_like(user))
         return self.features(torch.cat([who, state, self.text(mean), item, self.text(title)], -1))
 
@@ -150,7 +158,12 @@ class InContextModel(CausalModel):
         self.has_title_N = (self.title_NT != 0).any(1)
 
     def attach_rows(self, example_WC: Any, user_W: Any) -> None:
-        """Examples and user places of the training rows."""
+        """Keep what belongs to each training row: its retrieved examples and its user.
+
+        Args:
+            example_WC: entries of the bank, int64 [W, C].
+            user_W: the user's number in the user table, 0 for unknown users.
+        """
         device = self.item_embedding.weight.device
         self.example_WC = torch.from_numpy(example_WC).to(device)
         self.user_W = torch.from_numpy(user_W).to(device)

@@ -19,7 +19,12 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Add lines and see them to the disk; an unfinished last line is cut off first."""
+    """Append lines to a file and flush them to disk; an unfinished last line is removed first.
+
+    Args:
+        path: the file.
+        lines: one mapping each.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(dict(line), ensure_ascii=False) + "\n" for line in lines)
     with path.open("ab+") as file:

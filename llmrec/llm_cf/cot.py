@@ -104,7 +104,7 @@ class CoTStage(Method):
         run.facts["seconds"] = round(time.perf_counter() - started, 1)
 
     def recommend(self, queries: Queries, k: int) -> Ranking:
-        """A stage never ranks."""
+        """Not defined: a stage makes no lists."""
         raise NotImplementedError("the cot stage makes texts for llm_cf; it never ranks")
 
     def save(self, folder: Path) -> None:

@@ -60,7 +60,13 @@ def preference_training(
 
 
 def recipe_of(config: PreferenceConfig, method: Generative, n_rows: int) -> Recipe:
-    """The optimizer's side: the loss's own epochs, rate, schedule and clip, the method's batch."""
+    """Hyperparameters of the optimizer: some from the loss's options, the others from the method's.
+
+    Args:
+        config: the loss's options.
+        method: its batch size and reporting are taken.
+        n_rows: training rows.
+    """
     given = method.config
     total = -(-n_rows // given.batch) * config.epochs
     return Recipe(

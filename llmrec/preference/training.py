@@ -63,7 +63,13 @@ class PreferenceBatchLoss:
         return row.reference_EJ[self.epoch % len(row.leaf_EJ)]
 
     def parts(self, rows: Sequence[PreferenceRow], size: int) -> Iterator[list[PreferenceRow]]:
-        """Micro-batches of similar length; ``size`` counts sequences as the model sees them."""
+        """The rows of an optimizer step as micro-batches of similar length.
+
+        Args:
+            rows: of the step.
+            size: sequences of a micro-batch; a row is one sequence, or one for each answer without shared
+                prefixes.
+        """
         wide = 1 if self.log_probs.together else rows[0].leaf_EJ.shape[1]
         size = max(1, size // wide)
         order = longest_first(rows, self.log_probs.trie)
@@ -76,6 +82,10 @@ class PreferenceBatchLoss:
 
     def sum(self, lm: Backbone, rows: Sequence[PreferenceRow]) -> Tensor:
         """Summed loss of these rows.
+
+        Args:
+            lm: the model.
+            rows: of a micro-batch.
 
         Raises:
             NotFinite: it is not finite; names the training rows.

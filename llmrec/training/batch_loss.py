@@ -69,7 +69,12 @@ class TokenBatchLoss:
         self.tokens = 0
 
     def parts(self, rows: Sequence[Example], size: int) -> Iterator[list[Example]]:
-        """Micro-batches of rows of similar length."""
+        """The rows of an optimizer step as micro-batches of similar length.
+
+        Args:
+            rows: of the step.
+            size: rows of a micro-batch at most.
+        """
         return micro_batches(rows, self.trie, size)
 
     def count(self, rows: Sequence[Example]) -> int:
@@ -78,6 +83,10 @@ class TokenBatchLoss:
 
     def sum(self, lm: Backbone, rows: Sequence[Example]) -> Tensor:
         """Summed loss of these rows; exactly 0 where every answer token is the only valid one.
+
+        Args:
+            lm: the model.
+            rows: of a micro-batch.
 
         Raises:
             NotFinite: it is not finite; names the training rows.

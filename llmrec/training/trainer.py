@@ -175,7 +175,13 @@ class Tuner(SelectingTrainer):
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The learning rate by ``rate`` where it is given, else by Trainer's arguments."""
+        """The learning-rate schedule: by ``rate`` where it is given, else by Trainer's arguments; called
+        by Trainer.
+
+        Args:
+            num_training_steps: steps of the whole training.
+            optimizer: None for the trainer's own.
+        """
         if self.rate is None:
             return super().create_scheduler(num_training_steps, optimizer)
         if self.lr_scheduler is None:
