@@ -64,6 +64,7 @@ def most_frequent_first(key_P: IntArray, value_P: IntArray, n_keys: int) -> Ragg
     Returns:
         One row for each key 0..n_keys - 1, without repeats.
     """
+    # one integer for each pair, so that one sort counts all of them
     pair_P = key_P.astype(np.int64) * (int(value_P.max(initial=0)) + 1) + value_P
     _, first_U, count_U = np.unique(pair_P, return_index=True, return_counts=True)
     order = np.lexsort((first_U, -count_U, key_P[first_U]))

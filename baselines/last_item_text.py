@@ -66,6 +66,7 @@ class LastItemText(Floor):
     def recommend(self, queries: Queries, k: int) -> Ranking:
         """At most ``k`` items with the most similar titles."""
         vector = self._vectors(queries.catalogue)
+        # queries with the same last item have the same list
         last_U, of_Q = np.unique(queries.last_Q, return_inverse=True)
         item: list[IntArray] = [np.zeros((0, k), np.int32)]
         score: list[FloatArray] = [np.zeros((0, k), np.float32)]

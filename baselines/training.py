@@ -235,6 +235,7 @@ class ExamTrainer(rb.Trainer):  # type: ignore[misc]  # RecBole has no types
             "cuda": [s.cpu() for s in torch.cuda.get_rng_state_all()],
             "python": random.getstate(),
         }
+        # replaced in one step, so that a killed process leaves no half-written checkpoint
         fresh = self.path.with_suffix(".tmp")
         torch.save(state, fresh)
         os.replace(fresh, self.path)  # noqa: PTH105
@@ -251,6 +252,7 @@ class ExamTrainer(rb.Trainer):  # type: ignore[misc]  # RecBole has no types
         torch.set_rng_state(state["torch"].cpu())
         if state["cuda"]:
             torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+        # a checkpoint holds lists where Python's generator wants tuples
         version, internal, gauss = state["python"]
         random.setstate((version, tuple(internal), gauss))
 

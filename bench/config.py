@@ -18,7 +18,7 @@ ABSENT = "absent"  # where a field keeps the value it had before it existed
 
 
 class Config(BaseModel):
-    """What a user may set, each field with a type, a default, a range and a sentence below it.
+    """Base class of configurations; each field has a type, a default, a range and a sentence below it.
 
     Values are taken as they are: ``2.5`` or ``true`` is no whole number and ``"3"`` is text; a whole
     number may stand for a number, and a list for a tuple.
@@ -54,7 +54,7 @@ class Config(BaseModel):
         return {key: _plain(value) for key, value in vars(self).items()}
 
     def declared(self) -> dict[str, Any]:
-        """What identifies a result: every value but those of ``later`` fields that change nothing."""
+        """The values that identify a result: all but those of ``later`` fields that change nothing."""
         absent = _absent(type(self))
         return {
             key: value.declared() if isinstance(value, Config) else _plain(value)
@@ -64,11 +64,11 @@ class Config(BaseModel):
 
 
 class Empty(Config):
-    """The configuration of what has nothing to configure."""
+    """A configuration without fields."""
 
 
 def later(*, default: Any, absent: Any = PydanticUndefined, **bounds: Any) -> Any:
-    """A field that is younger than results on record, which do not name it.
+    """A field that was added after results were recorded without it.
 
     Args:
         default: the value where a user gives none.

@@ -1,7 +1,7 @@
-"""Does a method, a loss or a decoder keep the contract? Asks in seconds what the suite will ask.
+"""Checks in seconds whether a method, a loss or a decoder keeps its contract.
 
-A method is fitted on toy data; a loss or a decoder names the module that has its questions. ``bench test
-NAME`` prints the answers; one parametrised test runs over each registry.
+A method is fitted on toy data; a loss or a decoder names the module with its checks. ``bench test NAME``
+prints the results; one parametrised test runs over each registry.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SEED = 7
 
 @dataclass(frozen=True)
 class Finding:
-    """One answer: what was asked, whether it holds, and what was seen if it does not."""
+    """Result of one check: its sentence, whether it holds, and what was found if not."""
 
     question: str
     ok: bool
@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Toy:
-    """Toy data: item i is mostly followed by item i + 1, so there is something to learn."""
+    """Toy data, in which item i is mostly followed by item i + 1, so that a method can learn from it."""
 
     train: Windows
     valid: Exam
@@ -81,7 +81,7 @@ _WORDS = (
 
 
 def variants(name: str) -> list[tuple[str | None, str | None]]:
-    """The (loss, decoder) pairs of a method that are worth a test: each loss once, each decoder once."""
+    """Pairs (loss, decoder) of a method that cover each loss and each decoder once."""
     method: type[Method] = methods.get(name)
     some_losses: list[str | None] = [*losses_of(method)] or [None]
     if not method.decodes:
@@ -149,7 +149,7 @@ def _asked(question: str, check: Callable[[], str | None]) -> Finding:
 
 
 class _Lab:
-    """One method under examination."""
+    """Fits a method on toy data and keeps what the checks compare."""
 
     def __init__(
         self, name: str, loss: str | None, decoder: str | None, toy: Toy, folder: Path

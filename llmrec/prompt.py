@@ -112,6 +112,7 @@ class Prompter:
         self.catalogue, self.tokenizer = catalogue, tokenizer
         self.cutoff, self.answer_budget = cutoff, answer_budget
         self.style = style or Style()
+        # a slot needs some token id; its embedding is replaced, so any will do
         pad = tokenizer.pad_token_id
         self._carrier = int(tokenizer.eos_token_id if pad is None else pad)
         self._head = {extra: self._make_head(extra) for extra in (False, True)}

@@ -49,6 +49,7 @@ def grow(answers: Ragged) -> tuple[Levels, IntArray, IntArray]:
     for depth in range(int(length_P.max())):
         at = start_P[alive] + depth
         path_values[at] = node
+        # answers that share a prefix have the same (node, token) here and so become one child
         key, edge = np.unique((node << TOKEN_BITS) | values[at], return_inverse=True)
         parents.append(key >> TOKEN_BITS)
         tokens.append(key & ((1 << TOKEN_BITS) - 1))

@@ -1,4 +1,4 @@
-"""One ranking over all datasets of a board, of the lines that are on each of them."""
+"""One ranking over all datasets of a board, of the configurations that have a number on each of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Overall:
         entry: the configuration, on the first dataset that has it.
         by_dataset: NDCG@10 where there is a number; a dataset's name has its version where there are two.
         missing: datasets of the board without one.
-        first, last: bounds of its rank; None for a line that is not on every dataset with a number above 0.
+        first, last: bounds of its rank; None unless it has a number above 0 on every dataset.
         geometric: geometric mean of NDCG@10 over the datasets it is on.
     """
 
@@ -34,7 +34,7 @@ class Overall:
 
     @property
     def rank(self) -> str:
-        """``2``, ``1-3 (tied)``, or on how many datasets it is."""
+        """Its rank as text: ``2``, ``1-3 (tied)``, or the number of datasets it is on."""
         if self.first is None:
             n = len(self.by_dataset)
             hits = sum(value > 0 for value in self.by_dataset.values())

@@ -25,7 +25,7 @@ class Entry:
         rows: its rows, one a seed, by seed.
         paths: the packed files of those that are done, in the same order.
         figures: their numbers.
-        mark: what sets it apart from others of the same name; empty if nothing has to.
+        mark: what distinguishes it from others of the same name; empty if the name is unique.
     """
 
     rows: tuple[Row, ...]
@@ -45,7 +45,7 @@ class Entry:
 
     @cached_property
     def question(self) -> str:
-        """Hash of what is asked, whatever the dataset and the seed: one configuration, one question."""
+        """Hash of the configuration, the same for all datasets and seeds."""
         return replace(self.cell, dataset="", seed=0).slot
 
     @property
@@ -55,17 +55,17 @@ class Entry:
 
     @cached_property
     def badges(self) -> tuple[str, ...]:
-        """What a reader should know of how its rows came about; see ``bench.results.badges``."""
+        """Badges of its rows, see ``bench.results.badges``."""
         return tuple(dict.fromkeys(badge for row in self.done for badge in badges(row)))
 
     @property
     def family(self) -> str:
-        """Declared by the method; ``unknown`` if its row could not tell."""
+        """Family that the method declares; ``unknown`` if its rows do not have it."""
         return str(self.rows[0].facts.get("family", "unknown"))
 
     @property
     def name(self) -> str:
-        """The method as tables show it, with what sets this configuration apart."""
+        """The method as tables show it, with ``mark`` where names would be the same."""
         row = self.rows[0]
         title = str(row.facts.get("title") or row.cell.method)
         extra = [str(row.facts.get("variant") or ""), self.mark, "tuned" if self.tuned else ""]
@@ -86,7 +86,7 @@ class Entry:
 
     @property
     def status(self) -> str:
-        """``done``, or what is wrong and why, seeds that lack included."""
+        """``done``, or what failed or is missing, with the reason."""
         lacking = [row for row in self.rows if row.status != "done"]
         if not lacking:
             return "done"
@@ -106,7 +106,7 @@ class Entry:
 
     @property
     def user_Q(self) -> IntArray:
-        """Whose query it is."""
+        """User of each query, int64 [Q]."""
         return self.first_packed.user_Q
 
     def positions(self, of: str = TITLE) -> list[Positions]:
@@ -134,7 +134,7 @@ class Entry:
 
     @cached_property
     def _shares(self) -> dict[str, FloatArray | None]:
-        """Share of the targets at each rank, mean over seeds, by part of the exam, as they are asked for."""
+        """By part of the exam, share of the targets at each rank, mean over seeds; filled when needed."""
         return {}
 
     def by_seed(self, name: str, of: str = TITLE) -> list[float | None]:

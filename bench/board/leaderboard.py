@@ -1,4 +1,4 @@
-"""The numbers of one table: ranks that claim no more than the data do, intervals, verdicts, power."""
+"""The leaderboard of one table: means with intervals, ranks with ties, verdicts, and detectable gaps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Line:
     Attributes:
         entry: the configuration.
         rank: as it is printed.
-        middle: middle of its ranks.
+        middle: middle of its range of ranks.
         mean, low, high: of the headline metric, with its interval.
         verdict: against the published number, if there is one.
         note: what a reader must know of the interval or the rank.
@@ -81,7 +81,7 @@ class Leaderboard:
 
     @property
     def gaps(self) -> tuple[float, float] | None:
-        """Smallest true gap that the middle pair shows four times in five: alone, and among all pairs."""
+        """Smallest true gap found with a power of 80 % for the middle pair: alone, and among all pairs."""
         m = len(self.scored)
         if self.numbers is None or m < 2:
             return None
@@ -124,7 +124,7 @@ def rank_entries(
 
 
 def check_same_queries(done: Sequence[Entry]) -> None:
-    """Refuse to compare rows of different queries.
+    """Check that rows were examined on the same queries.
 
     Raises:
         DataError: names two rows that were examined on different ones.
@@ -163,7 +163,7 @@ def _headline_claims() -> tuple[Claim, ...]:
 
 
 def ours_of(entries: Sequence[Entry]) -> list[Mapping[str, Ours]]:
-    """For each entry of one table every metric that a claim is about, scored as the paper scores it.
+    """For each entry of one table, every metric that the paper reports, scored as the paper does.
 
     Args:
         entries: finished ones.

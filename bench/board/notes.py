@@ -1,4 +1,4 @@
-"""What stands above a table: everything a reader has to know before comparing two of its lines."""
+"""The notes above a table: what a reader has to know before comparing two of its lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.results.badges import CODE_CHANGED
 
 
 def notes(leaderboard: Leaderboard) -> tuple[str, ...]:
-    """Everything a reader has to know before comparing two lines."""
+    """The notes of a table, one sentence or paragraph each."""
     key = leaderboard.key
     rows = [row for line in leaderboard.lines for row in line.entry.rows]
     dates = sorted({str(row.provenance["date"])[:10] for row in rows if row.provenance.get("date")})
@@ -32,7 +32,7 @@ def notes(leaderboard: Leaderboard) -> tuple[str, ...]:
 
 
 def _caveats(leaderboard: Leaderboard) -> list[str]:
-    """What the numbers of a table do and do not say."""
+    """Notes on what the numbers of a table do and do not show."""
     told, entries = [], [line.entry for line in leaderboard.scored]
     if leaderboard.key.dataset in CARVED:
         done = "is held out for it" if leaderboard.key.profile == "corrected" else "stays in train"
@@ -70,7 +70,7 @@ def _caveats(leaderboard: Leaderboard) -> list[str]:
 
 
 def _scope(leaderboard: Leaderboard) -> list[str]:
-    """What intervals and ranks hold for."""
+    """The note on which users, targets and fits the intervals and ranks hold for."""
     if leaderboard.numbers is None:
         return []
     known = len(leaderboard.numbers.stands.hit_M)
@@ -85,7 +85,7 @@ def _scope(leaderboard: Leaderboard) -> list[str]:
 
 
 def _audited(entries: Sequence[Entry]) -> list[str]:
-    """What the audit of the beams measures, and on how many users of a run."""
+    """The note on the audit of beam search, with its number of users."""
     rows = [row for entry in entries for row in entry.done if "beam_regret" in row.facts]
     if not rows:
         return []

@@ -80,7 +80,7 @@ def forest(leaderboard: Leaderboard) -> str:
 
 
 def pareto(leaderboard: Leaderboard) -> str:
-    """NDCG@10 against seconds to fit and recommend; the line joins what nothing cheaper beats."""
+    """NDCG@10 against seconds to fit and recommend; a line joins the methods on the Pareto front."""
     points = [p for p in _points(leaderboard, seconds=True) if p.x > 0]
     if len(points) < 2:
         return ""
@@ -102,7 +102,7 @@ def pareto(leaderboard: Leaderboard) -> str:
 
 
 def warm_cold(leaderboard: Leaderboard) -> str:
-    """NDCG@10 on warm targets against cold ones: who ranks what it has seen, and who can name the new."""
+    """NDCG@10 on warm targets (seen in training) against that on cold ones (never seen)."""
     points = []
     for p, line in zip(_points(leaderboard), leaderboard.scored, strict=True):
         warm, cold = (line.entry.mean(HEADLINE, part) for part in ("warm", "cold"))

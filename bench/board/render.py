@@ -15,12 +15,12 @@ Cells = Mapping[str, Any]
 
 
 def text(value: Any) -> str:
-    """The value as it is; a dash for none."""
+    """A value as text; a dash for None."""
     return NOTHING if value is None or value == "" else str(value)
 
 
 def score(value: Any) -> str:
-    """Four decimals."""
+    """A number with four decimals."""
     return NOTHING if value is None else f"{value:.4f}"
 
 
@@ -43,7 +43,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns, groups of lines, and what has to be said about them.
+    """A table: columns, groups of lines and notes.
 
     Attributes:
         title: heading.
@@ -58,7 +58,7 @@ class Table:
 
     @property
     def shown(self) -> tuple[Column, ...]:
-        """The columns that people see: those with a heading and something to say."""
+        """The columns that have a heading and at least one value."""
         lines = [line for _, group in self.groups for line in group]
         return tuple(
             column

@@ -1,4 +1,4 @@
-"""Rows on disk to boards in memory: what belongs in one table, and what is one line of it.
+"""Reads rows from disk and groups them into tables and their lines.
 
 A board is one protocol, profile, scale and cap on test rows; a table is one dataset of it. Nothing is ever
 mixed across these. A line is one configuration, averaged over its seeds.
@@ -101,7 +101,7 @@ def _order(table: TableKey) -> tuple[str, str, str]:
 
 
 def _told_apart(entries: list[Entry]) -> list[Entry]:
-    """Entries with a mark where their names alone would be the same: in what their settings differ."""
+    """Entries, each with the settings in which it differs from others of the same name as its mark."""
 
     def shown(entry: Entry) -> tuple[str, str | None, str | None, str | None]:
         return entry.name, entry.cell.loss, entry.cell.decoder, entry.cell.backbone

@@ -1,4 +1,4 @@
-"""The statistics of one table: means, intervals and ranks, computed once and kept until a row changes."""
+"""The statistics of one table: means, intervals and ranks, cached until a row changes."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Means:
 
     Attributes:
         mean_M, low_M, high_M: float64.
-        words_M: what each interval speaks of, e.g. ``targets like these``.
-        note_M: what a reader must know of it; empty if nothing.
+        words_M: the population each interval is about, e.g. ``targets like these``.
+        note_M: a caveat for the reader; empty if there is none.
     """
 
     mean_M: FloatArray
@@ -47,7 +47,7 @@ class Means:
 
 @dataclass(frozen=True, eq=False)
 class Stands:
-    """On how many titles each mean stands; empty arrays where the rows do not name their targets.
+    """How many titles each mean depends on; empty arrays where the rows do not name their targets.
 
     Attributes:
         hit_M: distinct targets hit.
@@ -70,7 +70,7 @@ class TableNumbers:
         means: of the headline metric, by title.
         ranks: from all pairs of the table.
         logs: what the ranks over all datasets need.
-        stands: on how many titles each mean stands.
+        stands: how many titles each mean depends on.
         as_paper: of the headline metric, scored as the paper scores each entry's family.
         median_se: standard error of the middle pair, float64 [1].
     """

@@ -1,4 +1,4 @@
-"""What stands in the tables: columns and lines of quality, cost and the overall ranking."""
+"""Columns and lines of the tables of quality, cost and the overall ranking."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def metric_columns() -> tuple[Column, ...]:
 
 
 def cost(leaderboard: Leaderboard) -> Table:
-    """What the same lines cost; means over seeds, memory the largest of them."""
+    """The table of cost for the same lines: means over seeds, of memory the maximum."""
     lines = [(line, _cost_line(line)) for line in leaderboard.lines]
     note = (
         "Seconds are wall time on the machine named, a mean where several are joined by +; compare them "
@@ -235,7 +235,7 @@ def _quality_line(line: Line) -> dict[str, Any]:
 
 
 def _standing(leaderboard: Leaderboard) -> list[Cells]:
-    """On how many targets each line with numbers stands; empty where rows do not name their targets."""
+    """How many targets each line with numbers depends on; empty where rows do not name targets."""
     if leaderboard.numbers is None:
         return []
     found = leaderboard.numbers.stands

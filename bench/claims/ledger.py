@@ -38,7 +38,7 @@ CLOSE = 0.05  # relative gap up to which a number within noise counts as reprodu
 
 @dataclass(frozen=True)
 class Ours:
-    """Our side of a comparison: a mean, its standard error, and the cell it is from.
+    """Our number in a comparison: a mean, its standard error, and the cell it is from.
 
     Attributes:
         valid: NDCG@5 on the rows that choose epochs and configurations (validation; the test rows under
@@ -60,9 +60,9 @@ class Verdict:
 
     Attributes:
         claim: the published number.
-        word: the numeric comparison.
+        word: result of the numeric comparison, e.g. ``lower``.
         ours: our number, None if it was not run.
-        differs: in what our protocol departs from the paper's, one phrase each.
+        differs: differences between our protocol and the paper's, one phrase each.
     """
 
     claim: Claim

@@ -40,7 +40,7 @@ def outcome(row: Row, figures: Figures | None) -> str:
 
 @dataclass
 class Watch:
-    """Listens to a schedule and shows it; use it as a context manager."""
+    """Shows the progress of a schedule; use it as a context manager."""
 
     store: Store
     total: int

@@ -1,4 +1,4 @@
-"""Whether a method's lists may be scored at all."""
+"""Checks that recommendation lists are well-formed before they are scored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first K titles of every list, and what metrics of lists have to know of them."""
+"""The first K titles of every list, with the counts that metrics of lists need."""
 
 from __future__ import annotations
 

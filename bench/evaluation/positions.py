@@ -1,6 +1,6 @@
-"""Where each target is in its list: the one fact that every accuracy metric is computed from; numpy only.
+"""The rank of each target in its list, from which all accuracy metrics are computed; numpy only.
 
-A list is read once, and the rank of its target is small enough to keep beside every row for good. Axes:
+Ranks are small enough to be kept beside every row, so a later metric needs no new run. Axes:
 Q queries, K list, N items. Source of the rules of identity: the suite's specification, section 0.2.
 """
 
@@ -29,7 +29,7 @@ MISSING = 255  # position of a target that is not among the first K
 
 @dataclass(frozen=True, eq=False)
 class Positions:
-    """Where each target is in its list.
+    """Ranks of the targets in their lists.
 
     Attributes:
         position_Q: rank of the target from 0, uint8; 255 where it is not among the first K.

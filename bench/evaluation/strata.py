@@ -1,4 +1,4 @@
-"""Strata of the test queries: where a mean hides two different questions.
+"""Strata: groups of test queries that are worth a mean of their own, such as cold targets.
 
 Every partition splits the queries without overlap and without rest, so stratum means weighted by their
 sizes give the whole back. numpy only. Axes: Q queries, N items.

@@ -1,8 +1,8 @@
-"""On how many target titles a mean stands, and the badge that says so.
+"""How many target titles a mean depends on, and the badge of a mean that depends on few.
 
-The best line of a table can owe its place to one trilogy. With gains summed by title (G_t) and their shares
-w_t: titles hit, the share of the three largest, ``1 / Σ w²`` titles of equal weight, and the influence, the
-largest share by which leaving one title's rows out moves the mean.
+The best line of a table can owe its rank to the three titles of a trilogy. With gains summed by title (G_t)
+and their shares w_t: titles hit, the share of the three largest, ``1 / Σ w²`` titles of equal weight, and the
+influence, the largest share by which leaving one title's rows out moves the mean.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BY_METHOD = 3.0  # excess above which it is the method, and not the test set, th
 
 @dataclass(frozen=True)
 class Concentration:
-    """How a mean is spread over target titles.
+    """How the gain behind a mean is distributed over target titles.
 
     Attributes:
         hit: distinct titles with any gain.
@@ -54,7 +54,7 @@ class Concentration:
 
     @property
     def cause(self) -> str:
-        """Whether the method or the test set makes it so; empty where there is no badge."""
+        """Whether the method or the test set is the cause; empty where there is no badge."""
         if not self.badge:
             return ""
         return "by the method" if self.excess > BY_METHOD else "by the test set"

@@ -1,4 +1,4 @@
-"""What several methods' gains on the same test rows say: means, intervals, differences, ranks.
+"""Means, intervals, differences and ranks of several methods from their gains on the same test rows.
 
 A gain depends on the row's user, on its target's title and on the fit; each of them is thought of as drawn
 anew (``Scope``), and the variance is taken apart by these sources. numpy and scipy only, no resampling.

@@ -1,4 +1,4 @@
-"""The words and numbers that are printed of one mean or of one difference, and how their ends are found."""
+"""Intervals of one mean or of one difference, with the notes that are printed beside them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Interval:
 
     Attributes:
         mean, low, high: the mean and the ends, within 0 and 1.
-        words: what the interval speaks of.
-        note: what a reader must know of it, empty if nothing.
+        words: the population that the interval is about.
+        note: a caveat for the reader, empty if there is none.
     """
 
     mean: float
@@ -41,8 +41,8 @@ class Difference:
         p: two-sided probability of a gap this large if there were none.
         effect: gap in standard deviations of the per-user differences (Cohen's d_z).
         spread: its variance by source, single numbers.
-        words: what it speaks of.
-        note: what a reader must know of it, empty if nothing.
+        words: the population that it is about.
+        note: a caveat for the reader, empty if there is none.
     """
 
     gap: float

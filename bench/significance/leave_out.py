@@ -1,4 +1,4 @@
-"""Would a line stand where it stands without the one target that helped it most?"""
+"""How the ranks of a table change without the target title that helped a method most."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LeftOut:
 
     @property
     def changed(self) -> bool:
-        """Whether the ranks are other ones."""
+        """Whether the ranks changed."""
         return self.rank != self.rank_before
 
 

@@ -1,4 +1,4 @@
-"""What gap a number of test rows can show, and how many rows a gap needs."""
+"""Statistical power: the gap that can be found with given test rows, and the rows that a gap needs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def detectable_gap(se: float, *, pairs: int = 1, power: float = 0.8, alpha: floa
 
 @dataclass(frozen=True)
 class Needed:
-    """What it takes to find a gap.
+    """Number of rows or seeds needed to find a gap.
 
     Attributes:
         number: rows, or seeds; None if no number is enough.

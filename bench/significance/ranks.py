@@ -1,4 +1,4 @@
-"""Ranks that claim no more than the data do: Holm over all pairs, tie groups."""
+"""Ranks with ties where the data separate no further; Holm's correction over all pairs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """Ranks that claim no more than the data do.
+    """Bounds of the rank of each method.
 
     All bounds of a table hold at once with probability 1 - alpha (Mogstad, Romano, Shaikh and Wilhelm, 2024).
 
@@ -44,7 +44,7 @@ class Ranks:
         return str(first) if first == last else f"{first}-{last} (tied)"
 
     def note(self, method: int) -> str:
-        """Said of a line that is tied with another because too few titles differ."""
+        """The note of a line that is tied with another because too few titles differ."""
         return "too few titles differ" if self.few_MM[method].any() else ""
 
 

@@ -1,4 +1,4 @@
-"""How much fits of one method differ by training's chance alone, apart from the chance of the test rows.
+"""The variance between fits of one method that comes from training alone, apart from that of the test rows.
 
 The spread of a method's seeds on the same rows holds both: what the fits differ by, and that two fits hit
 different rows. Only the first is added to a variance that counts the rows already; counted twice, intervals
@@ -22,7 +22,7 @@ PRIOR_FREEDOM = 2
 
 @dataclass(frozen=True, eq=False)
 class Fits:
-    """What chance adds to one fit, as a share of its mean.
+    """Variance between fits, relative to the squared mean.
 
     Attributes:
         between_M: B, variance of one seed's mean as observed; nan where there is one seed.

@@ -176,6 +176,7 @@ class _Search:
 
     def _advance(self) -> None:
         """Extend every running beam by one token and keep the best."""
+        # twice the beams, as transformers has it: even if W candidates end here, W others go on
         trie, index, width = self.tree.trie, self.tree.index, 2 * self.beams
         user_R, beam_R = np.nonzero(self.open_B[:, None] & (self.node_BW >= 0))
         row_C, child_C, logp_C = step(self.tree, self.rule, user_R, self.node_BW[user_R, beam_R])
@@ -184,11 +185,13 @@ class _Search:
         kept_BX = best(user_C, score_C, index.first_leaf_M[child_C], len(self.open_B), width)
         self.length += 1
         ended_BX = (kept_BX >= 0) & (trie.leaf_M[child_C[kept_BX]] >= 0)
+        # transformers drops an ended candidate that is not among the best W
         finish_BX = ended_BX & (np.arange(width) < self.beams)
         run_BX = (kept_BX >= 0) & ~ended_BX
         run_BX &= np.cumsum(run_BX, 1) <= self.beams
         dropped_C = np.ones(len(child_C), bool)
         dropped_C[kept_BX[finish_BX | run_BX]] = False
+        # a list is certified if it beats the best answer that anything dropped could have led to
         bound_C = self.rule.bound(score_C, child_C, index)
         np.maximum.at(self.lost_B, user_C[dropped_C], bound_C[dropped_C])
         self._finish(np.where(finish_BX, kept_BX, -1), child_C, score_C)
@@ -205,6 +208,7 @@ class _Search:
     def _merge(self, leaf_BX: IntArray, final_BX: Scores) -> None:
         leaf = np.concatenate([self.leaf_BW, leaf_BX], 1)
         final = np.concatenate([self.final_BW, final_BX], 1)
+        # ties go to the smaller leaf, so that lists do not depend on the order of the search
         order = np.lexsort((leaf, -final), axis=1)[:, : self.beams]
         self.leaf_BW = np.take_along_axis(leaf, order, 1)
         self.final_BW = np.take_along_axis(final, order, 1)

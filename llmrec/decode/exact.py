@@ -150,6 +150,7 @@ class _Search:
 
     def _promising(self) -> BoolArray:
         """Open prefixes below which an answer of the list may lie."""
+        # the margin keeps rounding from closing a prefix whose answers tie with the list's last
         return self.bound_O >= self.final_BK[self.user_O, -1] - self.margin
 
     def _remove(self, which: IntArray) -> None:
@@ -161,6 +162,7 @@ class _Search:
     def _sort_in(self, user_C: IntArray, child_C: IntArray, score_C: Scores) -> None:
         """Complete answers go to the lists, the rest becomes open."""
         trie, index = self.tree.trie, self.tree.index
+        # without a further choice the rest of an answer has probability 1, so its score is known
         sole_C = trie.sole_leaf_M[child_C]
         found = sole_C >= 0
         self._merge(user_C[found], sole_C[found], score_C[found])

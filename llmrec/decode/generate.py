@@ -180,6 +180,7 @@ def run(
     Returns:
         New tokens int64 [S, L] and sequence scores [S], ``num_return_sequences`` rows a prompt.
     """
+    # padded on the left, so that all prompts end where generation begins
     width = max(len(prompt) for prompt in prompts)
     ids_BP = np.full((len(prompts), width), lm.pad_id, np.int64)
     slots_BP, mask_BP = np.zeros_like(ids_BP), np.zeros_like(ids_BP)

@@ -76,6 +76,7 @@ class TreeCache(DynamicLayer):
         end = self.used + key_states.shape[-2]
         if end > self.keys.shape[-2]:
             for name, old in (("keys", self.keys), ("values", self.values)):
+                # a quarter more than is needed, so that copying costs a constant per position
                 new = _room(old, old.shape[0], end + max(self.room, end // 4))
                 new[:, :, : self.used] = old[:, :, : self.used]
                 setattr(self, name, new)

@@ -210,6 +210,7 @@ def _among_valid(
     lm: Backbone, hidden_RD: Tensor, row_C: IntArray, token_C: IntArray, tau: float
 ) -> Tensor:
     device = hidden_RD.device
+    # the head is read only for tokens that are valid somewhere in the batch, not for the vocabulary
     token_U, column_C = np.unique(token_C, return_inverse=True)
     logits_RU = lm.head.rows(torch.as_tensor(token_U, device=device)).logits(hidden_RD) / tau
     row = torch.as_tensor(row_C, device=device)

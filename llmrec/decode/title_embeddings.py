@@ -64,6 +64,7 @@ def embed_texts(
     end = [lm.tokenizer.eos_token_id]
     bodies = _token_ids(lm, texts, instead)
     ids = [[*head, *body] if body else end for body in bodies]
+    # sorted by content, so that batches, and with them rounding, do not depend on the order given
     order = sorted(range(len(ids)), key=lambda row: (len(ids[row]), ids[row]))
     points: list[Tensor | None] = [None] * len(ids)
     with base_weights(lm):

@@ -73,6 +73,7 @@ class Tree:
         if shared:
             self._prompt_part(ids_BP[:1], slots_BP[:1], np.arange(shared), head)
         parts, last_BD = [], []
+        # one forward pass for users of similar length, which bounds the padding
         for users in similar(self.length_B - shared):
             cache = Cache(layer_class_to_replicate=TreeCache)
             if shared:
@@ -132,6 +133,7 @@ class Tree:
             open_ = (node != 0) & (self.slot_BM[user, node] < 0)
             key, user, node = key[open_], user[open_], node[open_]
             found.append(key)
+            # parents have smaller numbers than their children, so sorting puts them first
             key = np.unique(user * m + self.index.parent_M[node])
         user, node = np.divmod(np.unique(np.concatenate(found)), m)
         return user, node

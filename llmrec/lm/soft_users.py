@@ -55,6 +55,7 @@ class Users:
         done = len(self._table_UF)
         if done < len(self):
             waiting = list(self._number)[done:]
+            # all new users in one call, since the recommender encodes batches
             fresh_UF = np.tile(self._mean_F, (len(waiting), 1))
             some = [row for row, history in enumerate(waiting) if history]
             if some:

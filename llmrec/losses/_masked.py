@@ -67,6 +67,7 @@ def masked_nll(
     nothing_R = hidden_RD.new_zeros(len(answers), dtype=dtype)
     if len(kept_R) == 0:
         empty = nothing_R.new_zeros(0, 3) if how.moments else None
+        # the empty sum keeps a graph, so that backward also works for a batch without a choice
         return Masked(nothing_R + hidden_RD[:0].sum(), kept_R, empty)
     blocks = plan(trie, answers.token_R[kept_R], answers.node_R[kept_R])
     if how.bonus_R is not None:

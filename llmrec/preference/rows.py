@@ -75,6 +75,7 @@ def negatives(
                 "lower the loss option negatives"
             )
         share = None if weight is None else weight[left] / weight[left].sum()
+        # a generator of its own, so that a row's negatives do not depend on the other rows
         chance = np.random.default_rng([seed, epoch, row])
         drawn_WK[row] = chance.choice(left, config.negatives, replace=False, p=share)
     return leaf_of_name[drawn_WK].astype(np.int64)

@@ -87,6 +87,7 @@ def fork(
     place_R = np.arange(len(pair_R)) - np.repeat(np.cumsum(length_P) - length_P, length_P)
     prompt_B = np.array([len(prompt) for prompt in prompts], np.int64) - shared
     assert prompt_B.min() > 0, f"{shared} shared tokens leave nothing of a prompt"
+    # the end token is predicted but never fed, as nothing follows it
     fed_BJ = (length_P - 1).reshape(leaf_BJ.shape)
     before_BJ = prompt_B[:, None] + np.cumsum(fed_BJ, 1) - fed_BJ  # where each answer begins
     row_R, begin_R = pair_R // size_J, before_BJ.reshape(-1)[pair_R]

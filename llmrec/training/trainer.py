@@ -207,6 +207,7 @@ class Tuner(SelectingTrainer):
         mine = torch.tensor(batch_loss.count(rows), device=self.args.device)
         count = float(self.accelerator.reduce(mine, "sum"))
         scale = self.accelerator.num_processes / max(count, 1.0)  # DDP takes the mean over ranks
+        # a retry with smaller micro-batches has to see the loss and the random numbers of the first try
         before, chance = batch_loss.snapshot(), generators(self.args.device)
         while True:
             lm.begin_step(self.state.global_step, self.state.max_steps)
@@ -225,6 +226,7 @@ class Tuner(SelectingTrainer):
         parts = list(self.step_module.batch_loss.parts(rows, self.micro_batch))
         total = torch.zeros((), device=self.args.device)
         for number, part in enumerate(parts, 1):
+            # ranks exchange gradients once a step, with the last micro-batch
             last = number == len(parts)
             with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
                 loss = model(part) * scale

@@ -33,7 +33,7 @@ metrics: Registry[type[PositionMetric] | type[ListMetric]] = Registry(
 
 
 class _Metric:
-    """What all metrics have.
+    """The base class of all metrics.
 
     Attributes:
         name: set by the registry.

@@ -1,4 +1,4 @@
-"""How many targets are at each rank: all that the mean of any metric of positions depends on."""
+"""Numbers of targets at each rank, which determine the mean of every metric of positions."""
 
 from __future__ import annotations
 
