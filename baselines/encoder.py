@@ -177,8 +177,7 @@ def _finish(layer: Layer, context: Tensor, residual: Tensor) -> Tensor:
 
 
 def causal_mask(length: int, device: torch.device) -> Tensor:
-    """Attention mask [1, 1, L, L]: 0 for positions that may be read, a large negative number for later
-    ones.
+    """Attention mask [1, 1, L, L]: 0 where a position may be read, a large negative number elsewhere.
 
     Rows are left-aligned, so padding only follows the items and is never read by them.
 

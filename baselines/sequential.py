@@ -102,8 +102,7 @@ class Sequential(Method):
         return {"objective": loss, "objective_options": options}
 
     def prepare(self, model: Any, train: Windows, run: Run) -> None:
-        """Give the new module what it needs to know of the training rows: the positions that a loss over
-        every interaction trains.
+        """Tell the new module which positions of the training rows a loss over every interaction trains.
 
         Args:
             model: the torch module.

@@ -1,1 +1,1 @@
-"""The protocol: whatever has to be the same for every method."""
+"""The protocol: everything that has to be the same for all methods."""

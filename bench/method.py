@@ -106,8 +106,7 @@ class Method(ABC):
 
     @classmethod
     def complete(cls, config: Any, *, loss: str | None, decoder: str | None) -> Any:
-        """The configuration with the defaults of its loss and decoder written in, so that a row shows
-        them.
+        """The configuration with the defaults of its loss and decoder written in, for the row.
 
         Args:
             config: the method's configuration.

@@ -28,8 +28,7 @@ COLUMNS = (
 
 
 def fill(readme: Path, sections: Sequence[Section]) -> bool:
-    """Replace the excerpt in a README; False if it has no marks for one, or if there are no numbers to
-    show.
+    """Replace the excerpt in a README; False if it has no marks for one or there are no numbers.
 
     Args:
         readme: the file.

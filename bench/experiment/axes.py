@@ -66,8 +66,7 @@ def _values(given: Sequence[str] | None, default: str | None) -> list[str | None
 
 
 def not_built(row: SuiteRow, axes: Axes) -> str | None:
-    """Why a row of the paper cannot run because its code is missing; None if there is code, or no such
-    row in the paper.
+    """Why a row of the paper cannot run for lack of code; None for any other row.
 
     Args:
         row: the row.

@@ -86,8 +86,7 @@ def _packed(path: Path, cell: Cell, data_root: Path | None) -> Packed:
 
 
 def expanded(raw: Mapping[str, Any], data_root: Path | None) -> tuple[Row, str]:
-    """A row with its cell expanded again under the present code, and the settings of it that no longer
-    exist.
+    """A row with its cell expanded again, and which of its settings no longer exist.
 
     Args:
         raw: the row's JSON.

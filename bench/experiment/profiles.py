@@ -126,8 +126,7 @@ def profile(name: str) -> Profile:
 
 
 def settings(name: str, method: str, loss: str | None, decoder: str | None) -> Iterator[Setting]:
-    """What a profile sets for a method with its loss and decoder; of two lines for one value the later
-    counts.
+    """What a profile sets for a method with its loss and decoder; later lines replace earlier ones.
 
     Args:
         name: of the profile.
@@ -195,8 +194,7 @@ def with_profile(
 def own_options(
     options: Mapping[str, Any], name: str | None, known: Registry[Any]
 ) -> dict[str, Any]:
-    """The options of one loss or decoder from a configuration that may hold those of several under their
-    names.
+    """The options of one loss or decoder, from a configuration that may hold those of several.
 
     Args:
         options: as configured.

@@ -59,8 +59,7 @@ def libraries(
     *,
     config: Mapping[str, Any] | None = None,
 ) -> frozenset[str]:
-    """Third-party packages that the source of a method, its loss and its decoder imports, e.g.
-    ``{"torch", "recbole"}``.
+    """Third-party packages that the source of a method, its loss and its decoder imports.
 
     The source is read as text; nothing is imported.
 

@@ -97,8 +97,7 @@ class Store:
         return self.folder(key) / "model"
 
     def row_path(self, cell: Cell, *, stage: bool = False) -> Path:
-        """The file of a cell's row; its name shows method, loss and seed, and ends in the cell's
-        ``slot``.
+        """The file of a cell's row, named after method, loss and seed and the cell's ``slot``.
 
         Args:
             cell: the cell.

@@ -98,8 +98,7 @@ def alignment(
 
 
 def negatives(sequences: Ragged, seen_N: BoolArray, rng: np.random.Generator) -> IntArray:
-    """One negative item for each row, drawn uniformly from the seen items that are not in the row, int64
-    [W].
+    """One negative item for each row, uniform over the seen items outside the row, int64 [W].
 
     Unseen items are never drawn: their vectors are untrained, and the vectors of their titles would be
     drawn towards these.
@@ -126,8 +125,7 @@ def negatives(sequences: Ragged, seen_N: BoolArray, rng: np.random.Generator) ->
 
 
 def agreement(item_NE: Vectors, text_NE: Vectors, seen_N: BoolArray) -> tuple[float, float]:
-    """Mean cosine between the two latent vectors of one item, and between those of two different items;
-    seen items only.
+    """Mean cosine of an item's two latent vectors, and of those of two different items; seen items only.
 
     The vectors are centred first: all their components lie in (0, 1), so that uncentred ones are all
     similar.

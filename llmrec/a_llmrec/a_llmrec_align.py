@@ -217,7 +217,7 @@ class Align(Method):
         (folder / META).write_text(json.dumps({"sasrec": self.joint.sasrec}))
 
     def load(self, folder: Path, *, device: str) -> None:
-        """Undo ``save``.
+        """Read what ``save`` wrote.
 
         Raises:
             ArtefactError: the folder holds something else.

@@ -145,8 +145,9 @@ NO_SAMPLING = {
 
 @contextmanager
 def own_generation(lm: Backbone, *, inherit: bool = False) -> Iterator[None]:
-    """Within this context the model has an empty generation config, so that none of its defaults fills
-    what ours leaves open.
+    """Replace the model's own generation config by an empty one within this context.
+
+    Otherwise its defaults would fill whatever our config leaves open.
 
     Args:
         lm: the model; it is in evaluation mode meanwhile.

@@ -33,8 +33,7 @@ class TreeCache(DynamicLayer):
 
     @classmethod
     def of(cls, parts: Sequence[tuple[Tensor, Tensor]], length: int, room: int) -> TreeCache:
-        """A cache of the given keys and values, stacked along the users and padded with zeros to
-        ``length``.
+        """A cache of given keys and values, stacked along the users and padded to ``length`` with zeros.
 
         Args:
             parts: keys and values [B_i, H, L_i, D] of one group of users each.

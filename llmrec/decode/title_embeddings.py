@@ -157,8 +157,9 @@ def distances(point_QD: Tensor, point_ID: Tensor, chunk: int = 256) -> Iterator[
 
 
 def nearest(point_QD: Tensor, point_ID: Tensor, k: int) -> tuple[IntArray, FloatArray]:
-    """The ``k`` nearest items of each query, ties to the smaller number, and their negative distances,
-    [Q, K] each.
+    """The ``k`` nearest items of each query and their negative distances, [Q, K] each.
+
+    Ties go to the smaller number.
 
     Args:
         point_QD: embeddings of the queries.

@@ -1,4 +1,4 @@
-"""What a teacher leaves on disk for a student, written and checked. numpy only.
+"""The teacher's artefacts on disk, which the student reads and checks. numpy only.
 
 ``item_emb.safetensors`` point of each title, ``gen_text.jsonl`` what was generated for each row,
 ``rank_topk.npy`` and ``dist_topk.npy`` the nearest items and their distances, ``dist_target.npy`` the

@@ -257,8 +257,8 @@ def blank(rows: int, k: int) -> tuple[IntArray, FloatArray, FloatArray]:
 
 
 def beam_distance(score_K: Sequence[float], temperature: float) -> FloatArray:
-    """Distances of a beam list: -log softmax(score / temperature), so that exp(-d) is a probability over
-    the list.
+    """Distances of a beam list, such that exp(-d) is a probability over it: -log softmax(score /
+    temperature).
 
     Args:
         score_K: scores of the list.

@@ -192,7 +192,7 @@ class Generative(Decoding):
         self.undress(folder)
 
     def load(self, folder: Path, *, device: str) -> None:
-        """Undo ``save``.
+        """Read what ``save`` wrote.
 
         Raises:
             ArtefactError: the folder holds something else.
@@ -283,7 +283,7 @@ class Generative(Decoding):
         return Training(rows, TokenBatchLoss(loss, self.trie, shared=shared), self.recipe())
 
     def recipe(self) -> Recipe:
-        """The optimizer's side of the config."""
+        """Hyperparameters of the optimizer, from the configuration."""
         return recipe_of(self.config, pretrained=self.lm.pretrained)
 
     def _facts(self, train: Windows) -> dict[str, Any]:

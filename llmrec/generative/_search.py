@@ -1,4 +1,4 @@
-"""What a tuning may try: the learning rate that is in force, and the options that the loss declares."""
+"""The search space of a generative method: its learning rate and the options that its loss declares."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ FACTORS = (0.5, 1, 2, 5, 10)  # of the default learning rate
 def search_space(
     config: type[Config], *, loss: str | None, backbone: str | None
 ) -> Mapping[str, tuple[Any, ...]]:
-    """The values a tuning may try, as ``Method.search_space``; empty for ``zero_shot``, which trains
-    nothing.
+    """The values a tuning may try, by name; empty for ``zero_shot``, which trains nothing.
 
     A backbone without pretraining has the learning rate ``scratch_lr``; a preference loss has one among
     its options.

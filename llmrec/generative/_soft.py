@@ -156,7 +156,7 @@ class SoftGenerative(Generative):
         )
 
     def recipe(self) -> Recipe:
-        """The optimizer's side of the config."""
+        """Hyperparameters of the optimizer, from the configuration."""
         recipe = super().recipe()
         if self.config.schedule == "linear":
             return recipe

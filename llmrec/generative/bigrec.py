@@ -19,6 +19,6 @@ from llmrec.generative._generative import Generative
 
 @methods.register("bigrec")
 class BIGRec(Generative):
-    """Titles in, title out."""
+    """Reads the history as titles and writes the next title."""
 
     untrained: ClassVar[tuple[str, ...]] = (ZERO_SHOT,)

@@ -1,4 +1,4 @@
-"""LLaRA: behind each title of the history stands what a recommender knows of the item.
+"""LLaRA: each title of the history is followed by the item's vector from a recommender.
 
 A two-layer projection maps SASRec's frozen item vectors into the language model; a curriculum shows first
 titles alone and, with probability p growing over the training, titles with vectors. In the setting of the MSL

@@ -151,7 +151,7 @@ class Bank:
         return cls(**load_file(path))
 
     def place_of(self, user_Q: IntArray) -> IntArray:
-        """1.. for users of the training rows, 0 for others, int64 [Q]."""
+        """Numbers of users in the user table, int64 [Q]: 0 for users without training rows."""
         at_Q = np.searchsorted(self.users_U, user_Q).clip(max=len(self.users_U) - 1)
         return np.where(self.users_U[at_Q] == user_Q, at_Q + 1, 0)
 

@@ -1,4 +1,4 @@
-"""The chain-of-thought data set of LLM-CF: which rows are explained, the prompt, and what a text is worth.
+"""The chain-of-thought data set of LLM-CF: its rows, the prompt, and the score of a text.
 
 A tenth of the training rows is drawn; each gives one entry with its true target and one with an item the
 user did not choose, because the data has no negatives. The outcome is told, so the reasoning is post hoc.

@@ -1,4 +1,4 @@
-"""Rationales kept on disk as they are written: one append-only file a question set.
+"""Rationales on disk: one append-only file for each set of entries, model and prompt.
 
 The first line says what the file is for; each further line is one entry: ``cot_id, row, user, hist, item,
 label, prompt_sha, texts, scores, text``.
@@ -118,7 +118,7 @@ class Cache:
 
 
 def weights_of(lm: Any, seed: int) -> str:
-    """What tells weights of one name apart and does not depend on device or precision.
+    """A hash that distinguishes weights under one name, the same on every device and in every precision.
 
     Args:
         lm: a loaded backbone.

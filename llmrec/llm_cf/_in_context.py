@@ -200,7 +200,7 @@ class InContextModel(CausalModel):
         Args:
             item_BH: histories, left-aligned.
             length_B: their lengths.
-            user_B: users' places, 0 unknown.
+            user_B: users' numbers in the user table, 0 for unknown ones.
             example_BC: entries; a row of -1 adds nothing.
             feature_MD: from ``all_features``; None computes those that occur, with gradients.
 

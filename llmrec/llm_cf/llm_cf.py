@@ -1,8 +1,8 @@
 """LLM-CF: a recommender that reads a language model's reasoning about other users (Sun et al., CIKM 2024).
 
-The backbone is the suite's SASRec; to its user vector comes what a small decoder makes of four retrieved
-examples with rationales. No language model runs when it recommends. Network: ``_in_context``; retrieval and
-its guards: ``_bank``; rationales: ``cot``.
+The backbone is the suite's SASRec; a small decoder reads four retrieved examples with their rationales, and
+its output is added to the user vector. No language model runs when it recommends. Network: ``_in_context``;
+retrieval and its guards: ``_bank``; rationales: ``cot``.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ class LLMCF(Sequential):
             (folder / "seed.txt").write_text(str(self._seed))
 
     def load(self, folder: Path, *, device: str) -> None:
-        """Undo ``save``."""
+        """Read what ``save`` wrote."""
         if (folder / BANK).is_file():
             self.bank = Bank.load(folder / BANK)
             self._seed = int((folder / "seed.txt").read_text())

@@ -1,4 +1,4 @@
-"""Training losses, one a file: a plain function, and a class with whatever state it carries."""
+"""Training losses, one a file: a plain function, and a class with the state it carries."""
 
 from llmrec.losses.base import Answers, Loss
 

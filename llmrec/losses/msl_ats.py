@@ -36,8 +36,7 @@ COUNT = 0  # columns of the sums; then gap, variance, mean and squared mean
 
 
 def adaptive_tau(gap: float, variance: float, m: float, eta: float) -> float:
-    """The temperature at which a target ``gap`` above the mean of m Gaussian logits has probability
-    ``eta`` (MSL, Eq. 12).
+    """The temperature at which the target has probability ``eta`` among m Gaussian logits (MSL, Eq. 12).
 
     A discriminant below zero counts as zero, as in the authors' code; a gap below zero gives a value
     without meaning, which the caller clamps.

@@ -101,8 +101,7 @@ class PreferenceBatchLoss:
             raise fault.among([row.number for row in rows]) from None
 
     def judge(self, log_prob_BJ: Tensor, reference_BJ: Tensor) -> Tensor:
-        """Summed loss from log-probabilities under policy and reference; adds the rewards to the
-        statistics.
+        """Summed loss from log-probabilities under policy and reference; also counts the rewards.
 
         Args:
             log_prob_BJ: log-probabilities of the answers under the policy, the positive first.

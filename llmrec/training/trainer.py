@@ -175,8 +175,7 @@ class Tuner(SelectingTrainer):
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The learning-rate schedule: by ``rate`` where it is given, else by Trainer's arguments; called
-        by Trainer.
+        """The learning-rate schedule, by ``rate`` or by Trainer's arguments; called by Trainer.
 
         Args:
             num_training_steps: steps of the whole training.
