@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,55 @@ def test_tables_are_made_without_torch(module):
     code = f"import sys, {module}; print([m for m in ('torch', 'recbole') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+# rooms of bench from the ground up; the doorstep's files, and what is made of all rooms, lie outside
+ROOMS = (
+    *("significance", "data", "evaluation", "results", "experiment", "claims"),
+    *("execution", "board", "cli"),
+)
+
+
+def test_rooms_of_bench_import_downwards():
+    floor = {room: place for place, room in enumerate(ROOMS)}
+    wrong = [
+        f"{path.relative_to(HOUSE)} imports {name}"
+        for path in (HOUSE / "bench").rglob("*/*.py")
+        for name in _imported(path)
+        if name.startswith("bench.")
+        and floor.get(name.split(".")[1], -1) > floor[path.relative_to(HOUSE).parts[1]]
+    ]
+    assert wrong == []
+
+
+def _at_import(body):
+    """Import statements that run when a module is loaded: not those in functions or for types only."""
+    for node in body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield node
+        for part in ("body", "orelse", "finalbody", "handlers"):
+            yield from _at_import(getattr(node, part, []))
+
+
+def test_no_module_waits_for_itself_when_it_is_loaded():
+    modules = {}
+    for path in FILES:
+        parts = path.relative_to(HOUSE).with_suffix("").parts
+        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    needs = {}
+    for module, path in modules.items():
+        found = set()
+        for node in _at_import(ast.parse(path.read_text()).body):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif node.module and not node.level:
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        needs[module] = (found & modules.keys()) - {module}
+    assert len(list(TopologicalSorter(needs).static_order())) == len(modules)
 
 
 def test_house_measure():

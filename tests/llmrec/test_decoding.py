@@ -92,7 +92,7 @@ def test_adapters_stay_apart_for_a_decoder_that_reads_the_base(
         tmp_path, loss="zero_shot", decoder=decoder, decoder_options=options, epochs=1
     )
     merged = []
-    monkeypatch.setattr(backbone.Backbone, "merge", lambda self: merged.append(True))
+    monkeypatch.setattr(backbone.Backbone, "merge", lambda self, **_: merged.append(True))
     model.recommend(exam().queries, 5)
     assert bool(merged) == folded
     assert run.facts["quant"] is None and run.facts["dtype"] == "float32"
