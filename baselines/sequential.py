@@ -8,6 +8,7 @@ is a file of its own, see ``baselines.losses``.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -77,6 +78,7 @@ class Sequential(Method):
 
     family: ClassVar[Family] = "traditional"
     Config: ClassVar[type[Config]] = SequentialConfig
+    toy: ClassVar[Mapping[str, Any]] = {"epochs": 3}
     seconds_per_row: ClassVar[float] = 2.5e-4  # one epoch on two cores at 6,000 items, rounded up
     typical_epochs: ClassVar[int] = 30
 

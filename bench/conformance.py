@@ -158,6 +158,7 @@ class _Lab:
         self.loss, self.decoder, self.toy, self.folder = loss, decoder, toy, folder
         self.method: Method | None = None
         self._first: Ranking | None = None
+        self._needs: list[tuple[Need, Path]] = []
 
     @property
     def first(self) -> Ranking:
@@ -190,17 +191,22 @@ class _Lab:
 
     def fitted(self, method: Method, place: Path) -> Method:
         """The method fitted, and before it everything that it needs."""
-        inputs = {}
         needs = method.needs(method.config, loss=method.loss, backbone=method.backbone)
-        for name, need in needs.items():
-            inner = place / name
-            keep(self.fitted(self.build(need.method, need), inner), inner / "model")
-            inputs[name] = inner / "model"
+        inputs = {name: self.made(need, place / name) for name, need in needs.items()}
         scratch = place / "scratch"
         scratch.mkdir(parents=True)
         run = Run(seed=SEED, device="cpu", folder=scratch, inputs=inputs)
         method.fit(self.toy.train, self.toy.valid, run)
         return method
+
+    def made(self, need: Need, place: Path) -> Path:
+        """Where the fitted method behind a need is kept; one that is there is not fitted again."""
+        for kept, model in self._needs:
+            if kept == need:
+                return model
+        keep(self.fitted(self.build(need.method, need), place), place / "model")
+        self._needs.append((need, place / "model"))
+        return place / "model"
 
     def lists_of(self, method: Method, queries: Queries | None = None) -> Ranking:
         queries = queries or self.toy.queries

@@ -59,7 +59,7 @@ class Generative(Decoding):
     Config = GenerativeConfig
     toy: ClassVar[Mapping[str, Any]] = {
         "backbone": "tiny",
-        "epochs": 2,
+        "epochs": 1,
         "batch": 32,
         "scratch_lr": 3e-3,
         "valid_rows": 8,
