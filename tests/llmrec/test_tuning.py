@@ -134,7 +134,8 @@ def test_forced_tails_are_not_computed():
 def test_rows_without_a_choice_cost_a_tensor_of_zero_also_where_nothing_is_trained():
     setting = Setting(MSL)
     one_title = for_titles(TITLES[:2], setting.lm.tokenizer)
-    loss = MSL(None, one_title, vocabulary=9, avt=1.0)
+    with pytest.warns(UserWarning, match="one title"):
+        loss = MSL(None, one_title, vocabulary=9, avt=1.0)
     setting.lm.requires_grad_(False)
     summed = TokenBatchLoss(loss, one_title).sum(setting.lm, [setting.row([1])])
     assert summed.shape == () and summed.item() == 0.0
