@@ -36,12 +36,13 @@ def check_ours(out: Path) -> None:
     """
     if not out.is_dir() or (out / MANIFEST).exists() or any(rows_under(out / "rows")):
         return
-    ours = {
-        out / LOCK,
-        _partial(out / MANIFEST),
-    }  # of a writer that was cut off before the manifest
+    # left by a writer that was cut off before the manifest was there
+    ours = {out / LOCK, _partial(out / MANIFEST)}
     files = (path for path in sorted(out.rglob("*")) if not path.is_dir() and path not in ours)
-    if there := next(files, None):
+    there = next(files, None)
+    if (
+        there is not None and not (out / MANIFEST).exists()
+    ):  # another writer may have begun just now
         raise ConfigError(
             f"--out {out}: the suite did not make this folder and it is not empty "
             f"({there.relative_to(out)}); give another --out, or an empty folder"

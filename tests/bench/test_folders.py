@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from _board_rows import M, cell, done, tiny_board, write
@@ -152,6 +153,15 @@ def test_a_writer_that_is_cut_off_anywhere_leaves_what_the_next_one_handles(
     known = json.loads(found.pop(MANIFEST))["files"]
     assert found == {name: text.encode() for name, text in new.items()}
     assert known.keys() == new.keys()
+
+
+def test_writers_of_one_folder_do_not_cross(tmp_path):
+    texts = [{"README.md": str(n), f"tables/{n}.md": "x"} for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda one: replace_files(tmp_path / "out", one), texts * 4))
+    claim(tmp_path / "out")
+    found = {name: text.decode() for name, text in files(tmp_path / "out").items()}
+    assert {name: found[name] for name in found if not name.startswith(".")} in texts
 
 
 def test_a_manifest_that_names_files_outside_is_refused(tmp_path):
