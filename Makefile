@@ -1,4 +1,5 @@
 # Two commands do everything on a bare machine: `make run` and `make test`. Both set up first.
+# What `make run` makes is in results/, which git ignores; the published board in leaderboards/ stays as it is.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -19,21 +19,23 @@ from bench.experiment.grid import expand
 from bench.experiment.plan import Plan, Reuse, make_plan
 from bench.experiment.suite import Suite, choose_scale, read
 from bench.registry import load_plugins
+from bench.results.places import RESULTS, published_beside
 from bench.results.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def default_store(out: str | Path = "leaderboards", store: str | Path | None = None) -> Store:
-    """Rows under ``out``/rows; the run store at ``store``, $BENCH_STORE or .bench.
+def default_store(out: str | Path = RESULTS, store: str | Path | None = None) -> Store:
+    """Rows under ``out``/rows; the run store at ``store``, $BENCH_STORE or .bench; published rows beside.
 
     Args:
         out: folder of the tables; rows are in its folder ``rows``.
         store: folder for everything else of a cell; None for ``$BENCH_STORE``, else ``.bench``.
     """
     root = Path(store or os.environ.get("BENCH_STORE", ".bench"))
-    return Store(rows=Path(out) / "rows", root=root.resolve())
+    rows = Path(out) / "rows"
+    return Store(rows=rows, root=root.resolve(), published=published_beside(rows))
 
 
 def default_data_root(given: str | Path | None = None) -> Path | None:
@@ -192,8 +194,13 @@ def run(suite: str = "paper", **choice: object) -> pd.DataFrame:
     return rows(prepared.store.rows)
 
 
-def rows(folder: str | Path = "leaderboards/rows") -> pd.DataFrame:
-    """Every row of a folder as one frame, one line a cell, configuration and metrics as columns."""
+def rows(folder: str | Path | None = None) -> pd.DataFrame:
+    """Rows as one frame, one line a cell, configuration and metrics as columns.
+
+    Args:
+        folder: whose rows; None for one's own (``results/rows``) and the published ones that they do not
+            answer (``leaderboards/rows``), which the column ``published`` tells apart.
+    """
     from bench.board import as_frame
 
     return as_frame(folder)

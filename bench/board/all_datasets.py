@@ -49,10 +49,11 @@ def overall(leaderboards: Sequence[Leaderboard]) -> list[Overall]:
     them, those on more datasets first.
     """
     tables = [leaderboard for leaderboard in leaderboards if leaderboard.scored]
-    seen: dict[str, dict[int, int]] = {}
+    seen: dict[tuple[str, bool], dict[int, int]] = {}
     for t, leaderboard in enumerate(tables):
         for number, line in enumerate(leaderboard.scored):
-            seen.setdefault(line.entry.question, {}).setdefault(t, number)
+            asked = line.entry.question, line.entry.published
+            seen.setdefault(asked, {}).setdefault(t, number)
     place_AD = np.array(
         [[places.get(t, -1) for t in range(len(tables))] for places in seen.values()]
     )

@@ -26,12 +26,14 @@ class Entry:
         paths: the packed files of those that are done, in the same order.
         figures: their numbers.
         mark: what distinguishes it from others of the same name; empty if the name is unique.
+        published: whether its rows came with the repository, in a table of other rows.
     """
 
     rows: tuple[Row, ...]
     paths: tuple[Path, ...] = ()
     figures: tuple[Figures, ...] = ()
     mark: str = ""
+    published: bool = False
 
     @property
     def cell(self) -> Cell:
@@ -56,7 +58,8 @@ class Entry:
     @cached_property
     def badges(self) -> tuple[str, ...]:
         """Badges of its rows, see ``bench.results.badges``."""
-        return tuple(dict.fromkeys(badge for row in self.done for badge in badges(row)))
+        found = dict.fromkeys(badge for row in self.done for badge in badges(row))
+        return ("published", *found) if self.published else tuple(found)
 
     @property
     def family(self) -> str:
@@ -69,6 +72,7 @@ class Entry:
         row = self.rows[0]
         title = str(row.facts.get("title") or row.cell.method)
         extra = [str(row.facts.get("variant") or ""), self.mark, "tuned" if self.tuned else ""]
+        extra += ["published"] * self.published
         extra = [word for word in extra if word]
         return f"{title} ({', '.join(extra)})" if extra else title
 

@@ -9,28 +9,37 @@ from typing import Any
 
 import pandas as pd
 
-from bench.board.rows import packed_of, read_folder
+from bench.board.rows import packed_of, read_folders
 from bench.cell import Row
 from bench.evaluation.metrics import list_names, position_names
 from bench.results.cache import Cache
 from bench.results.figure_table import read_figures
 from bench.results.figures import ITEM, TITLE, VALID, Figures
+from bench.results.places import OWN, PUBLISHED, row_folders
 
 
-def as_frame(folder: str | Path) -> pd.DataFrame:
-    """Every row under a folder, one line a row; metrics are computed from the packed files.
+def as_frame(folder: str | Path | None = None) -> pd.DataFrame:
+    """Rows, one line a row; metrics are computed from the packed files.
 
     Columns are the cell's fields, ``status``, ``reason``, ``n``, the metrics under title identity by their
     names, and everything else under ``item.``, ``valid.``, a stratum, a phase of cost or ``facts.``.
+
+    Args:
+        folder: whose rows; None for one's own and the published ones of which there are no own numbers.
 
     Raises:
         DataError: a file is not a row, or two files hold one; names them.
         ArtefactError: the positions of a finished row are missing or damaged.
     """
-    found = read_folder(Path(folder))
+    folders = row_folders(folder) or [OWN]
+    found = read_folders(folders)
     packed = [packed_of(path) for path, row in found if row.status == "done"]
-    figures = read_figures(packed, Cache.beside(Path(folder)))
-    return pd.DataFrame([_line(row, figures.get(packed_of(path))) for path, row in found])
+    figures = read_figures(packed, Cache.beside(folders[0]))
+    lines = []
+    for path, row in found:
+        theirs = path.is_relative_to(PUBLISHED)
+        lines.append({**_line(row, figures.get(packed_of(path))), "published": theirs})
+    return pd.DataFrame(lines)
 
 
 def _line(row: Row, figures: Figures | None) -> dict[str, Any]:

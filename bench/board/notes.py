@@ -26,6 +26,8 @@ def notes(leaderboard: Leaderboard) -> tuple[str, ...]:
         f"n = {leaderboard.n} test rows ({cap}), seeds {', '.join(map(str, seeds)) or 'none'}; "
         "several seeds of one configuration are averaged",
     ]
+    if any(line.entry.published for line in leaderboard.lines):
+        told.append("lines marked published are of rows that came with the repository")
     told += _caveats(leaderboard)
     told.append(f"rows of {_range(dates)}; commits {', '.join(commits) or 'unknown'}")
     return tuple(told)

@@ -42,6 +42,45 @@ def read_folder(folder: Path) -> list[tuple[Path, Row]]:
     return found
 
 
+def read_folders(folders: Sequence[Path]) -> list[tuple[Path, Row]]:
+    """The rows of the first folder and, of each further one, those of configurations without numbers so far.
+
+    No configuration's numbers are then of two folders.
+
+    Args:
+        folders: one's own rows before published ones.
+
+    Raises:
+        DataError: a file is not a row, or two files of a folder hold one.
+    """
+    found: list[tuple[Path, Row]] = []
+    for folder in folders:
+        answered = {_line_of(row) for _, row in found if row.status == "done"}
+        found += [pair for pair in read_folder(folder) if _line_of(pair[1]) not in answered]
+    return found
+
+
+def with_published(rows: Path, published: Path) -> list[tuple[Path, Row]]:
+    """The rows of a folder, and the published ones of the same tables; see ``read_folders``.
+
+    Args:
+        rows: folder of one's own rows.
+        published: folder of the published ones.
+    """
+    found = read_folders([rows, published])
+    tables = {TableKey.of(row.cell) for path, row in found if not path.is_relative_to(published)}
+
+    def shown(row: Row) -> bool:
+        table = TableKey.of(row.cell)
+        return table in tables or replace(table, data_version="") in tables
+
+    return [(path, row) for path, row in found if shown(row)]
+
+
+def _line_of(row: Row) -> tuple[TableKey, str]:
+    return TableKey.of(row.cell), replace(row.cell, seed=0).slot
+
+
 def load_rows(folder: str | Path) -> list[Row]:
     """Every row under a folder; failed and left-out ones too.
 
@@ -52,7 +91,7 @@ def load_rows(folder: str | Path) -> list[Row]:
 
 
 def tables_of(
-    found: Iterable[tuple[Path, Row]], cache: Cache | None = None
+    found: Iterable[tuple[Path, Row]], cache: Cache | None = None, published: Path | None = None
 ) -> dict[TableKey, list[Entry]]:
     """Rows by table, then by configuration, everything in a fixed order.
 
@@ -61,6 +100,7 @@ def tables_of(
     Args:
         found: rows with their files.
         cache: where figures of an earlier call may lie; None to compute them.
+        published: folder of the rows that are marked as published; None for none.
 
     Raises:
         ArtefactError: the positions of a finished row are missing or damaged.
@@ -69,7 +109,7 @@ def tables_of(
     figures = read_figures(
         [packed_of(p) for p, r in found if r.status == "done"], cache or Cache(None)
     )
-    seeds: dict[tuple[TableKey, str], list[tuple[Path, Row]]] = {}
+    seeds: dict[tuple[TableKey, str, bool], list[tuple[Path, Row]]] = {}
     versions: dict[TableKey, set[str]] = {}
     for _, row in found:
         table = TableKey.of(row.cell)
@@ -80,13 +120,15 @@ def tables_of(
         if not table.data_version and len(known) == 1:
             table = replace(table, data_version=next(iter(known)))
         question = replace(row.cell, seed=0).slot
-        seeds.setdefault((table, question), []).append((path, row))
+        theirs = published is not None and path.is_relative_to(published)
+        seeds.setdefault((table, question, theirs), []).append((path, row))
     tables: dict[TableKey, list[Entry]] = {}
-    for (table, _), files in seeds.items():
+    for (table, _, theirs), files in seeds.items():
         files.sort(key=lambda pair: pair[1].cell.seed)
         paths = tuple(packed_of(path) for path, row in files if row.status == "done")
         rows = tuple(row for _, row in files)
-        entry = Entry(rows, paths, tuple(figures[path] for path in paths))
+        numbers = tuple(figures[path] for path in paths)
+        entry = Entry(rows, paths, numbers, published=theirs)
         tables.setdefault(table, []).append(entry)
     return {table: _told_apart(tables[table]) for table in sorted(tables, key=_order)}
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from bench.board.all_datasets import overall
 from bench.board.entry import Entry
+from bench.board.folder import check_ours, replace_files
 from bench.board.leaderboard import rank_entries
 from bench.board.page import Section, page
 from bench.board.readme import fill
 from bench.board.render import Table, escape_markdown, to_csv, to_latex, to_markdown
-from bench.board.rows import read_folder, tables_of
+from bench.board.rows import read_folder, tables_of, with_published
 from bench.board.tables import cost, overall_table, quality
 from bench.results.cache import Cache
 from bench.results.table_key import TableKey, names
@@ -25,25 +26,35 @@ HEAD = (
 )
 
 
-def write_board(rows_folder: str | Path, out_folder: str | Path) -> list[Path]:
+def write_board(
+    rows_folder: str | Path,
+    out_folder: str | Path,
+    published: Path | None = None,
+    readme: Path | None = None,
+) -> list[Path]:
     """Write all tables of all rows; returns the files, sorted.
 
     Under ``out_folder``: ``README.md``, ``index.html`` and ``tables/<board>/<dataset>/`` with quality and
-    cost as Markdown, CSV and LaTeX. ``tables/`` belongs to this function: tables whose rows are gone are
-    removed. A README beside ``out_folder`` with marks for it gets an excerpt. What was computed is kept in
-    ``.cache`` beside ``rows_folder``, which may be deleted at any moment.
+    cost as Markdown, CSV and LaTeX. Tables that this function wrote and whose rows are gone are removed;
+    no other file is touched. What was computed is kept in ``.cache`` beside ``rows_folder``, which may be
+    deleted at any moment.
 
     Args:
         rows_folder: where the rows are.
         out_folder: where the tables go.
+        published: rows of others, shown in the tables that have rows of one's own; None for none.
+        readme: a file with marks for an excerpt, which it is given; None for none.
 
     Raises:
+        ConfigError: ``out_folder`` is not the suite's, or a file in it was changed since it was written.
         DataError: a file is not a row, or two rows of a table were examined on different queries.
         ArtefactError: the positions beside a finished row are missing or damaged.
     """
     rows, out = Path(rows_folder), Path(out_folder)
+    check_ours(out)
     cache = Cache.beside(rows)
-    sections = build(tables_of(read_folder(rows), cache), cache)
+    found = read_folder(rows) if published is None else with_published(rows, published)
+    sections = build(tables_of(found, cache, published), cache)
     cache.forget_unused()
     files = {"README.md": _index(sections), "index.html": page(sections)}
     for section in sections:
@@ -53,16 +64,9 @@ def write_board(rows_folder: str | Path, out_folder: str | Path) -> list[Path]:
         for leaderboard, table, bill in section.datasets:
             files |= _files(f"{home}/{folder[leaderboard.key]}/quality", table)
             files |= _files(f"{home}/{folder[leaderboard.key]}/cost", bill)
-    paths = []
-    for name, content in sorted(files.items()):
-        path = out / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.tmp")
-        partial.write_text(content, encoding="utf-8", newline="\n")
-        partial.replace(path)
-        paths.append(path)
-    _forget(out / "tables", set(paths))
-    fill(out.parent / "README.md", sections)
+    paths = replace_files(out, files)
+    if readme is not None:
+        fill(readme, sections)
     return paths
 
 
@@ -106,14 +110,8 @@ def _index(sections: Sequence[Section]) -> str:
             )
         parts.append("\n" + to_markdown(section.overall, level=3))
     if not sections:
-        parts.append("No rows yet: `python -m bench run --suite paper` makes them.\n")
+        parts.append(
+            "No rows yet: `python -m bench run --suite paper` makes them. Cells that were taken from "
+            "published rows (`--reuse rows`) are on the published board.\n"
+        )
     return "\n".join(parts)
-
-
-def _forget(home: Path, kept: set[Path]) -> None:
-    """Remove tables that no row asks for any more, and folders left empty."""
-    for path in sorted(home.rglob("*"), reverse=True):
-        if path.is_file() and path.suffix in FORMATS and path not in kept:
-            path.unlink()
-        elif path.is_dir() and not any(path.iterdir()):
-            path.rmdir()

@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.api import Order, default_data_root
 from bench.experiment.choice import Choice
 from bench.experiment.profiles import profiles
+from bench.results.places import RESULTS
 
 
 def add_suite_options(parser: argparse.ArgumentParser) -> None:
@@ -47,14 +48,18 @@ def add_store_options(parser: argparse.ArgumentParser) -> None:
     """Where data, rows and artefacts are."""
     group = parser.add_argument_group("where")
     group.add_argument("--data-root", help="folder with book/, toy/ ... (default: $BENCH_DATA)")
-    group.add_argument("--out", default="leaderboards", help="folder of rows and tables")
+    group.add_argument(
+        "--out",
+        default=str(RESULTS),
+        help="folder of rows and tables, empty or made by the suite (default: %(default)s)",
+    )
     group.add_argument("--store", help="run store (default: $BENCH_STORE or .bench)")
     group.add_argument(
         "--reuse",
         choices=("auto", "same-code", "rows", "any", "never"),
         default="auto",
-        help="take rows made here (auto), only those of unchanged source (same-code), also those that came "
-        "with the repository (rows), those of any version from the same data (any), or none (never)",
+        help="take rows made here (auto), only those of unchanged source (same-code), also published "
+        "ones, of leaderboards/rows (rows), those of any version from the same data (any), or none (never)",
     )
     group.add_argument("--retry", action="store_true", help="run failed and left-out cells again")
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.errors import DataError
+from bench.results.places import OWN, PUBLISHED, RESULTS, published_beside, row_folders
+
+ROWS = f"folder of rows (default: {OWN}, then {PUBLISHED})"  # help of the verbs that read both
 
 ABOUT = """\
 Rebuild every table (Markdown, CSV, LaTeX, one HTML page) from the rows alone. Needs neither torch nor a GPU,
-and equal rows give equal bytes.
+and equal rows give equal bytes. Published rows (leaderboards/rows) of the same tables stand beside them,
+marked "published". Only files that the suite wrote, and that nobody changed since, are replaced or removed; a
+folder that is not empty and that the suite did not make is refused.
 
-  python -m bench board                             leaderboards/rows -> leaderboards/
+  python -m bench board                             results/rows -> results/
   python -m bench board --rows my/rows --out my     other rows, other tables
   python -m bench board --plugin my_metric.py       with a column for a metric of your own
 """
@@ -26,11 +32,9 @@ def add_parser(subparsers: Any) -> None:
         description=ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--rows", default=str(OWN), help="folder of rows (default: %(default)s)")
     parser.add_argument(
-        "--rows", default="leaderboards/rows", help="folder of rows (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--out", default="leaderboards", help="folder of tables (default: %(default)s)"
+        "--out", default=str(RESULTS), help="folder of tables (default: %(default)s)"
     )
     parser.add_argument(
         "--plugin", action="append", default=[], help="a file that registers more metrics"
@@ -52,13 +56,34 @@ def existing(folder: str) -> Path:
     return path
 
 
+def existing_folders(named: str | None) -> list[Path]:
+    """The folder of rows named, or by default those that are there: one's own, then the published ones.
+
+    Raises:
+        DataError: there is none.
+    """
+    return [existing(str(folder)) for folder in row_folders(named) or [OWN]]
+
+
 def run(options: argparse.Namespace) -> int:
     """Write the tables and say where they are."""
     from bench.board import write_board
     from bench.registry import load_plugins
 
     load_plugins(options.plugin)
-    paths = write_board(existing(options.rows), options.out)
+    rows = existing(options.rows)
+    paths = write_board(rows, options.out, published_beside(rows))
     tables = [path for path in paths if path.suffix == ".md" and path.name != "README.md"]
     print(f"{len(tables)} tables, {len(paths)} files; start at {Path(options.out) / 'README.md'}")
+    for line in left_alone(Path(options.out)):
+        print(line)
     return 0
+
+
+def left_alone(out: Path) -> Iterator[str]:
+    """The first file among the tables that the suite did not write, and how many more there are."""
+    from bench.board.folder import strangers
+
+    if found := strangers(out):
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        yield f"not written by the suite, so left alone: {found[0]}{more}"

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.cli.board import ROWS
 from bench.errors import DataError
+from bench.results.places import PUBLISHED, row_folders
 
 if TYPE_CHECKING:
     from bench.cell import Cell
@@ -40,9 +42,7 @@ def add_parser(subparsers: Any) -> None:
         description=ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--rows", default="leaderboards/rows", help="folder of rows (default: %(default)s)"
-    )
+    parser.add_argument("--rows", help=ROWS)
     parser.add_argument("--dataset", help="only this one: toy, book, clothing or office")
     parser.add_argument("--metric", help="only this one, e.g. ndcg@10")
     parser.add_argument("--all", action="store_true", help="also claims that were not run")
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     from bench.board.render import to_csv, to_latex, to_markdown
     from bench.claims import agreement, impossible, ledger
 
-    verdicts = ledger(_ours(Path(options.rows)))
+    verdicts = ledger(_ours(row_folders(options.rows)))
     chosen = [
         verdict
         for verdict in verdicts
@@ -91,16 +91,18 @@ def _effects(effect: Mapping[str, tuple[float, float]]) -> str:
     return f"; {text}" if text else ""
 
 
-def _ours(rows: Path) -> Iterable[tuple[Cell, Mapping[str, Ours]]]:
+def _ours(folders: Sequence[Path]) -> Iterable[tuple[Cell, Mapping[str, Ours]]]:
     from bench.board.leaderboard import ours_of
-    from bench.board.rows import read_folder, tables_of
+    from bench.board.rows import read_folders, tables_of
     from bench.claims import TEST_ROWS
     from bench.results.cache import Cache
 
-    if not rows.is_dir():
+    folders = [folder for folder in folders if folder.is_dir()]
+    if not folders:
         return []
-    pairs = [(path, row) for path, row in read_folder(rows) if row.cell.dataset in TEST_ROWS]
-    tables = tables_of(pairs, Cache.beside(rows))
+    found_rows = read_folders(folders)
+    pairs = [(path, row) for path, row in found_rows if row.cell.dataset in TEST_ROWS]
+    tables = tables_of(pairs, Cache.beside(folders[0]), PUBLISHED)
     found: list[tuple[Cell, Mapping[str, Ours]]] = []
     for entries in tables.values():
         done = [entry for entry in entries if entry.figures]

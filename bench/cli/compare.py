@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bench.cell import HEADLINE
+from bench.cli.board import ROWS, existing_folders
 from bench.errors import DataError, UnknownName
+from bench.results.places import PUBLISHED
 
 if TYPE_CHECKING:
     from bench.board.entry import Entry
@@ -41,9 +43,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("a", metavar="A", help="label, part of a label, or key")
     parser.add_argument("b", metavar="B", help="the other one")
-    parser.add_argument(
-        "--rows", default="leaderboards/rows", help="folder of rows (default: %(default)s)"
-    )
+    parser.add_argument("--rows", help=ROWS)
     parser.add_argument(
         "--metric",
         default=HEADLINE,
@@ -193,19 +193,22 @@ def _mask(entry: Entry, stratum: str | None) -> Any:
 
 def _entries(options: argparse.Namespace) -> list[Entry]:
     """Every finished configuration that the options leave."""
-    from bench.board.rows import read_folder, tables_of
-    from bench.cli.board import existing
+    from bench.board.rows import read_folders, tables_of
     from bench.results.cache import Cache
 
-    rows = existing(options.rows)
+    folders = existing_folders(options.rows)
     pairs = [
         (path, row)
-        for path, row in read_folder(rows)
+        for path, row in read_folders(folders)
         if row.status == "done"
         and options.scale in (None, row.cell.scale)
         and options.profile in (None, row.cell.profile)
     ]
-    return [entry for table in tables_of(pairs, Cache.beside(rows)).values() for entry in table]
+    return [
+        entry
+        for table in tables_of(pairs, Cache.beside(folders[0]), PUBLISHED).values()
+        for entry in table
+    ]
 
 
 def _find(word: str, entries: Sequence[Entry], profile: str | None) -> Entry:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from tabulate import tabulate
 
 from bench.api import default_store, prepare
+from bench.board.folder import check_ours
 from bench.cli._options import add_store_options, add_suite_options, clock, order_of
 from bench.cli.run import banner, kept_faults
 from bench.experiment.plan import KEPT, Job
@@ -34,6 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def main(options: argparse.Namespace) -> int:
     """Print the plan."""
+    check_ours(Path(options.out))
     prepared = prepare(order_of(options), default_store(options.out, options.store))
     banner(prepared)
     table = []
@@ -54,7 +57,11 @@ def main(options: argparse.Namespace) -> int:
     foreign = sum(job.hit == "foreign" for job in hits)
     print(
         f"{len(hits)} of {len(prepared.plan.jobs)} cells have a row"
-        + (f"; {foreign} of these came with the rows: --reuse rows takes them" if foreign else "")
+        + (
+            f"; {foreign} of these are published, or made elsewhere: --reuse rows takes them"
+            if foreign
+            else ""
+        )
     )
     print(f"about {clock(prepared.plan.seconds)} in all, one cell after the other")
     return 0
@@ -62,7 +69,7 @@ def main(options: argparse.Namespace) -> int:
 
 def _state(job: Job) -> str:
     """What happens to a cell, and why."""
-    why = {"stale": "another version or other data", "foreign": "its row came with the rows"}
+    why = {"stale": "another version or other data", "foreign": "its row was made elsewhere"}
     if job.todo:
         return f"run ({why[job.hit]})" if job.hit in why else "run"
     kept = "kept" if job.hit == "done" else f"kept: {job.hit}"

@@ -10,13 +10,16 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 
 from bench.api import Prepared, default_store, execute, local_executor, prepare
+from bench.board.folder import check_ours, claim
 from bench.cell import Row
 from bench.cli._live import Watch
 from bench.cli._options import _gpus, add_store_options, add_suite_options, clock, order_of
 from bench.cli._options import shown_path as shown
+from bench.cli.board import left_alone
 from bench.errors import ConfigError
 from bench.execution.local import describe
 from bench.execution.schedule import Executor, Progress, summary
@@ -90,6 +93,7 @@ def main(options: argparse.Namespace) -> int:
 
 def _main(options: argparse.Namespace) -> int:
     store = default_store(options.out, options.store)
+    check_ours(Path(options.out))
     order, queue = order_of(options), _queue(options)
     if queue is not None:
         order = replace(order, device=queue.device)
@@ -112,6 +116,7 @@ def _main(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace, prepared: Prepared, executor: Executor) -> int:
     store = prepared.store
     began = time.monotonic()
+    claim(Path(options.out))
     board = _Board(store, options.out)
     with Watch(store, len(prepared.plan.todo)) as watch:
 
@@ -124,6 +129,8 @@ def _run(options: argparse.Namespace, prepared: Prepared, executor: Executor) ->
     for line in kept_faults(prepared):
         print(line)
     index = board.write()
+    for line in left_alone(Path(options.out)):
+        print(line)
     hits = len(prepared.plan.jobs) - len(prepared.plan.todo)
     parts = [*summary(rows), f"from the store {hits}"]
     print(f"{', '.join(parts)} in {clock(time.monotonic() - began)}; tables: {index}")
@@ -168,7 +175,7 @@ def kept_faults(prepared: Prepared) -> Iterator[str]:
     """The failed and left-out cells that are not run again, with their reasons and the way out."""
     kept = [job for job in prepared.plan.jobs if not job.todo and job.hit in {"failed", "left out"}]
     for job in kept:
-        row = prepared.store.read(job.cell)
+        row = prepared.store.find(job.cell)
         yield f"{job.hit} before: {job.cell.label}: {row.reason if row else 'no row'}"
     if kept:
         yield f"{len(kept)} cell(s) without a result are kept as they are; --retry runs them again"
@@ -217,9 +224,7 @@ class _Board:
             self._not_before = end + max(self.EVERY_SECONDS, self.SHARE * (end - began))
 
     def write(self) -> str:
-        from pathlib import Path
-
         from bench.board import write_board
 
-        write_board(self.store.rows, Path(self.out))
+        write_board(self.store.rows, Path(self.out), self.store.published)
         return shown(Path(self.out) / "README.md")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 from bench.errors import UnknownName
 from bench.evaluation.metrics import list_names, position_names
 from bench.results.figures import ITEM, TITLE, VALID, figures_beside
+from bench.results.places import RESULTS
 from bench.results.row_files import rows_under
 
 
@@ -21,7 +23,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("text", help="part of a label (book/sasrec+ce#0) or of a key")
-    parser.add_argument("--out", default="leaderboards", help="folder of rows and tables")
+    parser.add_argument(
+        "--out", default=str(RESULTS), help="folder of rows and tables (default: %(default)s)"
+    )
+    parser.add_argument("--rows", help="only this folder of rows (default: own and published ones)")
     parser.add_argument("--store", help="run store (default: $BENCH_STORE or .bench)")
     parser.set_defaults(func=main)
 
@@ -32,7 +37,8 @@ def main(options: argparse.Namespace) -> int:
 
     store = default_store(options.out, options.store)
     found = 0
-    for path, row in rows_under(store.rows):
+    folders = [Path(options.rows)] if options.rows else [store.rows, store.published]
+    for path, row in (pair for folder in folders if folder for pair in rows_under(folder)):
         if options.text in row.cell.label or options.text in row.cell.key:
             found += 1
             print(f"{row.cell.label}  ({row.cell.scale}, {row.cell.profile})  {path}")

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.cli.board import ROWS, existing_folders
+
 if TYPE_CHECKING:
     from bench.cell import Row
     from bench.evaluation.lists import Lists
@@ -19,7 +21,7 @@ byte, the shapes, the strata (each query is in one of each partition), the numbe
 positions against the lists and the targets where both are kept. Every metric is computed from these files, so
 no number of a table has another source; cost and facts have none and are taken on trust. No torch, no GPU.
 
-  python -m bench verify                      all rows under leaderboards/rows
+  python -m bench verify                      own and published rows
   python -m bench verify --rows received/rows  rows that somebody sent
 """
 
@@ -32,18 +34,15 @@ def add_parser(subparsers: Any) -> None:
         description=ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--rows", default="leaderboards/rows", help="folder of rows (default: %(default)s)"
-    )
+    parser.add_argument("--rows", help=ROWS)
     parser.set_defaults(func=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what does not agree; 1 if anything does not."""
     from bench.board.rows import read_folder
-    from bench.cli.board import existing
 
-    found = read_folder(existing(options.rows))
+    found = [pair for folder in existing_folders(options.rows) for pair in read_folder(folder)]
     wrong = 0
     for path, row in found:
         faults = check(path, row)

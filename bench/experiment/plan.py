@@ -84,7 +84,7 @@ def make_plan(
         store: where earlier answers are.
         choice: what was asked; names the data root.
         reuse: ``auto`` takes a row made here that answers the cell, ``same-code`` only if the source is
-            still the same, ``rows`` also one that came with the rows, ``any`` one of any version from the
+            still the same, ``rows`` also a published one, ``any`` one of any version from the
             same data, ``never`` runs everything again.
         retry: run failed and left-out cells again.
         device: ``cpu`` or ``cuda``, where the cells will run; durations of the other kind do not count.
@@ -129,7 +129,7 @@ def make_plan(
 
 
 def _changed(store: Store, cell: Cell) -> tuple[str, ...]:
-    row = store.read(cell)
+    row = store.find(cell)
     return badges(row) if row is not None else ()
 
 
@@ -170,7 +170,7 @@ def _cheap_first(jobs: Mapping[str, Job]) -> Iterator[str]:
 
 def _history(store: Store, device: str) -> list[Row]:
     """The finished rows of a store that were made on such a device."""
-    homes = (store.rows, store.root / "stages")
+    homes = [store.rows, store.root / "stages", *filter(None, [store.published])]
     rows = [row for home in homes for _, row in rows_under(home)]
     return [
         row

@@ -1,8 +1,9 @@
 """Rows and artefacts on disk: each complete or absent, and at most one process running a cell.
 
-A row is one JSON file and, beside it, the packed target positions (``leaderboards/rows``, committed).
-Everything else of a cell (fitted method, lists, log, status, checkpoints) lives in the run store,
-one folder a cell, which git ignores.
+A row is one JSON file and, beside it, the packed target positions (``results/rows``). Published rows, those
+that came with the repository, are in a second folder of the same form (``leaderboards/rows``, committed),
+which is only read. Everything else of a cell (fitted method, lists, log, status, checkpoints) lives in the
+run store, one folder a cell, which git ignores.
 """
 
 from __future__ import annotations
@@ -72,6 +73,12 @@ def write_json(path: Path, thing: Any) -> None:
     write_whole(path, fill)
 
 
+def _file(cell: Cell) -> Path:
+    name = re.sub(r"[^\w.+~-]+", "-", cell.label.partition("/")[2]).strip("-")
+    mark = cell.slot if cell.data_version else ABSENT
+    return Path(cell.dataset, cell.scale, f"{name}-{mark}.json")
+
+
 def _who(cell: Cell) -> tuple[object, ...]:
     return (cell.method, cell.loss, cell.seed, cell.profile)
 
@@ -83,10 +90,12 @@ class Store:
     Attributes:
         rows: folder of the rows that tables are made from.
         root: run store.
+        published: folder of the published rows, which is never written to; None for none.
     """
 
     rows: Path
     root: Path
+    published: Path | None = None
 
     def folder(self, key: str) -> Path:
         """The run-store folder of a cell: ``model/``, ``scratch/``, ``status.json``, ``log.txt``."""
@@ -104,10 +113,7 @@ class Store:
             stage: whether its method is a stage, whose rows are kept in the run store and not in the
                 tables.
         """
-        name = re.sub(r"[^\w.+~-]+", "-", cell.label.partition("/")[2]).strip("-")
-        home = self.root / "stages" if stage else self.rows
-        mark = cell.slot if cell.data_version else ABSENT
-        return home / cell.dataset / cell.scale / f"{name}-{mark}.json"
+        return (self.root / "stages" if stage else self.rows) / _file(cell)
 
     def namesakes(self, cell: Cell, mark: str = "") -> list[Row]:
         """Rows of the same method, loss and seed on the same board, whatever their configuration.
@@ -120,12 +126,22 @@ class Store:
         return [row for _, row in readable(paths) if _who(row.cell) == _who(cell)]
 
     def read(self, cell: Cell) -> Row | None:
-        """The row that was asked the same as this cell, whatever version made it; None if there is none."""
+        """The own row that was asked the same as this cell, whatever version made it; None if there is
+        none.
+        """
         for stage in (False, True):
             # it may go at any moment: another runner replaces its own notes
             with contextlib.suppress(FileNotFoundError):
                 return read_row(self.row_path(cell, stage=stage))
         return None
+
+    def find(self, cell: Cell) -> Row | None:
+        """The own or else the published row that was asked the same; first one that answers the very cell."""
+        found = [self.read(cell)]
+        if self.published is not None:
+            found += [row for _, row in readable([self.published / _file(cell)])]
+        rows = [row for row in found if row is not None]
+        return next(iter([row for row in rows if row.cell.key == cell.key] + rows), None)
 
     def look(self, cell: Cell, *, any_version: bool = False, foreign: bool = True) -> Hit:
         """What the store holds for a cell.
@@ -133,13 +149,13 @@ class Store:
         Args:
             cell: the question.
             any_version: take the answer of another version too, as long as it saw the same data.
-            foreign: take a row that was made elsewhere and came with the rows (from git, say).
+            foreign: take a row that was made elsewhere, e.g. a published one.
 
         Returns:
             The status of the row; ``stale`` for an answer of other versions or other data, ``foreign`` for
             one that is not taken because it was made elsewhere, ``missing`` for none.
         """
-        row = self.read(cell)
+        row = self.find(cell)
         if row is None:
             return "missing"
         same = row.cell.key == cell.key
@@ -182,7 +198,7 @@ class Store:
             any_version: also accept what another version of the code fitted, as recorded in the cell's
                 row.
         """
-        row = self.read(cell) if any_version else None
+        row = self.find(cell) if any_version else None
         keys = [cell.key, row.cell.key] if row else [cell.key]
         return next((self.model(key) for key in keys if self._fitted(key)), None)
 

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -19,6 +20,7 @@ from _board_rows import NASTY, M, cell, done, tiny_board, write
 
 from bench.board import as_frame, load_rows, write_board
 from bench.board.all_datasets import overall
+from bench.board.folder import MANIFEST
 from bench.board.leaderboard import rank_entries
 from bench.board.render import escape_latex, escape_markdown
 from bench.board.rows import read_folder, tables_of
@@ -34,7 +36,7 @@ def written(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and not path.name.startswith(".") and ".cache" not in path.parts
     }
 
 
@@ -56,7 +58,8 @@ def test_the_board_is_the_golden_one(rows, tmp_path):
     """BENCH_GOLDEN=write makes it anew, for a change that is meant."""
     write_board(rows, tmp_path / "out")
     if os.environ.get("BENCH_GOLDEN") == "write":
-        write_board(rows, GOLDEN)
+        shutil.rmtree(GOLDEN)
+        shutil.copytree(tmp_path / "out", GOLDEN, ignore=shutil.ignore_patterns(".*"))
     now, golden = written(tmp_path / "out"), written(GOLDEN)
     assert now.keys() == golden.keys()
     for name in golden:
@@ -66,13 +69,13 @@ def test_the_board_is_the_golden_one(rows, tmp_path):
 def test_rebuilding_gives_equal_bytes_and_drops_what_has_no_rows(rows, tmp_path):
     out = tmp_path / "out"
     paths = write_board(rows, out)
-    first = written(out)
-    stale = out / "tables" / "gone" / "x" / "quality.md"
-    stale.parent.mkdir(parents=True)
-    stale.write_text("old")
+    first, manifest = written(out), (out / MANIFEST).read_bytes()
+    later = write(rows, *done([0] * 6, cell("sasrec", scale="full")))
+    assert len(write_board(rows, out)) == len(paths) + 9
+    later.unlink()
     assert write_board(rows, out) == paths
-    assert written(out) == first
-    assert not (out / "tables" / "gone").exists()
+    assert (written(out), (out / MANIFEST).read_bytes()) == (first, manifest)
+    assert [path.name for path in (out / "tables").iterdir()] == [BOARD]
 
 
 def test_numbers_by_hand(rows, tmp_path):

@@ -15,7 +15,7 @@ def rows(tmp_path):
 def test_the_readme_gets_an_excerpt_between_its_marks(rows, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(f"# Title\n{BEGIN}\nOUTDATED\n{END}\nrest\n")
-    write_board(rows, tmp_path / "boards")
+    write_board(rows, tmp_path / "boards", readme=readme)
     text = readme.read_text()
     assert text.startswith(f"# Title\n{BEGIN}\n")
     assert text.endswith(f"{END}\nrest\n")
@@ -23,12 +23,19 @@ def test_the_readme_gets_an_excerpt_between_its_marks(rows, tmp_path):
     assert "| Rank | Method |" in text
     assert "| Paper (ours, scored as there) |" in text
     assert "| 0.0183 (within noise) |" in text, "six test rows prove nothing"
-    write_board(rows, tmp_path / "boards")
+    write_board(rows, tmp_path / "boards", readme=readme)
     assert readme.read_text() == text
 
 
 def test_a_readme_without_marks_is_left_alone(rows, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("# Mine\n")
-    write_board(rows, tmp_path / "boards")
+    write_board(rows, tmp_path / "boards", readme=readme)
     assert readme.read_text() == "# Mine\n"
+
+
+def test_tables_beside_a_readme_with_marks_do_not_touch_it(rows, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{BEGIN}\nOUTDATED\n{END}\n")
+    write_board(rows, tmp_path / "boards")
+    assert "OUTDATED" in readme.read_text()

@@ -71,10 +71,10 @@ def test_a_table_or_readme_is_the_old_one_or_the_new_one(tmp_path, disk):
     readme.write_text("before\n<!-- board:begin -->\nold\n<!-- board:end -->\nafter\n")
     filler = fill(disk)
     with pytest.raises(OSError, match=r"No space left|the disk is full"):
-        write_board(out / "rows", out)
+        write_board(out / "rows", out, readme=readme)
     assert readme.read_text().endswith("after\n")
     filler.unlink()
-    write_board(out / "rows", out)
+    write_board(out / "rows", out, readme=readme)
     assert readme.read_text().endswith("after\n")
 
 
