@@ -10,8 +10,9 @@ STAMP := $(VENV)/.ready
 run: setup
 	$(BIN)/python -m bench run --suite paper
 
+# a worker a core, a file of tests at a time; one thread each, as workers that share cores slow each other down
 test: setup lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # on a real Slurm cluster of one node, started and stopped by the tests; part of `make test` where its packages are
 test-slurm: setup
