@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from bench.board.entry import Entry
-from bench.board.table_numbers import Means, TableNumbers, as_published, table_numbers
-from bench.cell import HEADLINE, SELECT_BY
-from bench.claims import Claim, Ours, Verdict, claims, judge
-from bench.claims.ledger import matches
-from bench.claims.paper import Z
+from bench.board.table_numbers import (
+    AsPaper,
+    TableNumbers,
+    as_published,
+    published_tables,
+    scored_by,
+    table_numbers,
+)
+from bench.cell import HEADLINE, digest
+from bench.claims import Ours, Verdict, claims, line_verdicts
 from bench.errors import DataError
 from bench.results.cache import Cache
-from bench.results.figures import TITLE, VALID
 from bench.results.table_key import TableKey
 from bench.significance.power import detectable_gap
 
@@ -112,14 +115,15 @@ def rank_entries(
     check_same_queries(done)
     done.sort(key=lambda entry: (-(entry.mean(HEADLINE) or 0.0), entry.full_name, entry.cell.slot))
     numbers = table_numbers(done, cache or Cache(None))
+    ours = [_ours(entry, HEADLINE, numbers.as_paper, m) for m, entry in enumerate(done)]
+    verdicts = line_verdicts(ours)
     lines = []
     for m, entry in enumerate(done):
         ranks, found = numbers.ranks, numbers.means
         middle = (int(ranks.first_M[m]) + int(ranks.last_M[m])) / 2
         mean, low, high = (float(ends_M[m]) for ends_M in (found.mean_M, found.low_M, found.high_M))
-        verdict = _verdict(entry, numbers.as_paper, m)
         note = "; ".join(filter(None, (str(found.note_M[m]), ranks.note(m))))
-        lines.append(Line(entry, ranks.text(m), middle, mean, low, high, verdict, note))
+        lines.append(Line(entry, ranks.text(m), middle, mean, low, high, verdicts[m], note))
     return Leaderboard(key, tuple(lines + idle), numbers)
 
 
@@ -139,27 +143,19 @@ def check_same_queries(done: Sequence[Entry]) -> None:
                 )
 
 
-def _ours(entry: Entry, found: Means, m: int) -> Ours:
-    low, high = float(found.low_M[m]), float(found.high_M[m])
-    # half the interval, and not the standard error: few users or seeds count here too
-    se = (high - low) / (2 * Z)
-    on_test = any(row.facts.get("selected_on") == "test" for row in entry.done)
-    chosen_by = entry.mean(SELECT_BY, TITLE if on_test else VALID)
-    valid = math.nan if chosen_by is None else chosen_by
-    return Ours(entry.done[0].cell, entry.n, float(found.mean_M[m]), se, low, high, valid)
-
-
-def _verdict(entry: Entry, as_paper: Means, m: int) -> Verdict | None:
-    """Against Table 5, NDCG@10; None if the paper has no such cell."""
-    for claim in _headline_claims():
-        if matches(claim, entry.cell):
-            return judge(claim, _ours(entry, as_paper, m))
-    return None
-
-
-@cache
-def _headline_claims() -> tuple[Claim, ...]:
-    return tuple(c for c in claims() if c.table == "table5" and c.metric == HEADLINE)
+def _ours(entry: Entry, metric: str, found: AsPaper, m: int) -> Ours:
+    return Ours(
+        cell=entry.done[0].cell,
+        n=entry.n,
+        mean=float(found.mean_M[m]),
+        low=float(found.low_M[m]),
+        high=float(found.high_M[m]),
+        fit_cv=float(found.fit_cv_M[m]),
+        row_cv=float(found.row_cv_M[m]),
+        widening=float(found.widening_M[m]),
+        by_seed=tuple(v for v in entry.by_seed(metric, scored_by(entry)) if v is not None),
+        badges=entry.badges,
+    )
 
 
 def ours_of(entries: Sequence[Entry]) -> list[Mapping[str, Ours]]:
@@ -174,7 +170,29 @@ def ours_of(entries: Sequence[Entry]) -> list[Mapping[str, Ours]]:
     check_same_queries(entries)
     metrics = sorted({claim.metric for claim in claims()})
     found = as_published(entries, metrics)
+    fits = [_fit(entry) for entry in entries]
     return [
-        {metric: _ours(entry, found[metric], m) for metric in metrics}
+        {metric: replace(_ours(entry, metric, found[metric], m), fit=fits[m]) for metric in metrics}
         for m, entry in enumerate(entries)
     ]
+
+
+def separated(entries: Sequence[Entry]) -> dict[tuple[str, str], float]:
+    """Holm-adjusted p of all pairs by NDCG@10, scored as the paper does, by the keys of both cells.
+
+    Args:
+        entries: of one table.
+    """
+    p_MM = published_tables(entries, (HEADLINE,))[HEADLINE].ranks().p_MM
+    keys = [entry.done[0].cell.key for entry in entries]
+    return {
+        (first, second): float(p_MM[i, j])
+        for i, first in enumerate(keys)
+        for j, second in enumerate(keys)
+        if i != j
+    }
+
+
+def _fit(entry: Entry) -> str:
+    """Hash of where all targets are; equal for two searches that chose one and the same configuration."""
+    return digest([one.position_Q.tolist() for one in entry.positions()])

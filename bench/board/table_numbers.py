@@ -46,6 +46,21 @@ class Means:
 
 
 @dataclass(frozen=True, eq=False)
+class AsPaper(Means):
+    """Means scored as the paper scores them, with what a comparison with published numbers needs.
+
+    Attributes:
+        fit_cv_M: standard deviation of one fit's mean on these rows, as a share of the mean.
+        row_cv_M: standard error from users and targets, as a share of the mean; 0 where the mean is.
+        widening_M: variance over users and targets, divided by that of independent rows.
+    """
+
+    fit_cv_M: FloatArray
+    row_cv_M: FloatArray
+    widening_M: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
 class Stands:
     """How many titles each mean depends on; empty arrays where the rows do not name their targets.
 
@@ -79,7 +94,7 @@ class TableNumbers:
     ranks: Ranks
     logs: LogPairs
     stands: Stands
-    as_paper: Means
+    as_paper: AsPaper
     median_se: FloatArray
 
 
@@ -166,7 +181,7 @@ def _stands(table: Estimate) -> Stands:
     )
 
 
-def as_published(entries: Sequence[Entry], names: Sequence[str]) -> dict[str, Means]:
+def as_published(entries: Sequence[Entry], names: Sequence[str]) -> dict[str, AsPaper]:
     """Metrics of entries with their intervals, scored as the paper scores each one's family.
 
     The released code takes a language model's answer for right if the title is; its other models are
@@ -176,11 +191,45 @@ def as_published(entries: Sequence[Entry], names: Sequence[str]) -> dict[str, Me
         entries: examined on the same queries.
         names: of metrics of positions.
     """
-    positions = [entry.positions(ITEM if entry.family in BY_ID else TITLE) for entry in entries]
+    return {name: _as_paper(table) for name, table in published_tables(entries, names).items()}
+
+
+def published_tables(entries: Sequence[Entry], names: Sequence[str]) -> dict[str, Estimate]:
+    """Estimates by metric of entries scored as in ``as_published``.
+
+    Args:
+        entries: examined on the same queries.
+        names: of metrics of positions.
+    """
+    positions = [entry.positions(scored_by(entry)) for entry in entries]
     return {
-        name: _means(compared(entries, [gain_by_seed(one, name) for one in positions]))
-        for name in names
+        name: compared(entries, [gain_by_seed(one, name) for one in positions]) for name in names
     }
+
+
+def scored_by(entry: Entry) -> str:
+    """``item`` or ``title``: what the paper compares an entry's family by."""
+    return ITEM if entry.family in BY_ID else TITLE
+
+
+def _as_paper(table: Estimate) -> AsPaper:
+    means, rows_M = _means(table), table.of_means.rows
+    single = table.sources.cells or table.sources.users
+    with np.errstate(divide="ignore", invalid="ignore"):
+        row_cv_M = np.where(table.mean_M > 0, np.sqrt(rows_M) / table.mean_M, 0.0)
+        widening_M = rows_M / single.of_means[0]
+    known_M = np.isfinite(widening_M)
+    middle = float(np.median(widening_M[known_M])) if known_M.any() else 1.0
+    return AsPaper(
+        means.mean_M,
+        means.low_M,
+        means.high_M,
+        means.words_M,
+        means.note_M,
+        np.full(len(rows_M), table.fits.one_fit),
+        row_cv_M,
+        np.where(known_M, widening_M, middle),
+    )
 
 
 def _pack(numbers: TableNumbers) -> dict[str, Any]:
@@ -201,7 +250,7 @@ def _unpack(stored: Mapping[str, Any], n_entries: int) -> TableNumbers | None:
             read("ranks", Ranks),
             read("logs", LogPairs),
             read("stands", Stands),
-            read("as_paper", Means),
+            read("as_paper", AsPaper),
             stored["median_se"],
         )
     except KeyError:

@@ -1,10 +1,10 @@
-"""``bench claims``: every published number against ours."""
+"""``bench claims``: every published number against the line of ours that was named for it."""
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,25 +13,47 @@ from bench.errors import DataError
 from bench.results.places import PUBLISHED, row_folders
 
 if TYPE_CHECKING:
+    from bench.board.entry import Entry
     from bench.cell import Cell
-    from bench.claims import Ours, Verdict
+    from bench.claims import Finding, Ours, Verdict
 
 ABOUT = """\
 The ledger of claims: every published number (Tables 3, 5 and 6 of the MSL paper and its authors' later
-update) with its interval, ours with its interval, and a verdict:
+update) with its interval, and the line of ours that speaks for it. Which line that is was written down before
+any result (bench/claims/named.yaml: loss, tuning, decoder, reason); of several that fit, the one with fewest
+departures from the paper's protocol is taken. The verdict:
 
-  reproduced     within 5 % of the published number and within noise
-  within noise   further off, but no further than sampling of users explains
-  lower, higher  further off than that
-  not run        no row of ours
+  reproduced      the 90 % interval of ours / theirs lies within the margin, under the paper's protocol
+  same value under another protocol
+                  it does, but something departs: scale, backbone, profile, rows, recipe, or a badge
+  lower, higher   the 95 % interval of the ratio excludes 1, and the other does not lie within the margin
+  inconclusive    neither: too few seeds or rows to say
+  depends on      the paper does not say which loss it used: all that were run are listed, with their range
+  not run         no row of ours is the named line
 
-In what our protocol departs from the paper's (scale, backbone, profile, rows, recipe ...) is said beside it.
-Models of item ids are compared by id and language models by title, as the paper does.
+The margin is 1.2, or the root of the published ratio that the claim is about (MSL against LML), if that is
+less. Half of the last printed digit counts against every word. Other lines of ours stand beside the named one
+as "k of K agree"; two lines with one and the same fit count once. Badges are facts that void a claim: code
+that changed since, a temperature at its clamp in all steps, truncated histories, a teacher of few rows; and
+published rows that no ranks give. Models of item ids are compared by id and language models by title, as the
+paper does. More: docs/statistics.md, "Claims".
 
   python -m bench claims                              the numbers that were run
   python -m bench claims --dataset book --all         all of Book, those not run too
   python -m bench claims --metric ndcg@10 --format csv
 """
+HEADS = (
+    "Claim",
+    "Published",
+    "Named line",
+    "Ours",
+    "Verdict",
+    "Margin",
+    "Departures",
+    "Badges",
+    "Others",
+    "Seeds",
+)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -51,38 +73,62 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the ledger, the agreement of ranks and the digit check."""
+    """Print the ledger, the agreement of ranks and the checks of the published digits."""
     from bench.board.render import to_csv, to_latex, to_markdown
-    from bench.claims import agreement, impossible, ledger
+    from bench.claims import agreement, ledger
 
-    verdicts = ledger(_ours(row_folders(options.rows)))
+    tables = _tables(row_folders(options.rows))
+    ours = _ours(tables)
     chosen = [
-        verdict
-        for verdict in verdicts
-        if options.dataset in (None, verdict.claim.dataset)
-        and options.metric in (None, verdict.claim.metric)
+        finding
+        for finding in ledger(ours)
+        if options.dataset in (None, finding.claim.dataset)
+        and options.metric in (None, finding.claim.metric)
     ]
     if not chosen:
         raise DataError(
             f"no claim about dataset {options.dataset!r}, metric {options.metric!r}; "
             "datasets: toy, book, clothing, office; metrics: ndcg@5, ndcg@10, hit@5, hit@10"
         )
-    shown = [v for v in chosen if options.all or v.ours is not None]
+    shown = [one for one in chosen if options.all or one.span or one.others]
     write = {"md": to_markdown, "csv": to_csv, "tex": to_latex}[options.format]
     print(write(table(shown)), end="")
     if options.format == "md":
-        count = Counter(verdict.word for verdict in chosen)
+        count = Counter(finding.word for finding in chosen)
         print("\n" + ", ".join(f"{number} {word}" for word, number in count.most_common()) + ".")
-        for line in agreement(verdicts):
-            if line.methods > 1:
-                where, effects = f"{line.dataset}, {line.board}", _effects(line.effect)
-                print(f"{where}: Kendall {line.tau:.2f} over {line.methods} cells{effects}")
-        for claim in impossible():
-            print(
-                f"digit check: {' '.join(filter(None, claim.where))} {claim.metric} = {claim.value:.4f} "
-                f"is no fraction of {claim.n} test rows"
-            )
+        for line in agreement(ours, _separated(tables)):
+            if line.methods > 1 and options.dataset in (None, line.dataset.partition("@")[0]):
+                print(
+                    f"{line.dataset}, {line.board}: Kendall {line.tau:.2f} [{line.low:.2f}, {line.high:.2f}] "
+                    f"over {line.methods} rows{_effects(line.effect)}"
+                )
+        print("\n".join(_digit_checks(options.dataset)))
     return 0
+
+
+def _digit_checks(dataset: str | None) -> list[str]:
+    """What the published digits allow: Hits that are no fraction, rows that no ranks give, test sizes."""
+    from bench.claims import TEST_ROWS, impossible, infeasible, sizes
+
+    said = [
+        f"digit check: {' '.join(filter(None, claim.where))} {claim.metric} = {claim.value:.4f} "
+        f"is no fraction of {claim.n} test rows"
+        for claim in impossible()
+        if dataset in (None, claim.dataset)
+    ]
+    said += [
+        f"digit check: {' '.join(filter(None, where))}: no ranks of {TEST_ROWS[where[0]]} rows give its NDCG "
+        "and Hit"
+        for where in infeasible()
+        if dataset in (None, where[0])
+    ]
+    for name in TEST_ROWS:
+        if dataset in (None, name):
+            fit, best, printed = sizes(name)
+            said.append(
+                f"digit check: {name}: {best} of {printed} Hit values fit n = {', '.join(map(str, fit))}"
+            )
+    return said
 
 
 def _effects(effect: Mapping[str, tuple[float, float]]) -> str:
@@ -91,8 +137,8 @@ def _effects(effect: Mapping[str, tuple[float, float]]) -> str:
     return f"; {text}" if text else ""
 
 
-def _ours(folders: Sequence[Path]) -> Iterable[tuple[Cell, Mapping[str, Ours]]]:
-    from bench.board.leaderboard import ours_of
+def _tables(folders: Sequence[Path]) -> list[list[Entry]]:
+    """The finished lines of the tables of the paper's datasets."""
     from bench.board.rows import read_folders, tables_of
     from bench.claims import TEST_ROWS
     from bench.results.cache import Cache
@@ -100,50 +146,87 @@ def _ours(folders: Sequence[Path]) -> Iterable[tuple[Cell, Mapping[str, Ours]]]:
     folders = [folder for folder in folders if folder.is_dir()]
     if not folders:
         return []
-    found_rows = read_folders(folders)
-    pairs = [(path, row) for path, row in found_rows if row.cell.dataset in TEST_ROWS]
-    tables = tables_of(pairs, Cache.beside(folders[0]), PUBLISHED)
-    found: list[tuple[Cell, Mapping[str, Ours]]] = []
-    for entries in tables.values():
-        done = [entry for entry in entries if entry.figures]
-        if done:
-            found += zip((entry.cell for entry in done), ours_of(done), strict=True)
+    rows = read_folders(folders)
+    pairs = [(path, row) for path, row in rows if row.cell.dataset in TEST_ROWS]
+    tables = tables_of(pairs, Cache.beside(folders[0]), PUBLISHED).values()
+    return [done for entries in tables if (done := [entry for entry in entries if entry.figures])]
+
+
+def _ours(tables: Sequence[Sequence[Entry]]) -> list[tuple[Cell, Mapping[str, Ours]]]:
+    from bench.board.leaderboard import ours_of
+
+    return [
+        (entry.cell, metrics)
+        for entries in tables
+        for entry, metrics in zip(entries, ours_of(entries), strict=True)
+    ]
+
+
+def _separated(tables: Sequence[Sequence[Entry]]) -> dict[tuple[str, str], float]:
+    """Pairs of the lines that a claim is about, each table a family of its own."""
+    from bench.board.leaderboard import separated
+
+    found: dict[tuple[str, str], float] = {}
+    for entries in tables:
+        claimed = [entry for entry in entries if entry.family != "floor"]
+        if claimed:
+            found |= separated(claimed)
     return found
 
 
-def table(verdicts: Sequence[Verdict]) -> Any:
-    """The ledger as a table."""
+def table(findings: Sequence[Finding]) -> Any:
+    """The ledger as a table.
+
+    Args:
+        findings: what to show, one a line.
+    """
     from bench.board.render import Column, Table
     from bench.claims import interval
 
-    heads = (
-        "Table",
-        "Dataset",
-        "Method",
-        "Loss",
-        "Metric",
-        "Published",
-        "Ours",
-        "Our cell",
-        "Verdict",
-    )
-    columns = tuple(Column(head.lower(), head) for head in heads)
+    columns = tuple(Column(head.lower(), head) for head in HEADS)
     lines = []
-    for verdict in verdicts:
-        claim, ours = verdict.claim, verdict.ours
+    for finding in findings:
+        claim, run = finding.claim, [line for line in finding.lines if line.ours]
         low, high = interval(claim)
+        agree, others = finding.agree
+        where = " ".join(filter(None, (claim.table, *claim.where, claim.metric)))
+        within = "; ".join(dict.fromkeys(f"{line.within:.2f}" for line in finding.lines))
         cells = (
-            claim.table,
-            claim.dataset,
-            claim.method,
-            claim.loss,
-            claim.metric,
+            where,
             f"{claim.value:.4f} [{low:.4f}, {high:.4f}]",
-            f"{ours.mean:.4f} [{max(ours.low, 0):.4f}, {ours.high:.4f}]" if ours else None,
-            f"{ours.cell.label} ({ours.cell.scale}, {ours.cell.profile}) {ours.cell.key}"
-            if ours
-            else None,
-            verdict.text,
+            "; ".join(map(_cell, run)) or None,
+            "; ".join(map(_value, run)) or None,
+            _word(finding),
+            within,
+            "; ".join(dict.fromkeys(", ".join(line.differs) or "none" for line in run)) or None,
+            ", ".join(finding.badges) or None,
+            f"{agree} of {others} agree" if others else None,
+            finding.spread.text if finding.spread else None,
         )
         lines.append(dict(zip((column.key for column in columns), cells, strict=True)))
     return Table("Claims", columns, (("", tuple(lines)),))
+
+
+def _word(finding: Finding) -> str:
+    """The verdict; where it depends on the loss, the range and what each loss came to."""
+    if finding.word != "depends on" or finding.span is None:
+        return finding.word
+    low, high = finding.span
+    forks = ", ".join(f"{_loss(line)}: {line.word}" for line in finding.lines)
+    return f"depends on the loss, {low:.4f} to {high:.4f} ({forks})"
+
+
+def _loss(line: Verdict) -> str:
+    return str(line.ours.cell.loss) if line.ours else ""
+
+
+def _cell(line: Verdict) -> str:
+    assert line.ours, "a line that was run"
+    cell = line.ours.cell
+    return f"{cell.label} ({cell.scale}, {cell.profile}) {cell.key}"
+
+
+def _value(line: Verdict) -> str:
+    assert line.ours, "a line that was run"
+    ours = line.ours
+    return f"{ours.mean:.4f} [{max(ours.low, 0):.4f}, {ours.high:.4f}]"

@@ -8,6 +8,7 @@ of variation) is pooled over the methods of a table and pulled towards that of e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ class Fits:
         within_share: mean W over the squared mean of these; 0 where there is none.
         lines: methods with several seeds that it was pooled from.
         prior: the coefficient of variation that it was pulled towards.
+        observed: B over the squared mean, pooled likewise.
     """
 
     between_M: FloatArray
@@ -41,6 +43,16 @@ class Fits:
     within_share: float
     lines: int
     prior: float
+    observed: float
+
+    @property
+    def one_fit(self) -> float:
+        """Coefficient of variation of one fit's mean on given rows: B pooled as B - W is for ``variance``.
+
+        For comparisons on the very same rows, where nothing else differs. Without methods of several seeds it
+        is the prior.
+        """
+        return math.sqrt(self.observed)
 
 
 def between(gain_MSQ: Sequence[FloatArray]) -> FloatArray:
@@ -121,5 +133,6 @@ def pool(
     a0 = PRIOR_FREEDOM / prior**4
     weight = float(a.sum() + a0)
     pooled = max(0.0, float((a * (b - w)).sum() + a0 * prior**2) / weight)
+    observed = float((a * b).sum() + a0 * prior**2) / weight
     share = float(w.mean()) if len(w) else 0.0
-    return Fits(between_M, within_M, pooled, weight, share, len(w), prior)
+    return Fits(between_M, within_M, pooled, weight, share, len(w), prior, observed)

@@ -18,7 +18,7 @@ def invented_versions_count_as_the_papers(monkeypatch):
     """The rows of these tests are made by hand, and so are the versions of their data."""
     assert bench.claims, "the module below is loaded"
     known = {name: versions | INVENTED for name, versions in VERSIONS.items()}
-    monkeypatch.setattr(sys.modules["bench.claims.ledger"], "VERSIONS", known)
+    monkeypatch.setattr(sys.modules["bench.claims.matching"], "VERSIONS", known)
 
 
 @pytest.fixture

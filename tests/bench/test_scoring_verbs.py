@@ -122,21 +122,30 @@ def test_compare_says_what_is_there(rows, words, said):
 
 
 def test_claims(rows, capsys):
+    write(rows, *done([0, 0, 0, 0, M, M], cell("sasrec", loss="ce")))
     assert call("claims", "--rows", rows, "--dataset", "office", "--metric", "ndcg@10") == 0
     text = capsys.readouterr().out
     assert "office llara s_dpo hit@10 = 0.0524" in text
-    assert "office, small-corrected-protocol1 [scratch, beam]: Kendall 1.00 over 2 cells" in text
+    assert "office dllm2rec: no ranks of 1925 rows give its NDCG and Hit" in text
+    assert "office: 27 of 28 Hit values fit n = 1925, 3850" in text
+    named = (
+        "office, small-corrected-protocol1 [scratch, beam]: Kendall -1.00 [-1.00, 1.00] over 2 rows"
+    )
+    assert named in text
     with pytest.raises(DataError, match="datasets: toy"):
         call("claims", "--rows", rows, "--dataset", "tay")
 
 
-@pytest.mark.parametrize(("selected_on", "told_by"), [("valid", 0.125), ("test", 0.5)])
-def test_what_chooses_a_configuration_is_what_chose_its_epochs(selected_on, told_by, tmp_path):
-    row, packed = done([0, 0, 0, M, M, M], cell("sasrec"))
-    row = replace(row, facts={**row.facts, "selected_on": selected_on})
-    write(tmp_path, row, packed)
+def test_a_search_that_chose_the_defaults_is_the_same_fit(tmp_path):
+    ranks = [0, 0, 0, M, M, M]
+    for tune, found in ((0, ranks), (4, ranks), (5, [*ranks[:5], 0])):
+        write(tmp_path, *done(found, cell("sasrec", loss="ce", tune=tune)))
     [(_, entries)] = tables_of(read_folder(tmp_path)).items()
-    assert ours_of(entries)[0]["ndcg@10"].valid == told_by
+    fits = {
+        entry.cell.tune: ours["ndcg@10"].fit
+        for entry, ours in zip(entries, ours_of(entries), strict=True)
+    }
+    assert fits[0] == fits[4] != fits[5]
 
 
 def test_claims_without_rows_lists_what_was_published(tmp_path, capsys):
