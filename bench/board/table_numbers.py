@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import norm, t
 
 from bench.board.entry import Entry, gain_by_seed, mean_luck
 from bench.cell import HEADLINE
@@ -15,6 +16,7 @@ from bench.results.cache import Cache, key_of
 from bench.results.figures import ITEM, TITLE
 from bench.results.packed import seal_of
 from bench.significance.estimate import Estimate
+from bench.significance.intervals import ALPHA
 from bench.significance.leave_out import without_largest_title
 from bench.significance.overall import LogPairs
 from bench.significance.power import median_se
@@ -51,7 +53,8 @@ class AsPaper(Means):
 
     Attributes:
         fit_cv_M: standard deviation of one fit's mean on these rows, as a share of the mean.
-        row_cv_M: standard error from users and targets, as a share of the mean; 0 where the mean is.
+        row_cv_M: standard error from users and targets, as a share of the mean, stretched as a t interval is;
+            0 where the mean is.
         widening_M: variance over users and targets, divided by that of independent rows.
     """
 
@@ -216,7 +219,9 @@ def _as_paper(table: Estimate) -> AsPaper:
     means, rows_M = _means(table), table.of_means.rows
     single = table.sources.cells or table.sources.users
     with np.errstate(divide="ignore", invalid="ignore"):
-        row_cv_M = np.where(table.mean_M > 0, np.sqrt(rows_M) / table.mean_M, 0.0)
+        # few users or titles make a t interval wide; the comparison takes a normal one
+        stretch_M = t.ppf(1 - ALPHA / 2, table.of_means.freedom) / norm.ppf(1 - ALPHA / 2)
+        row_cv_M = np.where(table.mean_M > 0, stretch_M * np.sqrt(rows_M) / table.mean_M, 0.0)
         widening_M = rows_M / single.of_means[0]
     known_M = np.isfinite(widening_M)
     middle = float(np.median(widening_M[known_M])) if known_M.any() else 1.0

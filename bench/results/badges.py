@@ -58,7 +58,7 @@ def _of_facts(row: Row) -> list[str]:
         found.append(TRUNCATED)
     share = facts.get("teacher_rows_share")
     if share is not None and share < 1:
-        found.append(f"teacher on {int(facts['teacher_rows']):,} rows, {100 * share:.0f} % of them")
+        found.append(f"teacher on {int(facts['teacher_rows']):,} rows, {100 * share:.1f} % of them")
     written = (row.cell.config.get("cot") or {}).get("rows")
     if written and facts.get("entries"):
         found.append(f"rationales on {written:,} rows")

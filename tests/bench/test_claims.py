@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.cell import Cell
+from bench.cell import Cell, Row
 from bench.claims import (
     Ours,
     agreement,
@@ -31,6 +31,7 @@ from bench.claims.paper import FOLDER, SEALS, VERSIONS, read, standard_error
 from bench.claims.seed_spread import seed_spread
 from bench.claims.verdict import gap_se
 from bench.errors import ArtefactError
+from bench.results.badges import badges, voiding
 
 CELL = Cell(
     dataset="book",
@@ -463,3 +464,33 @@ def test_agreement_never_mixes_versions_of_a_dataset():
     have = [(c, {"ndcg@10": ours(0.02, cell=c)}) for c in (CELL, sasrec, newer)]
     found = {(a.dataset, a.methods) for a in agreement(have, {})}
     assert found == {("book@v", 1), ("book@v", 2), ("book@newer ve", 1)}
+
+
+@pytest.mark.parametrize(
+    ("facts", "config", "badge"),
+    [
+        ({"ats_clamped": 1.0, "ats_updates": 9.0}, {}, "temperature at its clamp in all steps"),
+        ({"ats_clamped": 0.86, "ats_updates": 9.0}, {}, None),
+        ({"history_dropped": 640}, {}, "truncated histories"),
+        ({"history_dropped": 0, "queries_history_dropped": 3}, {}, "truncated histories"),
+        ({"history_dropped": 0, "prompts_too_long": 0}, {}, None),
+        (
+            {"teacher_rows": 96, "teacher_rows_share": 96 / 15400},
+            {},
+            "teacher on 96 rows, 0.6 % of them",
+        ),
+        ({"teacher_rows": 15400, "teacher_rows_share": 1.0}, {}, None),
+        ({"entries": 32}, {"cot": {"rows": 16}}, "rationales on 16 rows"),
+        ({"entries": 32}, {"cot": {"rows": None}}, None),
+    ],
+)
+def test_facts_that_void_a_claim_are_badges(facts, config, badge):
+    row = Row(
+        cell=replace(CELL, method="no_such_method", config=config), status="done", facts=facts
+    )
+    assert badges(row) == ((badge,) if badge else ())
+    assert voiding(badges(row)) == badges(row)
+
+
+def test_libraries_void_nothing():
+    assert voiding(("other torch", "code changed since")) == ("code changed since",)
