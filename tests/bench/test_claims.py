@@ -32,6 +32,7 @@ from bench.claims.seed_spread import seed_spread
 from bench.claims.verdict import gap_se
 from bench.errors import ArtefactError
 from bench.results.badges import badges, voiding
+from bench.significance.seeds import pool
 
 CELL = Cell(
     dataset="book",
@@ -494,3 +495,12 @@ def test_facts_that_void_a_claim_are_badges(facts, config, badge):
 
 def test_libraries_void_nothing():
     assert voiding(("other torch", "code changed since")) == ("code changed since",)
+
+
+def test_what_one_fit_varies_by_is_pooled_with_the_prior():
+    """B / X² = .01 of three seeds without noise of rows has the weight of the prior, .06² = .0036."""
+    one, none = np.array([0.0001, np.nan]), np.array([0.0, np.nan])
+    fits = pool(one, none, np.array([0.1, 0.1]), np.array([3, 1]), prior=0.06)
+    assert fits.one_fit == pytest.approx(math.sqrt((0.01 + 0.0036) / 2))
+    alone = pool(none[1:], none[1:], np.array([0.1]), np.array([1]), prior=0.06)
+    assert alone.one_fit == pytest.approx(0.06)

@@ -22,7 +22,7 @@ def test_the_readme_gets_an_excerpt_between_its_marks(rows, tmp_path):
     assert "OUTDATED" not in text
     assert "| Rank | Method |" in text
     assert "| Paper (ours, scored as there) |" in text
-    assert "| 0.0183 (within noise) |" in text, "six test rows prove nothing"
+    assert "| 0.0183 (inconclusive) |" in text, "six test rows prove nothing"
     write_board(rows, tmp_path / "boards", readme=readme)
     assert readme.read_text() == text
 
