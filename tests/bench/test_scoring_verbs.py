@@ -132,6 +132,8 @@ def test_claims(rows, capsys):
         "office, small-corrected-protocol1 [scratch, beam]: Kendall -1.00 [-1.00, 1.00] over 2 rows"
     )
     assert named in text
+    assert "depends on the loss, 0.6667 to 0.6667 (ce: higher)" in text
+    assert "0 of 1 agree" in text, "the line without a loss is no fork of the paper's"
     with pytest.raises(DataError, match="datasets: toy"):
         call("claims", "--rows", rows, "--dataset", "tay")
 
