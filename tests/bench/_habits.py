@@ -1,5 +1,6 @@
 """A plugin whose methods misbehave as asked, and runners of it as processes of their own."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -98,6 +99,8 @@ def start(order, store, tmp_path, *more):
     process = subprocess.Popen(
         [sys.executable, "-u", str(script), *words, *where],
         start_new_session=True,
+        # a shell that runs the tests in its background has SIGINT ignored, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=said.open("w"),
         stderr=subprocess.STDOUT,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import zipfile
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,27 @@ from bench.evaluation.positions import MISSING, Positions
 from bench.results.packed import Packed, positions_in
 from bench.types import Catalogue, Exam, Queries, Ragged
 
-OLD = Path(__file__).parents[2] / "leaderboards/rows/office/small"
+
+def _of_the_first_make(path):
+    """A file as the first rows had it: 32-bit users, one array a stratum, no targets, no lists."""
+    rng = np.random.default_rng(1)
+    warm = rng.random(40) < 0.3
+    body = io.BytesIO()
+    np.savez_compressed(
+        body,
+        **{
+            "user_Q": rng.integers(0, 12, 40).astype(np.int32),
+            "title.position_Q": np.where(warm, 3, MISSING).astype(np.uint8),
+            "item.position_Q": np.where(warm, 4, MISSING).astype(np.uint8),
+            "mask.warm": np.packbits(warm),
+            "mask.cold": np.packbits(~warm),
+        },
+    )
+    with zipfile.ZipFile(body, "a") as archive:
+        archive.comment = b"0" * 64
+    content = body.getvalue()[:-64]
+    path.write_bytes(content + hashlib.sha256(content).hexdigest().encode())
+    return path
 
 
 def test_packed_positions_come_back_and_are_small(tmp_path):
@@ -79,8 +101,7 @@ def test_users_keep_64_bits_and_targets_lists_and_validation_come_back(tmp_path)
 
 def test_files_of_the_first_make_are_read_and_take_their_targets(tmp_path):
     """They lie in the repository: 32-bit users, one array a stratum, no targets."""
-    path = next(OLD.glob("popularity-0-*.npz"))
-    packed = Packed.load(path)
+    packed = Packed.load(_of_the_first_make(tmp_path / "old.npz"))
     assert (packed.target_Q, packed.valid, packed.lists) == (None, None, None)
     assert (packed.masks["warm"] ^ packed.masks["cold"]).all()
     users = packed.user_Q.astype(np.int64)
