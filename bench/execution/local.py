@@ -39,6 +39,7 @@ from bench.results.source_hash import libraries
 CELL_GIB = 6.0  # what the largest cells of scale embedded need
 NO_CODE = 255  # what multiprocessing makes of a child whose server died before it
 SERVERS = 3  # tries to fork from a server that was killed; each try starts another one
+SERVER_SECONDS = 0.3  # between two of them
 END_SECONDS = 10.0  # for a killed process to be gone
 PRELOAD, WANTED = "bench.execution.preload", "BENCH_PRELOAD"
 # by library, the modules that take long to import; whatever else a cell needs it imports itself
@@ -202,6 +203,7 @@ class LocalExecutor:
             except (OSError, EOFError):  # the server was killed on the way; the next try starts one
                 if number == SERVERS - 1:
                     raise
+                time.sleep(SERVER_SECONDS)  # one that is being killed may still pass for running
         return process
 
     def finish(self, handle: Handle) -> None:
