@@ -187,23 +187,20 @@ def with_profile(
         if found:
             registry, axis = (losses, loss) if kind == "loss" else (decoders, decoder)
             given = own_options(values.get(OPTIONS[kind], {}), axis, registry)
-            whole[OPTIONS[kind]] = {**found, **given}
+            if isinstance(given, Mapping):  # anything else is refused where it is read
+                whole[OPTIONS[kind]] = {**found, **given}
     return whole
 
 
-def own_options(
-    options: Mapping[str, Any], name: str | None, known: Registry[Any]
-) -> dict[str, Any]:
-    """The options of one loss or decoder, from a configuration that may hold those of several.
+def own_options(options: Mapping[str, Any], name: str | None, known: Registry[Any]) -> Any:
+    """The options of one loss or decoder from a configuration that may hold those of several by name.
 
     Args:
         options: as configured.
         name: of the loss or decoder.
         known: the registry it is in.
     """
-    if any(key in known for key in options):
-        return dict(options.get(name or "", {}))
-    return dict(options)
+    return options.get(name or "", {}) if any(key in known for key in options) else options
 
 
 def merged(beneath: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

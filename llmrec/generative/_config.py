@@ -16,8 +16,9 @@ from typing_extensions import Self
 
 from bench.config import Config
 from bench.errors import ConfigError
+from bench.experiment.profiles import own_options
 from bench.method import configure
-from bench.registry import Registry, decoders, losses
+from bench.registry import decoders, losses
 from llmrec.training.loop import Recipe
 
 ZERO_SHOT = "zero_shot"
@@ -115,17 +116,6 @@ class GenerativeConfig(Config):
         return self
 
 
-def options_for(options: Mapping[str, Any], name: str | None, known: Registry[Any]) -> Any:
-    """The options of one loss or decoder from a configuration that may hold those of several by name.
-
-    Args:
-        options: as configured.
-        name: of the loss or decoder.
-        known: the registry it is in.
-    """
-    return options.get(name or "", {}) if any(key in known for key in options) else options
-
-
 def completed(config: Any, *, loss: str | None, decoder: str | None) -> Any:
     """The configuration with every option of its loss and decoder written out.
 
@@ -137,11 +127,11 @@ def completed(config: Any, *, loss: str | None, decoder: str | None) -> Any:
     Raises:
         ConfigError: an unknown option or a value out of range.
     """
-    given = options_for(config.loss_options, loss, losses)
+    given = own_options(config.loss_options, loss, losses)
     wanted: Mapping[str, Any] = {}
     if loss is not None and loss != ZERO_SHOT:
         wanted = losses.get(loss).complete(given).declared()
-    decoding = options_for(config.decoder_options, decoder, decoders)
+    decoding = own_options(config.decoder_options, decoder, decoders)
     if decoder is not None:
         decoding = configure(decoders.get(decoder), decoding).declared()
     return config.replace(loss_options=wanted, decoder_options=decoding)
