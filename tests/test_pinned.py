@@ -23,7 +23,7 @@ def _pinned(name):
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tiny_runs():
     """The results of every method, made by as many processes as there are cores, the longest first."""
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
