@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import permutations
 
 from bench.board.entry import Entry
 from bench.board.table_numbers import (
@@ -20,6 +21,7 @@ from bench.claims import Ours, Verdict, claims, line_verdicts
 from bench.errors import DataError
 from bench.results.cache import Cache
 from bench.results.table_key import TableKey
+from bench.significance.intervals import Difference
 from bench.significance.power import detectable_gap
 
 
@@ -190,6 +192,22 @@ def separated(entries: Sequence[Entry]) -> dict[tuple[str, str], float]:
         for i, first in enumerate(keys)
         for j, second in enumerate(keys)
         if i != j
+    }
+
+
+def log_ratios(entries: Sequence[Entry]) -> dict[tuple[str, str], Difference]:
+    """Paired log ratios of the lines of each LLM-based method by NDCG@10, scored as the paper does.
+
+    Args:
+        entries: of one table.
+    """
+    table = published_tables(entries, (HEADLINE,))[HEADLINE]
+    keys = [entry.done[0].cell.key for entry in entries]
+    methods = [entry.cell.method if entry.cell.backbone else None for entry in entries]
+    return {
+        (keys[i], keys[j]): found
+        for i, j in permutations(range(len(keys)), 2)
+        if methods[i] and methods[i] == methods[j] and (found := table.log_ratio(i, j)) is not None
     }
 
 

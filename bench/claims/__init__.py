@@ -1,6 +1,7 @@
 """Published numbers as data, and verdicts against ours."""
 
 from bench.claims.agreement import Agreement, agreement
+from bench.claims.effects import Effect, effects
 from bench.claims.feasible import feasible, infeasible, sizes
 from bench.claims.grim import impossible
 from bench.claims.ledger import Finding, ledger, line_verdicts, settle
@@ -11,11 +12,13 @@ __all__ = [
     "TEST_ROWS",
     "Agreement",
     "Claim",
+    "Effect",
     "Finding",
     "Ours",
     "Verdict",
     "agreement",
     "claims",
+    "effects",
     "feasible",
     "impossible",
     "infeasible",

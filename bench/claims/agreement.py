@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from bench.cell import HEADLINE, Cell
+from bench.claims.effects import Effect, LogRatios, Where, effects
 from bench.claims.ledger import speaker
 from bench.claims.matching import matches
 from bench.claims.paper import claims, table5
@@ -15,7 +16,6 @@ from bench.results.table_key import TableKey, names
 from bench.significance.intervals import ALPHA
 from bench.significance.kendall import kendall, kendall_bounds
 
-Where = tuple[str, str]  # method and published loss
 Pairs = Mapping[tuple[str, str], float]  # Holm-adjusted p by the keys of two cells
 
 
@@ -29,7 +29,7 @@ class Agreement:
         methods: how many were compared.
         tau: Kendall's tau-b of NDCG@10; nan below two methods.
         low, high: ends of tau that the separated pairs leave open, 95 % at once.
-        effect: for each backbone method the ratio MSL / LML, ours and theirs.
+        effects: of each loss over LML under each backbone method.
     """
 
     dataset: str
@@ -38,10 +38,14 @@ class Agreement:
     tau: float
     low: float
     high: float
-    effect: Mapping[str, tuple[float, float]]
+    effects: tuple[Effect, ...]
 
 
-def agreement(ours: Iterable[tuple[Cell, Mapping[str, Ours]]], separated: Pairs) -> list[Agreement]:
+def agreement(
+    ours: Iterable[tuple[Cell, Mapping[str, Ours]]],
+    separated: Pairs,
+    ratios: LogRatios,
+) -> list[Agreement]:
     """Rank agreement per dataset and board over the rows of Table 5 that were run.
 
     Where several of our configurations stand for one published row, the one that is named for it is compared:
@@ -50,6 +54,7 @@ def agreement(ours: Iterable[tuple[Cell, Mapping[str, Ours]]], separated: Pairs)
     Args:
         ours: configurations, each with its metrics by name.
         separated: Holm-adjusted p-values of pairs, in both orders; pairs it lacks count as not separated.
+        ratios: of pairs of lines of one method, by the keys of their cells.
     """
     groups: dict[tuple[TableKey, str], list[Ours]] = {}
     for cell, metrics in ours:
@@ -61,7 +66,7 @@ def agreement(ours: Iterable[tuple[Cell, Mapping[str, Ours]]], separated: Pairs)
             boards[table, llm] = {**boards.get((table, ""), {}), **found}
     name = names(table for table, _ in boards)
     agreements = [
-        _against(name[table], f"{table.board}{llm}", table.dataset, found, separated)
+        _against(name[table], f"{table.board}{llm}", table.dataset, found, separated, ratios)
         for (table, llm), found in boards.items()
         if found
     ]
@@ -84,7 +89,12 @@ def _llm(cell: Cell) -> str:
 
 
 def _against(
-    name: str, board: str, dataset: str, found: Mapping[Where, Ours], separated: Pairs
+    name: str,
+    board: str,
+    dataset: str,
+    found: Mapping[Where, Ours],
+    separated: Pairs,
+    ratios: LogRatios,
 ) -> Agreement:
     ours = {where: one.mean for where, one in found.items()}
     theirs = {(m, loss): table5()[dataset, m, loss][HEADLINE] for m, loss in ours}
@@ -98,14 +108,4 @@ def _against(
             agree += same > 0
             against += same < 0
     low, high = kendall_bounds(agree, against, len(pairs)) if pairs else (-1.0, 1.0)
-    effect = {
-        method: (_ratio(ours, method), _ratio(theirs, method))
-        for method, loss in ours
-        if loss == "msl_ats" and (method, "lml") in ours
-    }
-    return Agreement(name, board, len(found), tau, low, high, effect)
-
-
-def _ratio(value: Mapping[Where, float], method: str) -> float:
-    below = value[method, "lml"]
-    return value[method, "msl_ats"] / below if below else float("nan")
+    return Agreement(name, board, len(found), tau, low, high, effects(dataset, found, ratios))

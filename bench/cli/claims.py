@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench.cli.board import ROWS
 from bench.errors import DataError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bench.cell import Cell
     from bench.claims import Finding, Ours, Verdict
 
+Value = TypeVar("Value")
 ABOUT = """\
 The ledger of claims: every published number (Tables 3, 5 and 6 of the MSL paper and its authors' later
 update) with its interval, and the line of ours that speaks for it. Which line that is was written down before
@@ -36,7 +37,12 @@ less. Half of the last printed digit counts against every word. Other lines of o
 as "k of K agree"; two lines with one and the same fit count once. Badges are facts that void a claim: code
 that changed since, a temperature at its clamp in all steps, truncated histories, a teacher of few rows; and
 published rows that no ranks give. Models of item ids are compared by id and language models by title, as the
-paper does. More: docs/statistics.md, "Claims".
+paper does.
+
+What a loss adds to a model is a claim of its own: our line over our LML line on the same rows, tested on the
+difference of their logarithms (interval and p are for other users, targets and fits), then against the
+published ratio by the words above (there rows are shared and only fits differ). More: docs/statistics.md,
+"Claims".
 
   python -m bench claims                              the numbers that were run
   python -m bench claims --dataset book --all         all of Book, those not run too
@@ -74,6 +80,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the ledger, the agreement of ranks and the checks of the published digits."""
+    from bench.board.leaderboard import log_ratios, separated
     from bench.board.render import to_csv, to_latex, to_markdown
     from bench.claims import agreement, ledger
 
@@ -96,12 +103,13 @@ def run(options: argparse.Namespace) -> int:
     if options.format == "md":
         count = Counter(finding.word for finding in chosen)
         print("\n" + ", ".join(f"{number} {word}" for word, number in count.most_common()) + ".")
-        for line in agreement(ours, _separated(tables)):
+        for line in agreement(ours, _merged(tables, separated), _merged(tables, log_ratios)):
             if line.methods > 1 and options.dataset in (None, line.dataset.partition("@")[0]):
                 print(
                     f"{line.dataset}, {line.board}: Kendall {line.tau:.2f} [{line.low:.2f}, {line.high:.2f}] "
-                    f"over {line.methods} rows{_effects(line.effect)}"
+                    f"over {line.methods} rows"
                 )
+                print("".join(f"  {effect.text}\n" for effect in line.effects), end="")
         print("\n".join(_digit_checks(options.dataset)))
     return 0
 
@@ -131,12 +139,6 @@ def _digit_checks(dataset: str | None) -> list[str]:
     return said
 
 
-def _effects(effect: Mapping[str, tuple[float, float]]) -> str:
-    parts = (f"{m} MSL/LML {ours:.2f} (paper {theirs:.2f})" for m, (ours, theirs) in effect.items())
-    text = ", ".join(parts)
-    return f"; {text}" if text else ""
-
-
 def _tables(folders: Sequence[Path]) -> list[list[Entry]]:
     """The finished lines of the tables of the paper's datasets."""
     from bench.board.rows import read_folders, tables_of
@@ -162,15 +164,16 @@ def _ours(tables: Sequence[Sequence[Entry]]) -> list[tuple[Cell, Mapping[str, Ou
     ]
 
 
-def _separated(tables: Sequence[Sequence[Entry]]) -> dict[tuple[str, str], float]:
-    """Pairs of the lines that a claim is about, each table a family of its own."""
-    from bench.board.leaderboard import separated
-
-    found: dict[tuple[str, str], float] = {}
+def _merged(
+    tables: Sequence[Sequence[Entry]],
+    of: Callable[[Sequence[Entry]], Mapping[tuple[str, str], Value]],
+) -> dict[tuple[str, str], Value]:
+    """What is known of pairs of the lines that a claim is about, each table a family of its own."""
+    found: dict[tuple[str, str], Value] = {}
     for entries in tables:
         claimed = [entry for entry in entries if entry.family != "floor"]
         if claimed:
-            found |= separated(claimed)
+            found |= of(claimed)
     return found
 
 

@@ -10,6 +10,7 @@ Axes: M methods, S seeds, Q test rows, U users, T titles, C fits (methods times 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -185,8 +186,29 @@ class Estimate:
             second: position of the other, which is subtracted.
             alpha: one minus the level of the interval.
         """
-        at, gap = (first, second), float(self.mean_M[first] - self.mean_M[second])
-        spread = self.of_pairs.at(at)
+        gap = float(self.mean_M[first] - self.mean_M[second])
+        found = self._tested((first, second), gap, self.of_pairs, alpha)
+        low, high = max(found.low, -1.0), min(found.high, 1.0)
+        return replace(found, low=low, high=high, effect=self._effect((first, second), gap))
+
+    def log_ratio(self, first: int, second: int, alpha: float = ALPHA) -> Difference | None:
+        """Paired difference of two means' logarithms, tested like ``difference``; None where a mean is 0.
+
+        ``exp`` of the gap and of its ends is the ratio first / second with its interval; ``effect`` is 0.
+
+        Args:
+            first: position of one method.
+            second: position of the other, which the first is divided by.
+            alpha: one minus the level of the interval.
+        """
+        at = (first, second)
+        if not min(self.mean_M[first], self.mean_M[second]) > 0:
+            return None
+        gap = math.log(self.mean_M[first] / self.mean_M[second])
+        return self._tested(at, gap, self.of_log_pairs, alpha)
+
+    def _tested(self, at: tuple[int, int], gap: float, pairs: Spread, alpha: float) -> Difference:
+        spread = pairs.at(at)
         p, note = float(spread.p(np.asarray(gap))), self._pair_note(at)
         if len(self.users) < 2:
             p, note = 1.0, "one user"
@@ -195,7 +217,7 @@ class Estimate:
             p = max(p, float(flipped[0]))
             note = "; ".join(filter(None, (note_few(differing[0], alpha), note)))
         low, high = symmetric(gap, spread, p, alpha)
-        return Difference(gap, low, high, p, self._effect(at, gap), spread, self.scope, note)
+        return Difference(gap, low, high, p, 0.0, spread, self.scope, note)
 
     def _pair_note(self, at: tuple[int, int]) -> str:
         return next(filter(None, map(self._one_seed_note, at)), "")

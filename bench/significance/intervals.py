@@ -112,7 +112,7 @@ def symmetric(gap: float, spread: Spread, p: float, alpha: float) -> tuple[float
         at_p = float(scipy_stats.t.isf(p / 2, freedom))
         ratio = float(scipy_stats.t.isf(alpha / 2, freedom)) / at_p if at_p > 0 else math.inf
         reach = max(reach, abs(gap) * ratio)
-    return max(gap - reach, -1.0), min(gap + reach, 1.0)
+    return gap - reach, gap + reach
 
 
 def least_clusters(pairs: int, alpha: float) -> int:

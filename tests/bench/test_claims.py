@@ -13,6 +13,7 @@ from bench.claims import (
     Ours,
     agreement,
     claims,
+    effects,
     feasible,
     impossible,
     infeasible,
@@ -32,7 +33,9 @@ from bench.claims.seed_spread import seed_spread
 from bench.claims.verdict import gap_se
 from bench.errors import ArtefactError
 from bench.results.badges import badges, voiding
+from bench.significance.intervals import Difference
 from bench.significance.seeds import pool
+from bench.significance.spread import Spread
 
 CELL = Cell(
     dataset="book",
@@ -401,11 +404,56 @@ def test_agreement_of_ranks_and_effects():
         for loss, mean in mine.items()
         for c in [replace(CELL, loss=loss)]
     ]
-    [book] = agreement(have, {})
+    cells = {cell.loss: cell.key for cell, _ in have}
+    ratios = {(cells[loss], cells["lml"]): log_ratio(mine[loss] / 0.01) for loss in mine}
+    [book] = agreement(have, {}, ratios)
     assert (book.dataset, book.methods, book.tau) == ("book", 3, 1.0)
     assert (book.low, book.high) == (-1.0, 1.0), "no pair is separated"
-    assert book.effect["bigrec"] == pytest.approx((3.0, 0.0172 / 0.0137))
-    assert agreement([], {}) == []
+    effect = {one.loss: one for one in book.effects}
+    assert set(effect) == {"s_dpo", "msl_ats"}
+    assert (effect["msl_ats"].ratio, effect["msl_ats"].theirs) == pytest.approx(
+        (3, 0.0172 / 0.0137)
+    )
+    assert agreement([], {}, {}) == []
+
+
+def log_ratio(ratio, se=0.05):
+    """A difference of logarithms whose uncertainty is all from fits."""
+    none, gap = np.float64(0), math.log(ratio)
+    spread = Spread(none, none, none, np.float64(se**2), *[np.float64(np.inf)] * 2, none)
+    reach = 1.96 * se
+    return Difference(gap, gap - reach, gap + reach, 0.0, 0.0, spread, "targets like these")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "se", "word"),
+    [
+        (1.25, 0.02, "reproduced"),
+        (1.25, 0.2, "inconclusive"),
+        (0.9, 0.02, "lower"),
+        (1.9, 0.02, "higher"),
+    ],
+)
+def test_an_effect_is_judged_on_the_ratio_not_on_two_single_numbers(ratio, se, word):
+    """Both lines are far below the published ones; only what the loss adds is compared (published 1.26)."""
+    lines = {
+        ("bigrec", loss): ours(mean, cell=replace(CELL, loss=loss), cv=0.01)
+        for loss, mean in (("lml", 0.002), ("msl_ats", 0.002 * ratio))
+    }
+    keys = [lines["bigrec", loss].cell.key for loss in ("msl_ats", "lml")]
+    [found] = effects("book", lines, {tuple(keys): log_ratio(ratio, se)})
+    same = word == "reproduced" and found.differs
+    assert found.word == ("same value under another protocol" if same else word)
+    assert found.outcome == {"reproduced": "same"}.get(word, word)
+
+
+def test_an_effect_without_a_hit_has_no_ratio():
+    lines = {
+        ("bigrec", loss): ours(0.0, cell=replace(CELL, loss=loss)) for loss in ("lml", "msl_ats")
+    }
+    [found] = effects("book", lines, {})
+    assert (found.ratio, found.word) == (None, "inconclusive")
+    assert "has no ratio" in found.text
 
 
 def test_tau_lies_between_what_separated_pairs_allow():
@@ -418,7 +466,7 @@ def test_tau_lies_between_what_separated_pairs_allow():
         (cells["s_dpo"].key, cells["msl_ats"].key): 0.04,
         (cells["lml"].key, cells["msl_ats"].key): 0.06,
     }
-    [book] = agreement(have, pairs)
+    [book] = agreement(have, pairs, {})
     assert (book.low, book.tau, book.high) == pytest.approx((-1 / 3, 1 / 3, 1 / 3))
 
 
@@ -432,7 +480,7 @@ def test_of_several_losses_the_first_named_is_compared(order):
     ]
     lml = (CELL, {"ndcg@10": ours(0.03)})  # .0137 published, SASRec .0133
     board = f"full-paper_faithful-protocol1 [{CELL.backbone}, beam]"
-    [tau] = [a.tau for a in agreement([lml, *rivals[::order]], {}) if a.board == board]
+    [tau] = [a.tau for a in agreement([lml, *rivals[::order]], {}, {}) if a.board == board]
     assert tau == 1.0, "0.03 against 0.02 agrees with the paper, against 0.05 it would not"
 
 
@@ -451,7 +499,7 @@ def test_agreement_never_mixes_boards():
     capped, known = replace(other, test_rows=500), replace(other, protocol="1+known")
     mine = ((CELL, 0.01), (other, 0.02), (sasrec, 0.03), (capped, 0.04), (known, 0.05))
     have = [(c, {"ndcg@10": ours(mean, cell=c)}) for c, mean in mine]
-    found = {a.board: (a.methods, a.tau) for a in agreement(have, {})}
+    found = {a.board: (a.methods, a.tau) for a in agreement(have, {}, {})}
     llama = "[meta-llama/Meta-Llama-3-8B, beam]"
     assert found[f"small-paper_faithful-protocol1 {llama}"] == (2, -1.0)  # published .0137, .0133
     assert found[f"full-paper_faithful-protocol1 {llama}"][0] == 1
@@ -463,7 +511,7 @@ def test_agreement_never_mixes_versions_of_a_dataset():
     sasrec = replace(CELL, method="sasrec", loss="ce", backbone=None, decoder=None)
     newer = replace(sasrec, data_version="newer version")
     have = [(c, {"ndcg@10": ours(0.02, cell=c)}) for c in (CELL, sasrec, newer)]
-    found = {(a.dataset, a.methods) for a in agreement(have, {})}
+    found = {(a.dataset, a.methods) for a in agreement(have, {}, {})}
     assert found == {("book@v", 1), ("book@v", 2), ("book@newer ve", 1)}
 
 

@@ -284,3 +284,21 @@ def test_another_number_of_rows_names_its_method():
     gains = [*some_gains(), np.zeros((1, 9))]
     with pytest.raises(DataError, match="d has gains of 9 test rows, the table has 10"):
         two_way(gains, USER, TITLE, names="abcd")
+
+
+def test_a_log_ratio_is_tested_on_gains_divided_by_their_means():
+    gains = some_gains(2, 1, seed=3)
+    found = two_way(gains, USER, TITLE, chance_M=False)
+    ratio = found.log_ratio(0, 1)
+    scaled_Q = gains[0][0] / gains[0][0].mean() - gains[1][0] / gains[1][0].mean()
+    assert ratio.gap == pytest.approx(np.log(gains[0][0].mean() / gains[1][0].mean()))
+    assert ratio.parts["users"] + ratio.parts["titles"] == pytest.approx(dull_two_way(scaled_Q)[1])
+    assert ratio.low < ratio.gap < ratio.high
+    assert (ratio.low < 0 < ratio.high) == (ratio.p > 0.05)
+    turned = found.log_ratio(1, 0)
+    assert (turned.gap, turned.p) == pytest.approx((-ratio.gap, ratio.p))
+
+
+def test_a_mean_of_nothing_has_no_log_ratio():
+    gains = [some_gains(1)[0], np.zeros((1, 10))]
+    assert two_way(gains, USER, TITLE).log_ratio(0, 1) is None
