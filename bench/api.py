@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.cell import Row
 from bench.errors import ConfigError
@@ -18,12 +18,14 @@ from bench.experiment.choice import Choice
 from bench.experiment.grid import expand
 from bench.experiment.plan import Plan, Reuse, make_plan
 from bench.experiment.suite import Suite, choose_scale, read
-from bench.registry import load_plugins
+from bench.registry import load_plugins, near
 from bench.results.places import RESULTS, published_beside
 from bench.results.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
+
+SEVERAL = frozenset({"datasets", "methods", "losses", "seeds", "plugins", "gpus"})
 
 
 def default_store(out: str | Path = RESULTS, store: str | Path | None = None) -> Store:
@@ -181,17 +183,62 @@ def execute(
     return schedule.run()
 
 
-def run(suite: str = "paper", **choice: object) -> pd.DataFrame:
+def run(
+    suite: str = "paper",
+    *,
+    out: str | Path = RESULTS,
+    store: str | Path | None = None,
+    notify: Callable[[Progress], None] = lambda progress: None,
+    **options: Any,
+) -> pd.DataFrame:
     """Run a suite from a notebook and return its rows as a frame.
+
+    It takes all that `bench run` takes: ``run("smoke", methods="sasrec", config={"epochs": 3})``.
 
     Args:
         suite: name or path of a suite.
-        choice: fields of ``Choice``: scale, profile, data_root, datasets, methods, losses, seeds ...
+        out: folder of rows and tables.
+        store: folder of everything else; None for ``$BENCH_STORE``, else ``.bench``.
+        notify: called with the state of the run whenever it changes.
+        options: fields of ``Choice`` (scale, profile, data_root, datasets, methods, losses, seeds, config
+            ...) and of ``Order`` (reuse, retry, plugins, jobs, gpus, limit_seconds ...); a single name or
+            number where several are meant is a list of one.
+
+    Raises:
+        ConfigError: an option that does not exist; names the nearest.
+        BenchError: as ``prepare`` and ``execute``.
     """
-    asked = Choice(**{"scale": "auto", "data_root": default_data_root(), **choice})  # type: ignore[arg-type]
-    prepared = prepare(Order(suite=suite, choice=asked))
-    execute(prepared)
+    prepared = prepare(order(suite, **options), default_store(out, store))
+    execute(prepared, notify=notify)
     return rows(prepared.store.rows)
+
+
+def order(suite: str = "paper", **options: Any) -> Order:
+    """An order from the options of ``run``.
+
+    Args:
+        suite: name or path of a suite.
+        options: as for ``run``.
+
+    Raises:
+        ConfigError: an option that does not exist; names the nearest.
+    """
+    of_choice = {part.name for part in fields(Choice)}
+    of_order = {part.name for part in fields(Order)} - {"suite", "choice"}
+    for name in options:
+        if name not in of_choice | of_order:
+            raise ConfigError(f"run() has no option {name!r}.{near(name, of_choice | of_order)}")
+    given = {name: _listed(name, value) for name, value in options.items()}
+    choice = {name: value for name, value in given.items() if name in of_choice}
+    choice["data_root"] = default_data_root(choice.get("data_root"))
+    rest = {name: value for name, value in given.items() if name in of_order}
+    return Order(suite=suite, choice=Choice(**{"scale": "auto", **choice}), **rest)
+
+
+def _listed(name: str, value: Any) -> Any:
+    """A list of one where a single name or number stands for several."""
+    single = isinstance(value, (str, int, Path)) and not isinstance(value, bool)
+    return [value] if name in SEVERAL and single else value
 
 
 def rows(folder: str | Path | None = None) -> pd.DataFrame:

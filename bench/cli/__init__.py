@@ -11,7 +11,7 @@ from bench.errors import BenchError
 
 VERBS = (
     "run", "plan", "list", "show", "board", "claims", "compare", "doctor", "data", "verify", "test",
-    "migrate", "publish",
+    "options", "migrate", "publish",
 )  # fmt: skip
 ABOUT = """\
 Traditional, LLM-enhanced and LLM-based recommenders under one protocol.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.api import Order, default_data_root
 from bench.experiment.choice import Choice
+from bench.experiment.given import read_values
 from bench.experiment.profiles import profiles
 from bench.results.places import RESULTS
 
@@ -40,6 +41,14 @@ def add_suite_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--tune", type=_count, default=0, help="trials of a search on validation before each fit"
+    )
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a value for every asked method that has the key, e.g. lr=1e-3, lora_targets=[q_proj,k_proj] or "
+        "loss_options.tau=2; again for more (`bench options METHOD` lists the keys)",
     )
     group.add_argument("--plugin", action="append", default=[], help="a file that registers more")
 
@@ -78,6 +87,7 @@ def order_of(options: argparse.Namespace) -> Order:
         tune=options.tune,
         limit=options.limit,
         candidates=options.candidates,
+        config=read_values(options.set),
     )
     return Order(
         suite=options.suite,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Options of a run: scale, profile and filters; a filter that is None keeps everything."""
+    """Options of a run: scale, profile and filters; a filter that is None keeps everything.
+
+    ``config`` has values for every asked method that has the key; dots reach into nested mappings.
+    """
 
     scale: str = "embedded"
     profile: str = "corrected"
@@ -23,3 +26,4 @@ class Choice:
     tune: int = 0
     limit: int | None = None
     candidates: Literal["all", "known"] = "all"
+    config: Mapping[str, Any] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from bench.errors import BenchError, SuiteError, Unavailable
 from bench.experiment.axes import Axes, axes_of, check_fit, not_built
 from bench.experiment.choice import Choice
 from bench.experiment.expansion import Expansion
+from bench.experiment.given import idle_values, with_values
 from bench.experiment.profiles import decoders_of, profile
 from bench.experiment.suite import Scale, Suite, SuiteRow, scales
 from bench.registry import datasets, near
@@ -51,7 +52,7 @@ def expand(suite: Suite, choice: Choice) -> Grid:
     work = Expansion(suite, choice, scale, profile(choice.profile))
     grid = Grid([], work.support, [])
     faults = list(_idle_filters(suite, choice, scale))
-    for dataset, row, seed in _points(suite, choice):
+    for dataset, row, seed in _points(suite, choice, scale):
         for axes in _axes(row, choice, scale, losses=choice.losses):
             if missing := not_built(row, axes):
                 grid.left_out.append((work.stub(dataset, seed, row, axes), missing))
@@ -73,12 +74,18 @@ def expand(suite: Suite, choice: Choice) -> Grid:
     return grid
 
 
-def _points(suite: Suite, choice: Choice) -> Iterator[tuple[str, SuiteRow, int]]:
+def _points(suite: Suite, choice: Choice, scale: Scale) -> Iterator[tuple[str, SuiteRow, int]]:
     seeds = _seeds(suite, choice)
     for dataset in filter(datasets.__contains__, _datasets(suite, choice)):
-        for row in suite.rows:
-            if choice.methods is None or row.method in choice.methods:
-                yield from ((dataset, row, seed) for seed in seeds)
+        for row in _asked(suite, choice):
+            given = with_values(row, scale, choice.config)
+            yield from ((dataset, given, seed) for seed in seeds)
+
+
+def _asked(suite: Suite, choice: Choice) -> Iterator[SuiteRow]:
+    for row in suite.rows:
+        if choice.methods is None or row.method in choice.methods:
+            yield row
 
 
 def _axes(
@@ -123,6 +130,7 @@ def _idle_filters(suite: Suite, choice: Choice, scale: Scale) -> Iterator[str]:
     for name in choice.losses or ():
         if name not in known:
             yield f"--losses {name}: no row of the suite has it.{near(name, known)}"
+    yield from idle_values(_asked(suite, choice), choice.config)
     for seed in _seeds(suite, choice):
         if not 0 <= seed < SEEDS:
             yield f"seed {seed}: it must be from 0 to {SEEDS - 1}; NumPy takes no other"

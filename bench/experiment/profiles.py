@@ -195,12 +195,18 @@ def with_profile(
 def own_options(options: Mapping[str, Any], name: str | None, known: Registry[Any]) -> Any:
     """The options of one loss or decoder from a configuration that may hold those of several by name.
 
+    What is not under a name of its own is meant for every one of them.
+
     Args:
         options: as configured.
         name: of the loss or decoder.
         known: the registry it is in.
     """
-    return options.get(name or "", {}) if any(key in known for key in options) else options
+    if not any(key in known for key in options):
+        return options
+    shared = {key: value for key, value in options.items() if key not in known}
+    own = options.get(name or "", {})
+    return {**shared, **own} if isinstance(own, Mapping) else own
 
 
 def merged(beneath: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,12 +51,26 @@ def read_yaml(path: Path) -> Any:
         SuiteError: it cannot be read, is not YAML, or has a key twice; with the file and the line.
     """
     try:
-        with path.open(encoding="utf-8") as file:
-            return yaml.load(file, Loader=_Loader)
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as fault:
         raise SuiteError(f"{path} cannot be read as UTF-8 text: {fault}") from fault
+    return read_text(text, str(path))
+
+
+def read_text(text: str, name: str = "value") -> Any:
+    """The content of a YAML text.
+
+    Args:
+        text: the YAML.
+        name: what it is called in messages.
+
+    Raises:
+        SuiteError: it is not YAML, or has a key twice; with the line.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
     except yaml.constructor.ConstructorError as fault:
         line = fault.problem_mark.line + 1 if fault.problem_mark else 1
-        raise SuiteError(f"{path}, line {line}: {fault.problem}") from fault
+        raise SuiteError(f"{name}, line {line}: {fault.problem}") from fault
     except yaml.YAMLError as fault:
-        raise SuiteError(f"{path}: not YAML: {fault}") from fault
+        raise SuiteError(f"{name}: not YAML: {fault}") from fault
