@@ -18,32 +18,32 @@ from bench.experiment.choice import Choice
 from bench.experiment.grid import expand
 from bench.experiment.plan import Plan, Reuse, make_plan
 from bench.experiment.suite import Suite, choose_scale, read
+from bench.questions.ask import lists, recommend, why, wins
 from bench.registry import load_plugins, near
-from bench.results.places import RESULTS, published_beside
+from bench.results.places import RESULTS, default_data_root, default_store
 from bench.results.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = [
+    "Choice",
+    "Order",
+    "Prepared",
+    "default_data_root",
+    "default_store",
+    "execute",
+    "lists",
+    "local_executor",
+    "order",
+    "prepare",
+    "recommend",
+    "rows",
+    "run",
+    "why",
+    "wins",
+]
 SEVERAL = frozenset({"datasets", "methods", "losses", "seeds", "plugins", "gpus"})
-
-
-def default_store(out: str | Path = RESULTS, store: str | Path | None = None) -> Store:
-    """Rows under ``out``/rows; the run store at ``store``, $BENCH_STORE or .bench; published rows beside.
-
-    Args:
-        out: folder of the tables; rows are in its folder ``rows``.
-        store: folder for everything else of a cell; None for ``$BENCH_STORE``, else ``.bench``.
-    """
-    root = Path(store or os.environ.get("BENCH_STORE", ".bench"))
-    rows = Path(out) / "rows"
-    return Store(rows=rows, root=root.resolve(), published=published_beside(rows))
-
-
-def default_data_root(given: str | Path | None = None) -> Path | None:
-    """The folder given, else $BENCH_DATA, else None (each dataset's own default)."""
-    value = given or os.environ.get("BENCH_DATA")
-    return Path(value).resolve() if value else None
 
 
 @dataclass(frozen=True, kw_only=True)

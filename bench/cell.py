@@ -128,6 +128,14 @@ class Cell:
         line = _line(self.method, *(getattr(self, axis) for axis in AXES))
         return f"{self.dataset}/{line}{what}{tuned}#{self.seed}"
 
+    @property
+    def name(self) -> str:
+        """The label with the first digits of the key, which names this cell and no other.
+
+        E.g. ``book/sasrec+ce#0@1f0c9a``; the verbs take it back.
+        """
+        return f"{self.label}@{self.key[:6]}"
+
     def as_dict(self) -> dict[str, Any]:
         """A JSON-able copy; ``Cell(**d)`` gives the cell back."""
         return asdict(self)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import bench.config
 from bench.cell import Need, Run, Size
 from bench.config import Config, Empty, require_config
+from bench.errors import ConfigError
 from bench.registry import losses
 from bench.saved import keep, restore
 from bench.types import Exam, Identity, Queries, Ranking, Windows
@@ -164,6 +165,18 @@ class Method(ABC):
             folder: where ``save`` wrote.
             device: ``cpu``, ``cuda`` ...
         """
+
+    def export(self, folder: Path, *, form: str) -> None:
+        """Write the language model inside for other tools; methods without one refuse.
+
+        Args:
+            folder: an existing folder.
+            form: ``peft`` for its adapters, ``hf`` for all of it.
+
+        Raises:
+            ConfigError: there is none, or not in that form.
+        """
+        raise ConfigError(f"{self.name} has no language model to export; --trec writes its lists")
 
     @classmethod
     def estimate_seconds(cls, config: Any, size: Size) -> float:

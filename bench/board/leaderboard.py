@@ -140,7 +140,7 @@ def check_same_queries(done: Sequence[Entry]) -> None:
         for row, figures in zip(entry.done, entry.figures, strict=True):
             if figures.users != first.figures[0].users:
                 raise DataError(
-                    f"{row.cell.label} ({row.cell.key}) and {first.cell.label} ({first.cell.key}) were "
+                    f"{row.cell.name} and {first.cell.name} were "
                     f"examined on different queries; run one of them again with `--reuse never`"
                 )
 

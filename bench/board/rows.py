@@ -37,7 +37,7 @@ def read_folder(folder: Path) -> list[tuple[Path, Row]]:
         row = read_row(path)
         first = seen.setdefault((row.cell.slot, row.cell.data_version), path)
         if first != path:
-            raise DataError(f"{first} and {path} both hold {row.cell.label}; delete one of them")
+            raise DataError(f"{first} and {path} both hold {row.cell.name}; delete one of them")
         found.append((path, row))
     return found
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from bench.errors import BenchError
 
 VERBS = (
-    "run", "plan", "list", "show", "board", "claims", "compare", "doctor", "data", "verify", "test",
-    "options", "migrate", "publish",
+    "run", "plan", "list", "options", "show", "why", "lists", "wins", "recommend", "export", "board",
+    "claims", "compare", "doctor", "data", "verify", "test", "migrate", "publish",
 )  # fmt: skip
 ABOUT = """\
 Traditional, LLM-enhanced and LLM-based recommenders under one protocol.
@@ -19,6 +19,8 @@ Traditional, LLM-enhanced and LLM-based recommenders under one protocol.
   python -m bench run --suite paper        run everything this machine can, make the tables
   python -m bench plan --suite paper       see what that would do, and how long it may take
   python -m bench list                     methods, losses, decoders, datasets, suites
+  python -m bench options bigrec           every key of a method, its losses and decoders
+  python -m bench lists book/sasrec+ce#0   what a cell recommended (also: wins, recommend, why, export)
   python -m bench test sasrec              check that a method keeps the contract, in seconds
 """
 

@@ -32,10 +32,10 @@ def outcome(row: Row, figures: Figures | None) -> str:
     if row.status == "done" and figures is not None:
         ndcg, hit = (figures.mean(name) or 0.0 for name in ("ndcg@10", "hit@10"))
         quality = f"NDCG@10 {ndcg:.4f}  Hit@10 {hit:.4f}"
-        return f"done      {row.cell.label:<44} {quality}  {clock(spent(row))}"
+        return f"done      {row.cell.name:<51} {quality}  {clock(spent(row))}"
     if row.status == "done":
-        return f"done      {row.cell.label:<44} artefact ready  {clock(spent(row))}"
-    return f"{row.status:<9} {row.cell.label:<44} {row.reason[:160]}"
+        return f"done      {row.cell.name:<51} artefact ready  {clock(spent(row))}"
+    return f"{row.status:<9} {row.cell.name:<51} {row.reason[:160]}"
 
 
 @dataclass
@@ -84,15 +84,13 @@ class Watch:
         for handle in progress.running:
             predicted = progress.predicted.get(handle.cell.key, 0.0)
             if handle.started is None:  # what its folder says is from an earlier start
-                states.append((handle.cell.label, handle.note, "", predicted))
+                states.append((handle.cell.name, handle.note, "", predicted))
                 continue
             state = read_status(self.store.folder(handle.cell.key) / "status.json")
             left = remaining(state, predicted, time.monotonic() - handle.started)
             share = f"{state.get('done', 0):g}/{state.get('total', 1):g}" if state else ""
             numbers = "  ".join(f"{k} {v:.4g}" for k, v in state.get("numbers", {}).items())
-            states.append(
-                (handle.cell.label, f"{state.get('phase', '...')} {share}", numbers, left)
-            )
+            states.append((handle.cell.name, f"{state.get('phase', '...')} {share}", numbers, left))
         return states
 
     def _eta(self, progress: Progress, states: list[tuple[str, str, str, float]]) -> float:

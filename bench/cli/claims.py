@@ -226,7 +226,7 @@ def _loss(line: Verdict) -> str:
 def _cell(line: Verdict) -> str:
     assert line.ours, "a line that was run"
     cell = line.ours.cell
-    return f"{cell.label} ({cell.scale}, {cell.profile}) {cell.key}"
+    return f"{cell.name} ({cell.scale}, {cell.profile})"
 
 
 def _value(line: Verdict) -> str:

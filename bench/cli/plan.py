@@ -43,11 +43,11 @@ def main(options: argparse.Namespace) -> int:
     for number, job in enumerate(prepared.plan.jobs, 1):
         state = _state(job)
         time = ("" if job.measured else "~") + clock(job.seconds) if job.todo else ""
-        table.append([number, job.cell.label, state, time, "" if job.asked else "needed by others"])
+        table.append([number, job.cell.name, state, time, "" if job.asked else "needed by others"])
     print(tabulate(table, headers=["", "cell", "", "time", ""], tablefmt="simple"))
     why: dict[str, list[str]] = {}
     for cell, reason in prepared.plan.left_out:
-        why.setdefault(reason, []).append(cell.label)
+        why.setdefault(reason, []).append(cell.name)
     for reason, labels in why.items():
         some = ", ".join(labels[:3]) + (" ..." if len(labels) > 3 else "")
         print(f"left out ({len(labels)}): {some}\n    {reason}")

@@ -176,7 +176,7 @@ def kept_faults(prepared: Prepared) -> Iterator[str]:
     kept = [job for job in prepared.plan.jobs if not job.todo and job.hit in {"failed", "left out"}]
     for job in kept:
         row = prepared.store.find(job.cell)
-        yield f"{job.hit} before: {job.cell.label}: {row.reason if row else 'no row'}"
+        yield f"{job.hit} before: {job.cell.name}: {row.reason if row else 'no row'}"
     if kept:
         yield f"{len(kept)} cell(s) without a result are kept as they are; --retry runs them again"
 

@@ -1,16 +1,28 @@
-"""``bench show``: all that is known of one cell."""
+"""``bench show``: all that is known of one cell, or of several."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+from tabulate import tabulate
+
+from bench.cli._cells import CELL, add_places, places
 from bench.errors import UnknownName
-from bench.evaluation.metrics import list_names, position_names
-from bench.results.figures import ITEM, TITLE, VALID, figures_beside
-from bench.results.places import RESULTS
-from bench.results.row_files import rows_under
+
+if TYPE_CHECKING:
+    from bench.questions.find import Found
+    from bench.results.figures import Figures
+    from bench.results.store import Store
+
+ABOUT = """\
+Every row that a text names: how it came about, its metrics by title and by item, and on validation.
+
+  python -m bench show book/sasrec+ce
+  python -m bench show book/sasrec+ce#0@1f0c9a --json      the row as it is stored, with its metrics
+"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -18,41 +30,57 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "show",
         help="all that is known of a cell",
-        description="Print every row whose label or key contains the text, and where its files are.\n\n"
-        "  python -m bench show book/sasrec",
+        description=ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("text", help="part of a label (book/sasrec+ce#0) or of a key")
-    parser.add_argument(
-        "--out", default=str(RESULTS), help="folder of rows and tables (default: %(default)s)"
-    )
-    parser.add_argument("--rows", help="only this folder of rows (default: own and published ones)")
-    parser.add_argument("--store", help="run store (default: $BENCH_STORE or .bench)")
+    parser.add_argument("text", metavar="CELL", help=CELL + "; all that it fits are shown")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, no text")
+    add_places(parser, data=False)
     parser.set_defaults(func=main)
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the rows as JSON."""
-    from bench.api import default_store
+    """Print the rows."""
+    from bench.questions.find import matching, rows_of
+    from bench.results.figures import figures_beside
 
-    store = default_store(options.out, options.store)
-    found = 0
-    folders = [Path(options.rows)] if options.rows else [store.rows, store.published]
-    for path, row in (pair for folder in folders if folder for pair in rows_under(folder)):
-        if options.text in row.cell.label or options.text in row.cell.key:
-            found += 1
-            print(f"{row.cell.label}  ({row.cell.scale}, {row.cell.profile})  {path}")
-            print(json.dumps(row.as_dict(), indent=1, sort_keys=True))
-            if figures := figures_beside(path):
-                told = {part: counts.n for part, counts in figures.counts.items()}
-                print(f"queries: {json.dumps(told, sort_keys=True)}")
-                for part in (TITLE, ITEM, VALID):
-                    names = [*position_names(), *(list_names() if part == TITLE else [])]
-                    numbers = {name: figures.mean(name, part) for name in names}
-                    print(f"{part}: {json.dumps(numbers)}")
-            folder = store.folder(row.cell.key)
-            if folder.exists():
-                print(f"files: {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
+    store, _ = places(options)
+    found = matching(options.text, list(rows_of(store)))
     if not found:
-        raise UnknownName(f"no row contains {options.text!r}; `bench plan` lists the labels")
+        raise UnknownName(f"no row contains {options.text!r}; `bench plan` lists the names")
+    for number, one in enumerate(found):
+        figures = figures_beside(one.path)
+        if options.json:
+            metrics = _metrics(figures) if figures else {}
+            print(json.dumps({**one.row.as_dict(), "metrics": metrics}, sort_keys=True))
+            continue
+        print("\n" * (number > 0) + "\n".join(_lines(one, figures, store)))
     return 0
+
+
+def _lines(found: Found, figures: Figures | None, store: Store) -> Iterator[str]:
+    from bench.questions.why import why
+
+    yield from why(found, store)
+    if figures is None:
+        return
+    counts = ", ".join(f"{part} {counts.n:,}" for part, counts in figures.counts.items())
+    yield f"  test rows  {counts}"
+    metrics = _metrics(figures)
+    names = dict.fromkeys(name for part in metrics.values() for name in part)
+    table = [[name, *(part.get(name) for part in metrics.values())] for name in names]
+    text = tabulate(table, ["", *metrics], tablefmt="plain", floatfmt=".4f")
+    yield from (f"  {line}" for line in text.splitlines())
+
+
+def _metrics(figures: Figures) -> dict[str, dict[str, float]]:
+    """Every metric by part: under either identity, and on validation."""
+    from bench.evaluation.metrics import list_names, position_names
+    from bench.results.figures import ITEM, TITLE, VALID
+
+    found: dict[str, dict[str, float]] = {}
+    for part in (TITLE, ITEM, VALID):
+        names = [*position_names(), *(list_names() if part == TITLE else [])]
+        values = {name: figures.mean(name, part) for name in names}
+        found[part] = {name: value for name, value in values.items() if value is not None}
+    return {part: values for part, values in found.items() if values}

@@ -179,7 +179,7 @@ class Schedule:
                 row = self.store.read(need)
                 why = row.reason if row else "it left nothing behind"
                 status = "left out" if row and row.status == "left out" else "failed"
-                self._note(progress, job.cell, status, f"needs {need.label}: {why}")
+                self._note(progress, job.cell, status, f"needs {need.name}: {why}")
                 return None
             found[name] = artefact
         return found

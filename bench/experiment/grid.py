@@ -110,7 +110,7 @@ def _shared_slots(grid: Grid) -> Iterator[str]:
         other = first.setdefault(cell.slot, cell)
         if other != cell:
             yield (
-                f"{cell.label}: asked for twice, with one configuration but on different needs (such as "
+                f"{cell.name}: asked for twice, with one configuration but on different needs (such as "
                 "the search before it), and there is one row for both; leave one out or set it apart by "
                 "a value of its own"
             )

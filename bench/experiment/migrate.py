@@ -132,6 +132,6 @@ def _without_modes(config: Mapping[str, Any]) -> dict[str, Any]:
 def _check_data(cell: Cell, version: str) -> None:
     if version != cell.data_version:
         raise DataError(
-            f"{cell.label} was made from version {version} of {cell.dataset}, here is "
+            f"{cell.name} was made from version {version} of {cell.dataset}, here is "
             f"{cell.data_version}; run the cell again"
         )

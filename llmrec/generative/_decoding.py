@@ -22,6 +22,7 @@ from llmrec.decode.scoring import OF_TRAINING
 from llmrec.generative._config import GenerativeConfig
 from llmrec.generative._ranking import as_ranking, prompts_for
 from llmrec.lm.backbone import Backbone
+from llmrec.lm.exports import export
 from llmrec.losses.base import Loss
 from llmrec.prompt import Prompter
 from llmrec.training.loop import Training, Validate
@@ -55,6 +56,18 @@ class Decoding(Method):
     _tau: float = 1.0  # of the weights kept in the end
     _gamma: float | None = None  # what a grounding chose on validation
     _weight_I: FloatArray | None = None  # popularity, where a grounding weighs by it
+
+    def export(self, folder: Path, *, form: str) -> None:
+        """Write the tuned language model for peft or transformers; soft tokens are not part of it.
+
+        Args:
+            folder: an existing folder.
+            form: ``peft`` or ``hf``.
+
+        Raises:
+            ConfigError: the model cannot be written in that form; says why.
+        """
+        export(self.lm, folder, form=form)
 
     @contextmanager
     def decoding_by(self, decoder: Any) -> Iterator[None]:
