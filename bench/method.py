@@ -64,6 +64,7 @@ class Method(ABC):
         toy: config values and, under ``backbone``, the backbone that let the conformance suite fit
             the method on its toy data in a second or two.
         tags: what a reader might filter by (``text``, ``pretrained``).
+        backbones: names of language models that it knows how to get without a folder or the hub.
     """
 
     name: ClassVar[str] = ""  # set by the registry
@@ -78,6 +79,7 @@ class Method(ABC):
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     toy: ClassVar[Mapping[str, Any]] = {}
     tags: ClassVar[frozenset[str]] = frozenset()
+    backbones: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

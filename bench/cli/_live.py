@@ -35,7 +35,7 @@ def outcome(row: Row, figures: Figures | None) -> str:
         return f"done      {row.cell.name:<51} {quality}  {clock(spent(row))}"
     if row.status == "done":
         return f"done      {row.cell.name:<51} artefact ready  {clock(spent(row))}"
-    return f"{row.status:<9} {row.cell.name:<51} {row.reason[:160]}"
+    return f"{row.status:<9} {row.cell.name:<51} {row.reason}"
 
 
 @dataclass

@@ -10,7 +10,7 @@ from tabulate import tabulate
 from bench.api import default_store, prepare
 from bench.board.folder import check_ours
 from bench.cli._options import add_store_options, add_suite_options, clock, order_of
-from bench.cli.run import banner, kept_faults
+from bench.cli.run import banner, kept_faults, without_backbone
 from bench.experiment.plan import KEPT, Job
 
 ABOUT = """\
@@ -64,7 +64,7 @@ def main(options: argparse.Namespace) -> int:
         )
     )
     print(f"about {clock(prepared.plan.seconds)} in all, one cell after the other")
-    return 0
+    return 1 if without_backbone(prepared) else 0
 
 
 def _state(job: Job) -> str:

@@ -134,7 +134,13 @@ def _run(options: argparse.Namespace, prepared: Prepared, executor: Executor) ->
     hits = len(prepared.plan.jobs) - len(prepared.plan.todo)
     parts = [*summary(rows), f"from the store {hits}"]
     print(f"{', '.join(parts)} in {clock(time.monotonic() - began)}; tables: {index}")
-    return 1 if any(row.status == "failed" for row in rows) else 0
+    return 1 if without_backbone(prepared) or any(row.status == "failed" for row in rows) else 0
+
+
+def without_backbone(prepared: Prepared) -> bool:
+    """Whether a cell is left out that was to run on the language model the user named."""
+    named = prepared.order.choice.backbone
+    return named is not None and any(c.backbone == named for c, _ in prepared.plan.left_out)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from bench.errors import BenchError
 
+LONGEST = 2000  # of a reason, which may list all that is allowed
+
 
 def sentence(fault: Exception) -> str:
     """A fault in one line."""
@@ -14,7 +16,7 @@ def sentence(fault: Exception) -> str:
     name = "" if isinstance(fault, BenchError) else f"{type(fault).__name__}: "
     if "out of memory" in text.lower() or isinstance(fault, MemoryError):
         return f"out of memory: {text[:200]}"
-    return (name + text)[:400] or type(fault).__name__
+    return (name + text)[:LONGEST] or type(fault).__name__
 
 
 def log_trace(folder: Path) -> None:

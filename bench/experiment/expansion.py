@@ -11,6 +11,7 @@ from bench.data.load import load_dataset
 from bench.errors import BenchError, ConfigError, Unavailable
 from bench.evaluation.candidates import CHOICES
 from bench.experiment.axes import Axes, default_axes
+from bench.experiment.backbones import require_backbone
 from bench.experiment.choice import Choice
 from bench.experiment.profiles import Profile, with_profile
 from bench.experiment.suite import Scale, Suite, SuiteRow
@@ -50,6 +51,8 @@ class Expansion:
         """
         method: type[Method] = methods.get(row.method)
         config = self.config(method, row, axes)
+        if axes.backbone is not None:
+            require_backbone(method, axes.backbone, look=axes.backbone == self.choice.backbone)
         data = load_dataset(dataset, self.choice.data_root, uncut=self.profile.uncut)
         needs = dict(method.needs(config, loss=axes.loss, backbone=axes.backbone))
         keys = {name: self._need(dataset, seed, row, need) for name, need in needs.items()}

@@ -32,6 +32,7 @@ from llmrec.a_llmrec._align_training import Aligner, Rows, Schedule
 from llmrec.a_llmrec._align_training import train as train_aligner
 from llmrec.generative._soft import TOY_SASREC, sasrec_need
 from llmrec.lm import backbone as backbones
+from llmrec.lm.names import EMBEDDED
 from llmrec.lm.soft_tokens import ItemVectors, Vectors, check_trained_on, fingerprint
 from llmrec.lm.text_encoder import BACKBONE, load_encoder
 
@@ -175,7 +176,7 @@ class Align(Method):
     def _aligner(self, train: Windows, sasrec: Any, run: Run) -> Aligner:
         c, lm = self.config, None
         if c.text_encoder == BACKBONE:
-            lm = backbones.load(self.backbone or backbones.EMBEDDED, device=run.device)
+            lm = backbones.load(self.backbone or EMBEDDED, device=run.device)
         encoder = load_encoder(c.text_encoder, device=run.device, lm=lm)
         if c.text_trainable and not encoder.trainable:
             raise ConfigError(

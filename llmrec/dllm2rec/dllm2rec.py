@@ -24,6 +24,7 @@ from bench.errors import ConfigError
 from bench.method import configure
 from bench.registry import methods
 from bench.types import Exam, Windows
+from llmrec.lm.names import BACKBONES
 
 
 class DLLM2RecConfig(RobustConfig):
@@ -90,6 +91,7 @@ class DLLM2Rec(Sequential):
     family = "enhanced"
     Config: ClassVar[type[Config]] = DLLM2RecConfig
     tags = frozenset({"text", "pretrained"})
+    backbones = BACKBONES
     search: ClassVar = {
         "lambda_d": (0.3, 0.7, 1.0),
         "eta": (0.1, 0.3),

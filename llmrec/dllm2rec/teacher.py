@@ -25,6 +25,7 @@ from bench.registry import methods
 from bench.types import Catalogue, Exam, FloatArray, IntArray, Queries, Ranking, Windows
 from llmrec.dllm2rec import _teacher_files as files
 from llmrec.llm_cf import _jsonl
+from llmrec.lm.names import BACKBONES
 
 # SmolLM2-135M on two cores, and what a model without pretraining takes of that
 SECONDS_PER_ROW, SECONDS_PER_NEW_TOKEN, SECONDS_PER_TITLE = 0.35, 0.02, 0.02
@@ -64,6 +65,7 @@ class TeacherStage(Method):
     Config = TeacherConfig
     config: TeacherConfig
     tags: ClassVar = frozenset({"text", "pretrained"})
+    backbones = BACKBONES
     toy: ClassVar = {
         "backbone": "tiny",
         "rows": 12,

@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bench.types import Catalogue, IntArray
+from bench.types import Catalogue, IntArray, Windows
 from llmrec.generative._config import GenerativeConfig
 from llmrec.lm import backbone as backbones
-from llmrec.lm.backbone import SCRATCH, TINY_NAME, Backbone
+from llmrec.lm.backbone import Backbone
 from llmrec.lm.lora import Lora
+from llmrec.lm.names import SCRATCH, TINY_NAME
 from llmrec.lm.scratch import CompactTokenizer, ScratchShape
 from llmrec.prompt import all_texts
+from llmrec.trie import Trie
 
 
 class Order(NamedTuple):
@@ -69,6 +71,27 @@ def build(config: GenerativeConfig, order: Order, kept_V: IntArray | None) -> Ba
     if name != TINY_NAME and c.pad_token and lm.tokenizer.pad_token_id is None:
         _add_pad(lm, order.seed)
     return lm
+
+
+def facts_of(lm: Backbone, trie: Trie, train: Windows) -> dict[str, Any]:
+    """What a row says of its language model and its catalogue.
+
+    Args:
+        lm: the model.
+        trie: the titles.
+        train: training rows, for the mean number of valid tokens.
+    """
+    return {
+        "backbone": lm.name,
+        "pretrained": lm.pretrained,
+        "quant": lm.quant,
+        "lora_targets": lm.adapted_maps,
+        "dtype": str(lm.dtype).removeprefix("torch."),
+        "vocabulary": lm.vocabulary,
+        "trie_leaves": trie.n_leaves,
+        "avt": trie.avt(train.target_W),
+        "parameters_total": sum(p.numel() for p in lm.parameters()),
+    }
 
 
 def _dtype(config: GenerativeConfig, order: Order, *, whole: bool) -> torch.dtype:

@@ -20,12 +20,13 @@ from bench.errors import ArtefactError
 from bench.method import configure
 from bench.registry import losses
 from bench.types import Catalogue, Exam, IntArray, Queries, Ranking, Windows
-from llmrec.generative._building import Order, build, kept_tokens
+from llmrec.generative._building import Order, build, facts_of, kept_tokens
 from llmrec.generative._config import ZERO_SHOT, GenerativeConfig, completed, recipe_of
 from llmrec.generative._decoding import Decoding
 from llmrec.generative._ranking import examples_of
 from llmrec.generative._search import search_space
-from llmrec.lm.backbone import EMBEDDED, SCRATCH, Backbone
+from llmrec.lm.backbone import Backbone
+from llmrec.lm.names import BACKBONES, EMBEDDED, SCRATCH
 from llmrec.lm.scratch import CompactTokenizer
 from llmrec.losses.base import Loss
 from llmrec.preference.base import PreferenceLoss
@@ -66,6 +67,7 @@ class Generative(Decoding):
         "loss_options": {"msl_ats": {"eta": 0.95}},  # the toy catalogue offers few valid tokens
     }
     tags: ClassVar[frozenset[str]] = frozenset({"text", "pretrained"})
+    backbones = BACKBONES
 
     _reloaded = False
     _seed = 0
@@ -150,7 +152,7 @@ class Generative(Decoding):
         if prefers(self.loss):
             load_weights(self.lm, run.inputs[START])
         self._index(train.catalogue)
-        run.facts.update(self._facts(train))
+        run.facts.update(facts_of(self.lm, self.trie, train))
         exam = valid.sample(self.config.valid_rows)
         self._rehearse(train, exam)
         if self.loss == ZERO_SHOT:
@@ -285,15 +287,3 @@ class Generative(Decoding):
     def recipe(self) -> Recipe:
         """Hyperparameters of the optimizer, from the configuration."""
         return recipe_of(self.config, pretrained=self.lm.pretrained)
-
-    def _facts(self, train: Windows) -> dict[str, Any]:
-        return {
-            "backbone": self.lm.name,
-            "pretrained": self.lm.pretrained,
-            "quant": self.lm.quant,
-            "dtype": str(self.lm.dtype).removeprefix("torch."),
-            "vocabulary": self.lm.vocabulary,
-            "trie_leaves": self.trie.n_leaves,
-            "avt": self.trie.avt(train.target_W),
-            "parameters_total": sum(p.numel() for p in self.lm.parameters()),
-        }

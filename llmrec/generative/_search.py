@@ -8,7 +8,7 @@ from typing import Any
 from bench.config import Config
 from bench.registry import losses
 from llmrec.generative._config import ZERO_SHOT
-from llmrec.lm.backbone import SCRATCH, TINY_NAME
+from llmrec.lm.names import SCRATCH, TINY_NAME
 
 FACTORS = (0.5, 1, 2, 5, 10)  # of the default learning rate
 

@@ -17,7 +17,7 @@ from bench.types import Windows
 from llmrec.dllm2rec._teacher_files import files_hash
 from llmrec.llm_cf import _jsonl
 from llmrec.llm_cf._cot import Entries
-from llmrec.lm.backbone import EMBEDDED
+from llmrec.lm.names import EMBEDDED
 from llmrec.lm.smollm2 import GGUF_SHA256
 
 COMMAND = "python -m bench run --methods llm_cf --datasets <this dataset>"

@@ -25,6 +25,7 @@ from bench.registry import methods
 from bench.types import Exam, Queries, Ranking, Windows
 from llmrec.dllm2rec._teacher_files import titles_hash, train_hash
 from llmrec.llm_cf import _cot
+from llmrec.lm.names import BACKBONES, EMBEDDED, SCRATCH
 
 Share = Annotated[float, Field(gt=0, le=1)]
 SECONDS_PER_NEW_TOKEN, SECONDS_PER_PROMPT, SECONDS_PER_TEXT = 0.012, 0.4, 0.012
@@ -61,6 +62,7 @@ class CoTStage(Method):
     Config = CoTConfig
     config: CoTConfig
     tags: ClassVar = frozenset({"text", "pretrained"})
+    backbones = BACKBONES
     toy: ClassVar = {"backbone": "tiny", "source": "template", "text_encoder": "hash"}
 
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:
@@ -126,12 +128,11 @@ class CoTStage(Method):
 
     @property
     def _model(self) -> str:
-        from llmrec.lm.backbone import EMBEDDED
 
         return self.backbone or EMBEDDED
 
     def _lm(self, run: Run) -> Any:
-        from llmrec.lm.backbone import SCRATCH, load
+        from llmrec.lm.backbone import load
 
         if self._model == SCRATCH:
             raise Unavailable(

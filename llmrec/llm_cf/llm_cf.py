@@ -22,6 +22,7 @@ from bench.method import configure
 from bench.registry import methods
 from bench.types import Exam, Queries, Ranking, Windows
 from llmrec.llm_cf._bank import Asked, Bank
+from llmrec.lm.names import BACKBONES
 
 BANK = "bank.safetensors"
 INSTRUCT = {"meta-llama/Meta-Llama-3-8B": "meta-llama/Meta-Llama-3-8B-Instruct"}
@@ -90,6 +91,7 @@ class LLMCF(Sequential):
     family = "enhanced"
     Config: ClassVar[type[Config]] = LLMCFConfig
     tags = frozenset({"text", "pretrained"})
+    backbones = BACKBONES
     search: ClassVar = {
         "inject": (0.05, 0.1, 0.3),
         "rho": (0.0, 1.0),

@@ -20,9 +20,8 @@ from bench.types import IntArray
 from llmrec.lm import smollm2
 from llmrec.lm.head import Head
 from llmrec.lm.lora import Lora, adapted
+from llmrec.lm.names import EMBEDDED, SCRATCH, TINY_NAME
 from llmrec.lm.scratch import TINY, CompactTokenizer, ScratchShape, llama, tiny_tokenizer
-
-EMBEDDED, SCRATCH, TINY_NAME = "smollm2-135m", "scratch", "tiny"
 
 
 class Backbone(torch.nn.Module):
@@ -61,6 +60,12 @@ class Backbone(torch.nn.Module):
     def head(self) -> Head:
         """The output layer with its scaling and capping."""
         return Head.of(self.causal)
+
+    @property
+    def adapted_maps(self) -> list[str]:
+        """Names of the linear maps that have an adapter, sorted; empty without adapters."""
+        peft = getattr(self.model, "peft_config", {})
+        return sorted({name for one in peft.values() for name in one.target_modules})
 
     @property
     def device(self) -> torch.device:

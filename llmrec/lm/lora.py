@@ -30,6 +30,9 @@ class Lora:
 def adapted(model: Any, lora: Lora, *, seed: int, quantised: bool = False) -> Any:
     """The model with new adapters to train; everything else is frozen.
 
+    The default pair of targets means the query and value maps: where a model calls them otherwise
+    (``c_attn``, ``query_key_value``), the maps that peft adapts in its architecture by default are taken.
+
     Args:
         model: a Hugging Face causal language model.
         lora: size and target modules of the adapters.
@@ -37,7 +40,7 @@ def adapted(model: Any, lora: Lora, *, seed: int, quantised: bool = False) -> An
         quantised: whether the frozen weights are 8 or 4 bits wide.
 
     Raises:
-        ConfigError: the model has none of the target modules.
+        ConfigError: the model has none of the target modules; names all that it has.
     """
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
@@ -47,7 +50,7 @@ def adapted(model: Any, lora: Lora, *, seed: int, quantised: bool = False) -> An
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=list(lora.targets),
+        target_modules=list(_targets(model, lora.targets)),
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -56,10 +59,26 @@ def adapted(model: Any, lora: Lora, *, seed: int, quantised: bool = False) -> An
         try:
             return get_peft_model(model, config)
         except ValueError as fault:
-            leaves = sorted(
-                {n.rpartition(".")[2] for n, m in model.named_modules() if hasattr(m, "weight")}
-            )
             raise ConfigError(
-                f"lora targets {', '.join(lora.targets)} are not in this model; it has "
-                f"{', '.join(leaves)}"
+                f"lora_targets {', '.join(lora.targets)} are not in this {model.config.model_type} model; "
+                f"set lora_targets to some of {', '.join(sorted(_maps(model)))}"
             ) from fault
+
+
+def _targets(model: Any, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """The asked targets; for the default pair, if the model has neither, those that peft knows."""
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
+
+    if asked != Lora.targets or _maps(model) & set(asked):
+        return asked
+    return tuple(KNOWN.get(model.config.model_type, asked))
+
+
+def _maps(model: Any) -> set[str]:
+    """Last names of the weighted modules inside the layers, the ones an adapter can stand beside."""
+    kinds = ("Linear", "Conv1D")
+    return {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if hasattr(module, "weight") and any(kind in type(module).__name__ for kind in kinds)
+    } - {"lm_head"}

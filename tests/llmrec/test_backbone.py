@@ -139,7 +139,7 @@ def test_weights_of_another_shape_are_refused(tmp_path):
 
 def test_faults_are_named(tmp_path, monkeypatch):
     folder = folder_of(tmp_path / "m", families()["llama untied"])
-    with pytest.raises(ConfigError, match=r"it has .*q_proj"):
+    with pytest.raises(ConfigError, match=r"to some of .*q_proj"):
         backbone.load(folder, lora=Lora(targets=("query",)))
     with pytest.raises(ConfigError, match="neither lora nor quant"):
         backbone.load("tiny", lora=Lora())
@@ -190,3 +190,20 @@ def test_the_embedded_model_knows_a_capital():
     with torch.no_grad():
         hidden, _ = lm.body(embeds_BLD=lm.embed(ids), attention_mask=torch.ones_like(ids))
         assert lm.tokenizer.decode([int(lm.head.logits(hidden[0, -1:]).argmax())]) == " Paris"
+
+
+@pytest.mark.parametrize(
+    ("family", "taken"), [("gpt2 with positions", ["c_attn"]), ("qwen tied", ["q_proj", "v_proj"])]
+)
+def test_the_default_adapters_are_beside_query_and_value_whatever_they_are_called(
+    tmp_path, family, taken
+):
+    lm = backbone.load(folder_of(tmp_path, families()[family]), lora=Lora())
+    assert lm.adapted_maps == taken
+    assert lm.trainable(), "there is something to train"
+
+
+def test_targets_that_are_not_there_are_told_with_all_that_are(tmp_path):
+    folder = folder_of(tmp_path, families()["gpt2 with positions"])
+    with pytest.raises(ConfigError, match="set lora_targets to some of c_attn, c_fc, c_proj"):
+        backbone.load(folder, lora=Lora(targets=("q_proj", "k_proj")))
