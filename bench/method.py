@@ -64,6 +64,8 @@ class Method(ABC):
         toy: config values and, under ``backbone``, the backbone that let the conformance suite fit
             the method on its toy data in a second or two.
         tags: what a reader might filter by (``text``, ``pretrained``).
+        files: data files that it reads, from the folder of its own file; their content is part of what
+            identifies a result.
         backbones: names of language models that it knows how to get without a folder or the hub.
     """
 
@@ -79,6 +81,7 @@ class Method(ABC):
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     toy: ClassVar[Mapping[str, Any]] = {}
     tags: ClassVar[frozenset[str]] = frozenset()
+    files: ClassVar[tuple[str, ...]] = ()
     backbones: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

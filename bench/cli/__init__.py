@@ -27,6 +27,12 @@ Traditional, LLM-enhanced and LLM-based recommenders under one protocol.
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one verb; 0 if all went well, 1 if cells failed, 2 for what the user can mend."""
+    if sys.platform == "win32":
+        print(
+            "bench: it runs on Linux and macOS, which have the locks it needs; on Windows use WSL",
+            file=sys.stderr,
+        )
+        return 2
     parser = argparse.ArgumentParser(
         prog="bench", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -19,7 +19,9 @@ from bench.experiment.plan import spent
 from bench.results.figures import Figures, figures_beside
 from bench.results.store import Store
 
-LINE_EVERY_SECONDS = 30.0
+LINE_EVERY_SECONDS = 60.0
+# columns of the live table beside the cell's name, which takes what is left
+PHASE, NUMBERS, LEFT = 22, 34, 9
 
 
 def outcome(row: Row, figures: Figures | None) -> str:
@@ -74,8 +76,7 @@ class Watch:
             self._live.update(self._table(progress))
         elif time.monotonic() - self._last_line > LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
-            for line in self._lines(progress):
-                print(line, flush=True)
+            print(self._line(progress), flush=True)
         sys.stdout.flush()
 
     def _states(self, progress: Progress) -> list[tuple[str, str, str, float]]:
@@ -106,14 +107,20 @@ class Watch:
 
     def _table(self, progress: Progress) -> Table:
         states = self._states(progress)
-        table = Table(title=self._headline(progress, states), title_justify="left", box=None)
-        for column in ("cell", "phase", "", "left"):
-            table.add_column(column)
+        table = Table(
+            title=self._headline(progress, states), title_justify="left", box=None, expand=True
+        )
+        table.add_column("running", ratio=1, no_wrap=True, overflow="ellipsis")
+        for title, width in (("phase", PHASE), ("latest", NUMBERS), ("left", LEFT)):
+            table.add_column(title, width=width, no_wrap=True, overflow="ellipsis")
         for label, phase, numbers, left in states:
             table.add_row(label, phase, numbers, clock(left))
         return table
 
-    def _lines(self, progress: Progress) -> list[str]:
+    def _line(self, progress: Progress) -> str:
+        """All of it in one line, for files and pipes."""
         states = self._states(progress)
-        head = f"... {self._headline(progress, states)}"
-        return [head, *(f"    {label}  {phase}  {numbers}" for label, phase, numbers, _ in states)]
+        cells = (
+            " ".join(f"{label} {phase} {numbers}".split()) for label, phase, numbers, _ in states
+        )
+        return "; ".join([f"... {self._headline(progress, states)}", *cells])

@@ -2,15 +2,18 @@
 
 A version is an integer that the author of a method, a loss or a decoder raises when its results move.
 Whatever declares none is identified by its content: a plugin by its file and the files beside it that it
-imports, a model on this machine by its weights.
+imports, a model on this machine by its weights. Data files that a class declares to read count as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from bench.errors import ConfigError
 from bench.registry import Registry, decoders, losses, methods
 from bench.results.model_files import model_content, models_in
 from bench.results.source_files import in_house
@@ -64,6 +67,11 @@ def declared(
         for role, registry, name in roles
         if not in_house(registry.path(name)) and not _states_version(registry.get(name))
     }
+    contents |= {
+        f"{role} files": files_content(registry.path(name).parent, files)
+        for role, registry, name in roles
+        if (files := getattr(registry.get(name), "files", ()))
+    }
     if backbone is not None and (content := model_content(backbone)):
         contents["backbone"] = content
     contents |= {f"config.{name}": content for name, content in models_in(given)}
@@ -78,6 +86,30 @@ def _roles(
         yield "loss", losses, loss
     if decoder is not None and decoder in decoders:
         yield "decoder", decoders, decoder
+
+
+def files_content(folder: Path, files: Sequence[str]) -> str:
+    """Hash of the data files that a method, loss or decoder declares to read, 16 hex digits.
+
+    Args:
+        folder: of the file that it is in.
+        files: paths, relative ones from there.
+
+    Raises:
+        ConfigError: one of them cannot be read.
+    """
+    whole = hashlib.sha256()
+    for name in files:
+        path = folder / name
+        try:
+            content = path.read_bytes()
+        except OSError as fault:
+            raise ConfigError(
+                f"the declared file {path} cannot be read ({fault.strerror}); put it there, or take it out "
+                "of `files`"
+            ) from fault
+        whole.update(f"{name} {len(content)}\n".encode() + content)
+    return whole.hexdigest()[:16]
 
 
 def _states_version(thing: Any) -> bool:

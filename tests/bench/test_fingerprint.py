@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
+from bench.errors import ConfigError
 from bench.execution.local import HEAVY
 from bench.method import Method
-from bench.registry import methods
+from bench.registry import _unload, load_plugin, methods
 from bench.results.identity import declared
 from bench.results.model_files import model_content
 from bench.results.source_hash import code_of, libraries, normal_form
@@ -85,3 +86,28 @@ def test_libraries_are_read_and_not_imported():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_data_file_that_a_plugin_declares_counts_by_content(tmp_path):
+    plugin, data = tmp_path / "reads_a_file.py", tmp_path / "words.txt"
+    plugin.write_text(
+        "from bench.method import Method\nfrom bench.registry import methods\n\n\n"
+        '@methods.register("reads_a_file")\nclass Reads(Method):\n    """Reads."""\n\n'
+        '    family, version, files = "floor", 1, ("words.txt",)\n\n'
+        "    def fit(self, train, valid, run):\n        pass\n\n"
+        "    def recommend(self, queries, k):\n        pass\n"
+    )
+    data.write_text("one")
+    try:
+        load_plugin(plugin)
+        first = declared("reads_a_file").contents
+        assert set(first) == {"method files"}, "the class states a version, its file has none"
+        data.write_text("two")
+        assert declared("reads_a_file").contents != first
+        data.write_text("one")
+        assert declared("reads_a_file").contents == first
+        data.unlink()
+        with pytest.raises(ConfigError, match=r"declared file .*words.txt cannot be read"):
+            declared("reads_a_file")
+    finally:
+        _unload("plugin_reads_a_file")
