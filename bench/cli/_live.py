@@ -20,8 +20,7 @@ from bench.results.figures import Figures, figures_beside
 from bench.results.store import Store
 
 LINE_EVERY_SECONDS = 60.0
-# columns of the live table beside the cell's name, which takes what is left
-PHASE, NUMBERS, LEFT = 22, 34, 9
+PHASE, LEFT = 18, 9  # widths of columns in the live table; names and numbers share what is left
 
 
 def outcome(row: Row, figures: Figures | None) -> str:
@@ -110,9 +109,13 @@ class Watch:
         table = Table(
             title=self._headline(progress, states), title_justify="left", box=None, expand=True
         )
-        table.add_column("running", ratio=1, no_wrap=True, overflow="ellipsis")
-        for title, width in (("phase", PHASE), ("latest", NUMBERS), ("left", LEFT)):
-            table.add_column(title, width=width, no_wrap=True, overflow="ellipsis")
+        for title, size in (
+            ("running", {"ratio": 3}),
+            ("phase", {"width": PHASE}),
+            ("latest", {"ratio": 2}),
+            ("left", {"width": LEFT}),
+        ):
+            table.add_column(title, no_wrap=True, overflow="ellipsis", **size)
         for label, phase, numbers, left in states:
             table.add_row(label, phase, numbers, clock(left))
         return table
