@@ -109,13 +109,14 @@ class Watch:
         table = Table(
             title=self._headline(progress, states), title_justify="left", box=None, expand=True
         )
-        for title, size in (
-            ("running", {"ratio": 3}),
-            ("phase", {"width": PHASE}),
-            ("latest", {"ratio": 2}),
-            ("left", {"width": LEFT}),
-        ):
-            table.add_column(title, no_wrap=True, overflow="ellipsis", **size)
+        columns = (
+            ("running", 3, None),
+            ("phase", None, PHASE),
+            ("latest", 2, None),
+            ("left", None, LEFT),
+        )
+        for title, ratio, width in columns:
+            table.add_column(title, ratio=ratio, width=width, no_wrap=True, overflow="ellipsis")
         for label, phase, numbers, left in states:
             table.add_row(label, phase, numbers, clock(left))
         return table
