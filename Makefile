@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: run test test-slurm smoke lint setup
+.PHONY: run test test-slurm smoke lint docs setup
 
 run: setup
 	$(BIN)/python -m bench run --suite paper
@@ -28,10 +28,17 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# the documentation as a site, build/site/index.html; a broken link is an error
+docs: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "the site is at build/site/index.html"
+
 setup: $(STAMP)
 
 # torch goes in first and alone: with it present no other package's wider range pulls a newer build
 $(STAMP): pyproject.toml constraints.txt
+	@echo "setting up $(VENV): torch, then the libraries in constraints.txt (a few minutes, once)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch setuptools wheel
