@@ -23,8 +23,8 @@ ABOUT = """\
 The paired difference of two configurations on the same queries, for other users, target titles and fits: 95 %
 interval, two-sided p, effect size, where its variance comes from, and what gap these rows could show at all.
 
-A and B are labels as tables and logs give them, the key of any seed, or any part of a label that fits one
-configuration; all its seeds are compared:
+A and B are names as tables and logs give them (with or without @key), the key of any seed, or any part of a
+label that fits one configuration; all its seeds are compared:
 
   python -m bench compare book/sasrec+ce book/bigrec+msl_ats
   python -m bench compare 3f0a1b2c4d5e6f70 book/markov --metric hit@10
@@ -213,7 +213,8 @@ def _entries(options: argparse.Namespace) -> list[Entry]:
 
 def _find(word: str, entries: Sequence[Entry], profile: str | None) -> Entry:
     """The one configuration that a label, a part of one, or a key means."""
-    keyed = [e for e in entries if len(word) >= 6 and any(k.startswith(word) for k in _keys(e))]
+    key = word.rpartition("@")[2]  # printed names end in the first digits of a key
+    keyed = [e for e in entries if len(key) >= 6 and any(k.startswith(key) for k in _keys(e))]
     exact = keyed or [e for e in entries if word in (_label(e), e.cell.label)]
     near = exact or [entry for entry in entries if word in _label(entry)]
     if len(near) > 1 and profile is None:  # a label alone means the usual protocol
