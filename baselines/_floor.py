@@ -101,13 +101,34 @@ def top_of_rows(score: sparse.csr_matrix, k: int) -> tuple[IntArray, FloatArray]
     score = score.tocsr()
     row = np.repeat(np.arange(score.shape[0]), np.diff(score.indptr))
     good = (score.data > 0) & (score.indices > 0)
-    row, column, value = row[good], score.indices[good], score.data[good]
+    return _top(row[good], score.indices[good], score.data[good], (score.shape[0], k))
+
+
+def top_of_table(score_QN: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
+    """The ``k`` items with the largest score of each row; ties go to the smaller item.
+
+    Args:
+        score_QN: dense [Q, N + 1], minus infinity at what is not to be listed, item 0 included.
+        k: length of the lists, at most N.
+
+    Returns:
+        Items int32 [Q, k], 0 where a row has fewer, and their scores float32 [Q, k].
+    """
+    least_Q = np.partition(score_QN, -k, axis=1)[:, -k]
+    row, item = np.nonzero((score_QN >= least_Q[:, None]) & (score_QN > -np.inf))
+    return _top(row, item, score_QN[row, item], (len(score_QN), k))
+
+
+def _top(
+    row: IntArray, column: IntArray, value: FloatArray, shape: tuple[int, int]
+) -> tuple[IntArray, FloatArray]:
+    """The entries with the largest values of each row as a table, see ``top_of_rows``."""
     order = np.lexsort((column, -value, row))
-    start_Q = np.searchsorted(row[order], np.arange(score.shape[0]))
+    start_Q = np.searchsorted(row[order], np.arange(shape[0]))
     rank = np.arange(len(order)) - start_Q[row[order]]
-    kept = rank < k
-    item_QK = np.zeros((score.shape[0], k), np.int32)
-    score_QK = np.zeros((score.shape[0], k), np.float32)
+    kept = rank < shape[1]
+    item_QK = np.zeros(shape, np.int32)
+    score_QK = np.zeros(shape, np.float32)
     item_QK[row[order][kept], rank[kept]] = column[order][kept]
     score_QK[row[order][kept], rank[kept]] = value[order][kept]
     return item_QK, score_QK

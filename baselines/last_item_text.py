@@ -18,6 +18,8 @@ from bench.registry import methods
 from bench.types import Catalogue, Exam, FloatArray, IntArray, Queries, Ranking, Windows
 
 CHUNK = 512  # distinct last items compared at a time
+# scikit-learn's own pattern drops one-letter words, the digit of "Level 1" too
+WORD = r"(?u)\b\w+\b"
 
 
 class LastItemTextConfig(Config):
@@ -65,7 +67,7 @@ class LastItemText(Floor):
 
     def recommend(self, queries: Queries, k: int) -> Ranking:
         """At most ``k`` items with the most similar titles."""
-        vector = self._vectors(queries.catalogue)
+        vector = title_vectors(queries.catalogue, self.config)
         # queries with the same last item have the same list
         last_U, of_Q = np.unique(queries.last_Q, return_inverse=True)
         item: list[IntArray] = [np.zeros((0, k), np.int32)]
@@ -80,20 +82,23 @@ class LastItemText(Floor):
             score.append(score_UK)
         return Ranking(np.concatenate(item)[of_Q], np.concatenate(score)[of_Q])
 
-    def _vectors(self, catalogue: Catalogue) -> sparse.csr_matrix:
-        from sklearn.feature_extraction.text import TfidfVectorizer
 
-        grams = (self.config.shortest, self.config.longest)
-        pattern = (
-            r"(?u)\b\w+\b"  # scikit-learn's own drops one-letter words, the digit of "Level 1" too
-        )
-        tfidf = TfidfVectorizer(
-            analyzer=self.config.analyser,
-            ngram_range=grams,
-            sublinear_tf=True,
-            token_pattern=pattern if self.config.analyser == "word" else None,
-        )
-        try:
-            return tfidf.fit_transform(catalogue.titles).tocsr()
-        except ValueError:  # no title holds a single n-gram
-            return sparse.csr_matrix((len(catalogue.titles), 1))
+def title_vectors(catalogue: Catalogue, config: LastItemTextConfig) -> sparse.csr_matrix:
+    """TF-IDF vectors of all titles, of unit length, by item id, sparse [N + 1, grams].
+
+    Args:
+        catalogue: the titles.
+        config: what they are cut into.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    tfidf = TfidfVectorizer(
+        analyzer=config.analyser,
+        ngram_range=(config.shortest, config.longest),
+        sublinear_tf=True,
+        token_pattern=WORD if config.analyser == "word" else None,
+    )
+    try:
+        return tfidf.fit_transform(catalogue.titles).tocsr()
+    except ValueError:  # no title holds a single n-gram
+        return sparse.csr_matrix((len(catalogue.titles), 1))
