@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat
 from scipy import sparse
 
-from baselines.nearest import NearestTitles
 from baselines.last_item_text import WORD
+from baselines.nearest import NearestTitles
 from bench.config import Config
 from bench.registry import methods
 from bench.types import Catalogue, FloatArray, IntArray

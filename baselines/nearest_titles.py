@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from baselines.nearest import NearestTitles
 from baselines.last_item_text import LastItemText, LastItemTextConfig, title_vectors
+from baselines.nearest import NearestTitles
 from bench.registry import methods
 from bench.types import Catalogue
 
