@@ -8,8 +8,9 @@ from typing import Any
 
 ABOUT = """\
 For maintainers. Expands every row again from what it asked and writes it under its present key: after a
-configuration gained a key, or to take rows over that another checkout made. Numbers are not touched, so it is
-only for changes that move no result; drop rows whose numbers moved and run their cells again.
+configuration gained a key, or to take rows over that another checkout made. Strata are computed anew from the
+dataset, so rows get those that were defined after they were made. Numbers are not touched, so it is only for
+changes that move no result; drop rows whose numbers moved and run their cells again.
 
   python -m bench migrate --dry-run              what would become of leaderboards/rows
   python -m bench migrate --rows other/rows      take the rows of another folder over

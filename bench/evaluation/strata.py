@@ -6,11 +6,14 @@ sizes give the whole back. numpy only. Axes: Q queries, N items.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bench.types import BoolArray, Exam, IntArray, Windows
+from bench.evaluation.series import in_series
+from bench.types import BoolArray, Exam, IntArray, Split
 
 PARTITIONS: Mapping[str, tuple[str, ...]] = {
     "target": ("warm", "cold"),
@@ -18,11 +21,15 @@ PARTITIONS: Mapping[str, tuple[str, ...]] = {
     "history": ("history_short", "history_medium", "history_full"),
     "repeat": ("repeat", "new_to_user"),
     "user": ("user_seen", "user_unseen"),
+    "title": ("title_old", "title_new"),
+    "series": ("series", "no_series"),
+    "day": ("same_day", "later_day", "day_unknown"),
 }
 SHORT, FULL = 4, 10  # items of history; published windows hold at most ten
+DAY = 86_400  # seconds; days are those of UTC
 
 
-def strata(exam: Exam, train: Windows) -> dict[str, BoolArray]:
+def strata(exam: Exam, split: Split) -> dict[str, BoolArray]:
     """Which queries belong to which stratum, bool [Q] by name.
 
     - ``warm`` / ``cold``: the target occurs anywhere in the training windows, or nowhere. An ID model
@@ -33,11 +40,18 @@ def strata(exam: Exam, train: Windows) -> dict[str, BoolArray]:
     - ``history_short`` (at most 4 items), ``history_medium``, ``history_full`` (10 or more).
     - ``repeat`` / ``new_to_user``: the target is in its own history, or not.
     - ``user_seen`` / ``user_unseen``: the user has training rows, or none.
+    - ``title_old`` / ``title_new``: some item with the target's title occurs in the training windows, or none
+      does.
+    - ``series`` / ``no_series``: the target's title shares a stem with a title of the history
+      (``bench.evaluation.series``), or with none.
+    - ``same_day`` / ``later_day`` / ``day_unknown``: the target was bought on the day (UTC) of the last
+      history item, on a later one, or no window tells when that item was bought.
 
     Args:
-        exam: queries and targets.
-        train: the training windows of the dataset.
+        exam: queries and targets, of the split's test rows.
+        split: the dataset's rows.
     """
+    train = split.train
     history = exam.queries.history
     warm_Q = train.seen[exam.target_Q]
     band_Q = _band(train.target_count)[exam.target_Q]
@@ -46,6 +60,12 @@ def strata(exam: Exam, train: Windows) -> dict[str, BoolArray]:
     repeat_Q = np.zeros(len(exam), bool)
     repeat_Q[owner[history.values == np.asarray(exam.target_Q)[owner]]] = True
     known_Q = np.isin(exam.queries.user_Q, train.user_W)
+    class_N = exam.queries.catalogue.title_class
+    title_old_Q = np.isin(class_N[exam.target_Q], class_N[train.seen])
+    series_Q = in_series(exam)
+    bought_Q, time_Q = _last_bought(exam, split), exam.queries.timestamp_Q
+    dated_Q = bought_Q >= 0
+    same_Q = dated_Q & (bought_Q // DAY == time_Q // DAY)
     return {
         "warm": warm_Q,
         "cold": ~warm_Q,
@@ -59,7 +79,39 @@ def strata(exam: Exam, train: Windows) -> dict[str, BoolArray]:
         "new_to_user": ~repeat_Q,
         "user_seen": known_Q,
         "user_unseen": ~known_Q,
+        "title_old": title_old_Q,
+        "title_new": ~title_old_Q,
+        "series": series_Q,
+        "no_series": ~series_Q,
+        "same_day": same_Q,
+        "later_day": dated_Q & ~same_Q,
+        "day_unknown": ~dated_Q,
     }
+
+
+def _last_bought(exam: Exam, split: Split) -> IntArray:
+    """When the last history item was bought, unix seconds, -1 where no window tells, int64 [Q].
+
+    A window dates its target alone, so the time is that of the user's latest window up to the query's time
+    whose target is that item. A target that repeats the last item dates itself and is not counted.
+    """
+    train = split.train if split.uncut is None else split.uncut
+    parts: Sequence[tuple[IntArray, ...]] = (
+        (train.user_W, train.target_W, train.timestamp_W),
+        *((e.queries.user_Q, e.target_Q, e.queries.timestamp_Q) for e in (split.valid, split.test)),
+    )
+    times: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for part in parts:
+        for user, item, time in zip(*(column.tolist() for column in part), strict=True):
+            times[user, item].append(time)
+    bought = []
+    queries = exam.queries
+    asked = (queries.user_Q, queries.last_Q, queries.timestamp_Q, exam.target_Q)
+    for user, last, time, target in zip(*(column.tolist() for column in asked), strict=True):
+        known = sorted(times.get((user, last), ()))
+        place = bisect_right(known, time) - (target == last)
+        bought.append(known[place - 1] if place > 0 else -1)
+    return np.array(bought, np.int64)
 
 
 def _band(count: IntArray) -> IntArray:

@@ -227,7 +227,7 @@ def _examine(
         titles["recommend"],
         score(ranking, test, identity="item"),
         np.asarray(test.queries.user_Q, np.int64),
-        strata(test, train),
+        strata(test, dataset.split),
         titles.get("validate"),
         dataset.catalogue.title_class[test.target_Q],
         top_lists(ranking, dataset.catalogue, train),

@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from bench.cell import AXES, Cell, Row
 from bench.data.load import load_dataset
 from bench.errors import BenchError, DataError
+from bench.evaluation.strata import strata
 from bench.experiment.axes import Axes
 from bench.experiment.choice import Choice
 from bench.experiment.expansion import Expansion
@@ -25,6 +27,7 @@ from bench.experiment.suite import Suite, SuiteRow, scales
 from bench.registry import methods
 from bench.results.packed import Packed
 from bench.results.store import Store
+from bench.types import BoolArray
 
 CAPS = ("train_rows", "valid_rows", "test_rows")
 
@@ -77,12 +80,18 @@ def _replace(path: Path, row: Row, store: Store, data_root: Path | None) -> None
 
 
 def _packed(path: Path, cell: Cell, data_root: Path | None) -> Packed:
-    """A row's positions; with the titles of the targets where the file is older than these."""
-    packed = Packed.load(path)
-    if packed.target_Q is not None:
-        return packed
+    """A row's positions with the titles of its targets and the strata of today, which need no new run."""
     split = load_dataset(cell.dataset, data_root, uncut=cell.uncut).split
-    return packed.with_targets(split.test.sample(cell.test_rows))
+    packed = Packed.load(path).with_targets(split.test.sample(cell.test_rows))
+    return replace(packed, masks=_strata(cell.dataset, data_root, cell.uncut, cell.test_rows))
+
+
+@lru_cache(maxsize=32)
+def _strata(
+    dataset: str, data_root: Path | None, uncut: bool, test_rows: int | None
+) -> Mapping[str, BoolArray]:
+    split = load_dataset(dataset, data_root, uncut=uncut).split
+    return strata(split.test.sample(test_rows), split)
 
 
 def expanded(raw: Mapping[str, Any], data_root: Path | None) -> tuple[Row, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 from pathlib import Path
 
@@ -12,27 +10,35 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.data.exams import exam as exam_of
+from bench.data.load import load_dataset
 from bench.evaluation.metrics import gains, rank_counts
 from bench.evaluation.positions import MISSING, Positions
-from bench.evaluation.strata import PARTITIONS, strata
-from bench.types import Catalogue, Exam, Queries, Ragged, Windows
+from bench.evaluation.series import stems
+from bench.evaluation.strata import DAY, PARTITIONS, strata
+from bench.types import Catalogue, Ragged, Split, Windows
+
+TITLES = ("", "Freed (Bay) (Volume 2)", "Alpha", "Fear (Bay)", "Beta", "Gamma: A Novel", "Alpha")
 
 
-def windows(rows, n_items=6):
-    """rows: (user, history, target)."""
-    catalogue = Catalogue(("", *(f"t{i}" for i in range(n_items))))
+def windows(rows, titles=TITLES):
+    """rows: (user, history, target, and perhaps the time in days)."""
     return Windows(
-        catalogue,
+        Catalogue(titles),
         np.array([r[0] for r in rows]),
         Ragged.of([r[1] for r in rows]),
         np.array([r[2] for r in rows]),
-        np.zeros(len(rows), np.int64),
+        np.array([int(DAY * r[3]) if len(r) > 3 else 0 for r in rows]),
     )
 
 
-def exam(rows, n_items=6):
-    w = windows(rows, n_items)
-    return Exam(Queries(w.catalogue, w.user_W, w.history, w.timestamp_W), w.target_W)
+def exam(rows):
+    return exam_of(windows(rows))
+
+
+def split(train, test):
+    """Without validation rows."""
+    return Split(train, test.take(np.arange(0)), test)
 
 
 # targets: item 1 five times, 2 three times, 3 twice; 4 only ever in a history; 5 and 6 nowhere
@@ -50,7 +56,9 @@ TEST = exam(
 
 
 def test_every_query_lands_where_the_table_says():
-    found = {name: mask.astype(int).tolist() for name, mask in strata(TEST, TRAIN).items()}
+    found = {
+        name: mask.astype(int).tolist() for name, mask in strata(TEST, split(TRAIN, TEST)).items()
+    }
     assert found == {
         "warm": [1, 1, 1, 1, 0],
         "cold": [0, 0, 0, 0, 1],
@@ -64,12 +72,62 @@ def test_every_query_lands_where_the_table_says():
         "new_to_user": [0, 1, 1, 1, 1],
         "user_seen": [1, 0, 0, 0, 0],
         "user_unseen": [0, 1, 1, 1, 1],
+        "title_old": [1, 1, 1, 1, 0],
+        "title_new": [0, 0, 0, 0, 1],
+        "series": [1, 0, 1, 0, 0],
+        "no_series": [0, 1, 0, 1, 1],
+        "same_day": [1, 0, 0, 1, 0],
+        "later_day": [0, 0, 0, 0, 0],
+        "day_unknown": [0, 1, 1, 0, 1],
     }
+
+
+def test_an_item_never_trained_on_has_an_old_title_if_its_twin_was_trained_on():
+    asked = exam([(9, [1], 6)])  # a second "Alpha"
+    found = strata(asked, split(TRAIN, asked))
+    assert (found["cold"].tolist(), found["title_old"].tolist()) == ([True], [True])
+
+
+def test_the_last_item_is_dated_by_the_window_that_has_it_as_target():
+    train = windows([(7, [4], 1, 3.2), (7, [4, 1], 2, 5.0), (8, [4], 1, 3.0)])
+    test = exam(
+        [
+            (7, [4, 1, 2], 3, 5.9),  # 2 was bought on day 5
+            (7, [4, 1, 2], 5, 6.1),
+            (8, [4], 1, 3.5),  # nothing dates item 4
+            (8, [4, 1], 1, 4.0),  # dated by training, not by this row itself
+            (9, [2], 2, 5.0),  # dated by nothing but itself
+        ]
+    )
+    found = strata(test, split(train, test))
+    days = ("same_day", "later_day", "day_unknown")
+    assert [next(d for d in days if found[d][q]) for q in range(5)] == [
+        "same_day",
+        "later_day",
+        "day_unknown",
+        "later_day",
+        "day_unknown",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("Freed (Rosewood Bay) (Volume 3)", {"freed", "rosewood bay"}),
+        ("Captain Marvel Vol. 1: Rise of Alpha Flight", {"captain marvel"}),
+        ("Super Mario - Toad Plush", {"super mario"}),
+        ("Five Star Pencil Cup, Purple (72260)", {"five star pencil cup"}),
+        ("Book 2", set()),
+        ("", set()),
+    ],
+)
+def test_stems_are_the_head_and_the_brackets(title, expected):
+    assert stems(title) == expected
 
 
 def test_means_within_a_stratum():
     found = counts_of(
-        Positions(np.array([0, MISSING, 0, MISSING, 7], np.uint8)), strata(TEST, TRAIN)
+        Positions(np.array([0, MISSING, 0, MISSING, 7], np.uint8)), strata(TEST, split(TRAIN, TEST))
     )
     assert found["warm"].n == 4
     assert found["warm"].mean("hit@10") == 0.5
@@ -96,7 +154,7 @@ row = st.tuples(
 @given(st.lists(row, min_size=1, max_size=20), st.lists(row, min_size=1, max_size=20), st.data())
 def test_strata_of_a_partition_sum_to_the_whole(train, test, data):
     test = exam(test)
-    masks = strata(test, windows(train))
+    masks = strata(test, split(windows(train), test))
     rank = st.integers(0, 9) | st.just(MISSING)
     ranks = data.draw(st.lists(rank, min_size=len(test), max_size=len(test)))
     positions = Positions(np.array(ranks, np.uint8))
@@ -109,20 +167,12 @@ def test_strata_of_a_partition_sum_to_the_whole(train, test, data):
             assert total / len(test) == pytest.approx(gain_Q.mean(), abs=1e-12)
 
 
-def published(path):
-    with path.open(encoding="utf-8") as lines:
-        rows = [(int(r["user_id"]), json.loads(r["item_ids"])) for r in csv.DictReader(lines)]
-    return windows([(user, items[:-1], items[-1]) for user, items in rows], n_items=6344)
-
-
-def test_cold_share_of_the_published_book_split():
-    folder = Path(os.environ.get("BENCH_DATA", Path(__file__).parents[3] / "shared/data")) / "book"
-    if not folder.is_dir():
+def test_shares_of_the_published_book_split():
+    root = Path(os.environ.get("BENCH_DATA", Path(__file__).parents[3] / "shared/data"))
+    if not (root / "book").is_dir():
         pytest.skip("the published Book files are not on this machine")
-    train, test = published(folder / "train.csv"), published(folder / "test.csv")
-    asked = Exam(
-        Queries(test.catalogue, test.user_W, test.history, test.timestamp_W), test.target_W
-    )
-    masks = strata(asked, train)
+    data = load_dataset("book", root, uncut=True)
+    masks = strata(data.split.test, data.split)
     assert round(float(masks["cold"].mean()), 4) == 0.6416
     assert int(masks["repeat"].sum()) == 13
+    assert int(masks["series"].sum()) == 303
