@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.board.entry import Entry
 from bench.board.leaderboard import Leaderboard
+from bench.board.reach import reach
 from bench.board.table_numbers import BY_ID
 from bench.claims.paper import CARVED
 from bench.results.badges import CODE_CHANGED
@@ -39,13 +40,7 @@ def _caveats(leaderboard: Leaderboard) -> list[str]:
     if leaderboard.key.dataset in CARVED:
         done = "is held out for it" if leaderboard.key.profile == "corrected" else "stays in train"
         told.append(f"no validation windows are published, the last eighth of train.csv {done}")
-    if leaderboard.cold_share is not None:
-        cold = leaderboard.cold_share
-        told.append(
-            f"cold share {100 * cold:.1f} % of test targets occur nowhere in the training split; ceiling of "
-            f"a model that only knows its items: Hit {100 * (1 - cold):.1f} %, lower for lines with fewer "
-            "train rows"
-        )
+    told += reach(leaderboard)
     if leaderboard.gaps is not None:
         one, every = leaderboard.gaps
         told.append(

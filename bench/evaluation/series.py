@@ -1,9 +1,9 @@
 """Whether a target belongs to a series of the history: titles that share a stem. numpy and re only.
 
-A title's stems are the part before its first colon, comma, semicolon, bracket or spaced dash, and the text in
-each pair of brackets; in lower case, without punctuation, numbers and the words volume, vol, book, part, no and
-series. So "Freed (Rosewood Bay) (Volume 3)" has the stems "freed" and "rosewood bay". What is shorter than two
-letters is no stem. Axes: Q queries.
+A title's stems are the part before its first colon, comma, semicolon, bracket or spaced dash, and the
+text in each pair of brackets; in lower case, without punctuation, numbers and the words volume, vol, book,
+part, no and series. So "Freed (Rosewood Bay) (Volume 3)" has the stems "freed" and "rosewood bay". What is
+shorter than two letters is no stem. Axes: Q queries.
 """
 
 from __future__ import annotations
