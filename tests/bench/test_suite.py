@@ -33,6 +33,15 @@ def test_the_paper_suite_has_the_fourteen_rows_of_table_5():
     assert {m for m, _ in rows} >= {"sasrec", "bert4rec", "dros", "llm_cf", "dllm2rec"}
 
 
+@pytest.mark.parametrize("scale", ["small", "full"])
+def test_id_models_get_the_rows_of_language_models(scale):
+    suite, usual = read("same_rows"), scales()[scale]
+    assert (suite.train_rows, suite.valid_rows) == (
+        usual.train_rows["llm"],
+        usual.valid_rows["llm"],
+    )
+
+
 def test_every_fault_of_a_file_is_listed_at_once(tmp_path):
     with pytest.raises(SuiteError) as fault:
         _suite(tmp_path, "title: t\ndatasets: 3\nseed: [0]\nrows:\n  - {metod: sasrec}\n")
