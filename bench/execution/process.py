@@ -6,14 +6,22 @@ anything but that the process is gone.
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from bench.cell import Cell
+from bench.disk import sealed
+from bench.disk.storage import storage_fault, writing
+from bench.errors import DamagedError
 from bench.execution.runner import Surroundings, run_cell
-from bench.results.storage import storage_fault
 
-Kind = Literal["over", "busy", "died", "lost", "storage"]
+Kind = Literal["over", "busy", "died", "lost", "storage", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -22,28 +30,80 @@ class End:
 
     Attributes:
         kind: ``over`` (the cell has its row), ``busy`` (another runner holds the cell), ``died`` (no row was
-            left), ``lost`` (the machine or the cluster took it away) or ``storage`` (nothing can be written).
+            left), ``lost`` (the machine or the cluster took it away), ``storage`` (nothing can be written)
+            or ``damaged`` (what it read is not as it was written, and was set aside).
         how: the reason, for whoever reads the board.
         hint: what may help.
+        said: a line for each damaged file that was set aside.
     """
 
     kind: Kind
     how: str = ""
     hint: str = ""
+    said: Sequence[str] = ()
 
 
 def run_claimed(cell: Cell, where: Surroundings) -> End:
     """Run a cell in this process, unless another process holds it."""
+    with _damage() as said:
+        try:
+            with where.store.claim(cell.key) as held:
+                if not held:
+                    return End("busy", "another runner held the cell")
+                run_cell(cell, where)
+        except DamagedError as damage:
+            _heal(damage, where)
+            return End("damaged", str(damage), said=said)
+        except OSError as fault:
+            if disk := storage_fault(fault):
+                return End("storage", str(disk), said=said)
+            raise
+        return End("over", said=said)
+
+
+def _heal(damage: DamagedError, where: Surroundings) -> None:
+    """Set a damaged artefact aside, unless the cell that it is of is being fitted again already."""
+    key = next((model.parent.name for model in where.needs.values() if _in(damage, model)), "")
+    with where.store.claim(key) if key else contextlib.nullcontext(True) as free:
+        if free:
+            sealed.set_aside(damage)
+
+
+def _in(damage: DamagedError, model: Path) -> bool:
+    return damage.path.is_relative_to(model.parent)
+
+
+@contextlib.contextmanager
+def _damage() -> Iterator[list[str]]:
+    """Collect the lines of what is set aside in the body."""
+    said: list[str] = []
+    listener = logging.Handler()
+
+    def emit(record: logging.LogRecord) -> None:
+        said.append(record.getMessage())
+        print(said[-1], file=sys.stderr, flush=True)  # into the cell's log
+
+    listener.emit = emit  # type: ignore[method-assign]
+    sealed.log.addHandler(listener)
     try:
-        with where.store.claim(cell.key) as held:
-            if not held:
-                return End("busy", "another runner held the cell")
-            run_cell(cell, where)
-    except OSError as fault:
-        if disk := storage_fault(fault):
-            return End("storage", str(disk))
-        raise
-    return End("over")
+        yield said
+    finally:
+        sealed.log.removeHandler(listener)
+
+
+def log_to(path: Path) -> None:
+    """Send what this process prints to a file, behind what is there.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
 
 
 def died(what: str, code: int) -> End:

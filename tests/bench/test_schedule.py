@@ -275,16 +275,16 @@ def test_a_version_that_changed_since_the_plan_is_refused(bench_order, store):
 
 
 def test_a_fit_that_reports_progress_is_timed_by_its_own_pace():
-    now = time.time()
-    state = {"phase": "fit", "total": 10, "first": {"done": 0, "at": now - 20}, "at": now}
-    assert remaining({**state, "done": 2}, predicted=5.0, elapsed=25.0) == pytest.approx(80, abs=1)
-    assert remaining({**state, "done": 0.5}, predicted=30.0, elapsed=25.0) == pytest.approx(5.0)
+    state = {"phase": "fit", "total": 10, "took": 20.0, "at": time.monotonic()}
+    some, little = {**state, "done": 2, "came": 2}, {**state, "done": 0.5, "came": 0.5}
+    assert remaining(some, predicted=5.0, elapsed=25.0) == pytest.approx(80, abs=1)
+    assert remaining(little, predicted=30.0, elapsed=25.0) == pytest.approx(5.0)
     assert remaining({}, predicted=5.0, elapsed=2.0) == pytest.approx(3.0)
 
 
 def test_a_fit_that_goes_on_from_a_checkpoint_is_timed_by_what_it_did_itself(tmp_path, monkeypatch):
     clock = [1000.0]
-    monkeypatch.setattr("bench.execution.status.time.time", lambda: clock[0])
+    monkeypatch.setattr("bench.execution.status.time.monotonic", lambda: clock[0])
     status = Status(tmp_path / "status.json")
     status.enter("fit")
     for epoch in (17, 18):  # of 20; sixteen were done before, each takes 50 s

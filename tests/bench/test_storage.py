@@ -7,9 +7,9 @@ from _habits import start, wait_for
 
 from bench.api import default_store, execute, prepare
 from bench.board import write_board
+from bench.disk.storage import write_json
 from bench.errors import StorageError
 from bench.results.row_files import read_row
-from bench.results.store import write_json
 
 GO_ON = "then run the same command again: what was finished is kept"
 
