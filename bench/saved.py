@@ -31,9 +31,9 @@ def keep(method: Method, folder: Path) -> None:
         method: fitted.
         folder: made if it is missing.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / NAME).unlink(missing_ok=True)
     with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / NAME).unlink(missing_ok=True)
         method.save(folder)
         flush(folder)
     manifest = {

@@ -73,3 +73,9 @@ def lost_and_twice(before, after):
     """How many rows of ``before`` are not in ``after`` as they were, and how many of ``after`` are double."""
     lost = sum(label not in after or after[label][0] != rows[0] for label, rows in before.items())
     return lost, sum(len(rows) - 1 for rows in after.values())
+
+
+def counted(store, expected):
+    """How many rows of those expected in a store are missing, and how many are there too often."""
+    there = sum(map(len, answers(store).values()))
+    return max(expected - there, 0), max(there - expected, 0)
