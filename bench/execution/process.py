@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -47,30 +47,33 @@ def run_claimed(cell: Cell, where: Surroundings) -> End:
     """Run a cell in this process, unless another process holds it."""
     with _damage() as said:
         try:
-            with where.store.claim(cell.key) as held:
-                if not held:
-                    return End("busy", "another runner held the cell")
-                run_cell(cell, where)
-        except DamagedError as damage:
-            _heal(damage, where)
-            return End("damaged", str(damage), said=said)
+            return replace(_run_claimed(cell, where), said=said)
         except OSError as fault:
             if disk := storage_fault(fault):
                 return End("storage", str(disk), said=said)
             raise
-        return End("over", said=said)
 
 
-def _heal(damage: DamagedError, where: Surroundings) -> None:
-    """Set a damaged artefact aside, unless the cell that it is of is being fitted again already."""
-    key = next((model.parent.name for model in where.needs.values() if _in(damage, model)), "")
-    with where.store.claim(key) if key else contextlib.nullcontext(True) as free:
-        if free:
-            sealed.set_aside(damage)
+def _run_claimed(cell: Cell, where: Surroundings) -> End:
+    with where.store.claim(cell.key) as held:
+        if not held:
+            return End("busy", "another runner held the cell")
+        try:
+            run_cell(cell, where)
+        except DamagedError as damage:
+            return _heal(damage, where)
+    return End("over")
 
 
-def _in(damage: DamagedError, model: Path) -> bool:
-    return damage.path.is_relative_to(model.parent)
+def _heal(damage: DamagedError, where: Surroundings) -> End:
+    """Set a damaged artefact aside, unless another runner is making it again already."""
+    folders = (model.parent for model in where.needs.values())
+    need = next((folder for folder in folders if damage.path.is_relative_to(folder)), None)
+    with where.store.claim(need.name) if need else contextlib.nullcontext(True) as free:
+        if not free:
+            return End("busy", "another runner makes again what it needs")
+        sealed.set_aside(damage)
+    return End("damaged", str(damage))
 
 
 @contextlib.contextmanager

@@ -15,11 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bench.disk.sealed_arrays import read_npz, sealed_npz
+from bench.disk.storage import write_whole
 from bench.errors import DamagedError
 from bench.evaluation.metrics import metrics
 from bench.registry import HOUSE
-from bench.disk.sealed_arrays import read_npz, sealed_npz
-from bench.disk.storage import write_whole
 
 # whatever may change a number that is kept: a change to any of these files empties the cache
 SOURCES = (

@@ -28,7 +28,9 @@ def model_content(name: str) -> str:
         shown = path.name if path == place else path.relative_to(place).as_posix()
         size = path.stat().st_size
         whole.update(f"{shown} {size}\n".encode())
-        whole.update(path.read_bytes() if size <= digests.LARGE else digests.file_digest(path).encode())
+        whole.update(
+            path.read_bytes() if size <= digests.LARGE else digests.file_digest(path).encode()
+        )
     return whole.hexdigest() if files else ""
 
 

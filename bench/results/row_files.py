@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import get_args
 
 from bench.cell import Row, Status
-from bench.errors import DataError
 from bench.disk.sealed import check_seal
+from bench.errors import DataError
 
 
 def read_row(path: Path) -> Row:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import re
 import shutil
@@ -22,11 +21,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.cell import Cell, Row
+from bench.disk.sealed import set_aside, write_note
+from bench.disk.storage import write_json, write_whole
 from bench.errors import DataError
 from bench.results.row_damage import POSITIONS, damage_of, seal_beside
 from bench.results.row_files import read_row, readable
-from bench.disk.sealed import set_aside, write_note
-from bench.disk.storage import write_json, write_whole
 
 ABSENT = "absent"  # stands in a file name for a cell that was asked for but could not be resolved
 ANSWERED = "answered"  # in the run-store folder of a cell: its row was written from here
@@ -117,7 +116,11 @@ class Store:
             one that is not taken because it was made elsewhere, ``damaged`` for an own one that is not as it
             was written, ``missing`` for none.
         """
-        if any(damage for stage in (False, True) for damage in damage_of(self.row_path(cell, stage=stage))):
+        if any(
+            damage
+            for stage in (False, True)
+            for damage in damage_of(self.row_path(cell, stage=stage))
+        ):
             return "damaged"
         row = self.find(cell)
         if row is None:
@@ -213,7 +216,7 @@ class Store:
         return text
 
     def write_lists(self, key: str, arrays: Mapping[str, Any]) -> None:
-        """Keep the recommendation lists of a cell in the run store, as ``lists.npz``, which numpy reads as any other.
+        """Keep the recommendation lists of a cell in the run store, as ``lists.npz``, which numpy reads.
 
         Args:
             key: of the cell.
