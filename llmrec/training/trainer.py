@@ -124,13 +124,20 @@ class SelectingTrainer(Trainer):
         (folder / STATE).write_text(json.dumps(state))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint, seal it, and only then remove those that it makes superfluous."""
+        self.seal_after(partial(super()._save_checkpoint, model, trial))
+
+    def seal_after(self, write: Callable[[], None]) -> None:
+        """Write a checkpoint, seal it, and only then remove those that it makes superfluous.
+
+        Raises:
+            StorageError: the disk is full or may not be written.
+        """
         folder, step = Path(str(self.args.output_dir)), self.state.global_step
         if self.args.should_save:  # what an earlier attempt has left there
             shutil.rmtree(folder_of(folder, step), ignore_errors=True)
         self.accelerator.wait_for_everyone()
         with writing(folder_of(folder, step)):
-            super()._save_checkpoint(model, trial)
+            write()
         self.accelerator.wait_for_everyone()  # each rank has written its random numbers
         if self.args.should_save:
             keep_only(folder, {step, self.state.best_global_step})

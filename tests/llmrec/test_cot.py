@@ -207,8 +207,9 @@ def test_the_cache_is_read_without_the_model(tmp_path, monkeypatch):
     make(read, tmp_path / "b")
     assert read.meta["model"] == "tiny" and read.texts
     (path,) = (tmp_path / "cache").rglob("*.jsonl")
-    twin = path.read_text().replace('"weights": "seed', '"weights": "other')
-    path.with_name("twin.jsonl").write_text(twin)
+    header, *lines = _jsonl.read(path)
+    header["for"]["weights"] = "others"
+    _jsonl.append(path.with_name("twin.jsonl"), [header, *lines])
     with pytest.raises(ArtefactError, match="different weights"):
         make(stage(tmp_path, rows=2, source="cache"), tmp_path / "c")
 
