@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def tell(request):
         goal = os.environ.get("BENCH_FAULTS")
         if goal:
             test = request.node.nodeid.rpartition("/")[2]
-            said = " ".join(message.replace(str(Path.cwd()), ".").split())
+            said = " ".join(re.sub(r"/\S*/pytest-\d+/[^/\s]+/", "", message).split())
             fault = (injected, survived, lost, twice, said, healed, test)
             with Path(goal).open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(fault) + "\n")

@@ -154,8 +154,8 @@ WRITERS = {
     "fitted method": _method,
     "fitted method of a plugin": _own_file,
     "log": _log,
-    "lists": _lists,
-    "judgements for TREC": _qrels,
+    "file of lists": _lists,
+    "file of judgements": _qrels,
     "dataset": _dataset,
     "export for RecBole": _atomic,
 }
