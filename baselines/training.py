@@ -5,7 +5,6 @@ Axes: B batch, W training rows, H history, N items, K list.
 
 from __future__ import annotations
 
-import os
 import random
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from baselines import _recbole as rb
+from baselines.checkpoints import load_state, save_state
 from bench.cell import SELECT_BY, K, Run
 from bench.errors import ContractError
 from bench.evaluation import metrics
@@ -235,16 +235,13 @@ class ExamTrainer(rb.Trainer):  # type: ignore[misc]  # RecBole has no types
             "cuda": [s.cpu() for s in torch.cuda.get_rng_state_all()],
             "python": random.getstate(),
         }
-        # replaced in one step, so that a killed process leaves no half-written checkpoint
-        fresh = self.path.with_suffix(".tmp")
-        torch.save(state, fresh)
-        os.replace(fresh, self.path)  # noqa: PTH105
+        save_state(self.path, state)
 
     def resume(self) -> None:
         """Continue where the checkpoint of this folder stopped, if there is one."""
-        if not self.path.exists():
+        state = load_state(self.path, self.device)
+        if state is None:
             return
-        state = torch.load(self.path, map_location=self.device, weights_only=True)
         self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
         self.best_valid_score, self.best = state["best_valid_score"], state["best"]
         self.model.load_state_dict(state["model"])

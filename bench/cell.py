@@ -188,7 +188,7 @@ class Row:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Row:
         """A row from what ``as_dict`` returned."""
-        rest = {k: v for k, v in data.items() if k not in ("key", "label", "cell")}
+        rest = {k: v for k, v in data.items() if k not in ("key", "label", "sha256", "cell")}
         return cls(cell=Cell(**data["cell"]), **rest)
 
 

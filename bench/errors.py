@@ -4,6 +4,8 @@ Each carries the wrong value, what is allowed and the next step in one line; the
 and exits with 2. What we did wrong ourselves stays an assertion or a plain exception with its trace.
 """
 
+from pathlib import Path
+
 
 class BenchError(Exception):
     """Base of everything the command line reports as one line instead of a trace."""
@@ -30,6 +32,25 @@ class ConfigError(BenchError, ValueError):
 
 class ArtefactError(BenchError, RuntimeError):
     """An artefact that is missing or belongs to other data, with the command that makes it."""
+
+
+class DamagedError(ArtefactError):
+    """An artefact whose bytes are not those that were written; it is set aside and made again.
+
+    Args:
+        path: what is to be set aside, a file or a folder.
+        why: what is wrong with it.
+        mend: the next step for whoever reads the message.
+    """
+
+    def __init__(
+        self, path: Path, why: str, mend: str = "run the same command again, it is made anew"
+    ) -> None:
+        super().__init__(path, why, mend)
+        self.path, self.why, self.mend = path, why, mend
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.why}; {self.mend}"
 
 
 class ContractError(BenchError, RuntimeError):

@@ -1,17 +1,27 @@
-"""Fitted methods on disk: ``keep`` writes one, ``restore`` builds it again."""
+"""Fitted methods on disk: ``keep`` writes one, ``restore`` builds it again.
+
+``method.json``, written last, says what the method is and lists every file with its SHA-256; nothing is read
+from a folder that differs from it.
+"""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.config import configure
-from bench.errors import ArtefactError
+from bench.disk.manifest import check_files, files_in
+from bench.disk.sealed import read_note, write_note
+from bench.disk.storage import flush, writing
+from bench.errors import ArtefactError, DamagedError
 from bench.registry import methods
 
 if TYPE_CHECKING:
     from bench.method import Method
+
+NAME = "method.json"
+# what a folder of an earlier version says, which lists no files and so cannot be checked
+OLDER = ("method", "loss", "decoder", "backbone", "config")
 
 
 def keep(method: Method, folder: Path) -> None:
@@ -21,17 +31,45 @@ def keep(method: Method, folder: Path) -> None:
         method: fitted.
         folder: made if it is missing.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    method.save(folder)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / NAME).unlink(missing_ok=True)
+        method.save(folder)
+        flush(folder)
     manifest = {
         "method": method.name,
         "loss": method.loss,
         "decoder": method.decoder,
         "backbone": method.backbone,
         "config": method.config.declared(),
+        "files": files_in(folder),
     }
     # last, since a folder with a manifest counts as complete
-    (folder / "method.json").write_text(json.dumps(manifest, indent=1))
+    write_note(folder / NAME, manifest, sync=True)
+
+
+def manifest_of(folder: Path, *, anew: bool = False) -> dict[str, Any]:
+    """What ``method.json`` says of a fitted method, after its files were compared with it.
+
+    Args:
+        folder: where ``keep`` wrote.
+        anew: read every byte even of large files that have been looked at before.
+
+    Raises:
+        ArtefactError: there is no complete method in the folder.
+        DamagedError: a file is not as it was written.
+    """
+    try:
+        manifest = read_note(folder / NAME, older=OLDER)
+    except FileNotFoundError as fault:
+        raise ArtefactError(
+            f"no saved method in {folder}; run the cell again with `bench run --reuse never`"
+        ) from fault
+    except DamagedError as damage:
+        raise DamagedError(folder, f"{NAME} is {damage.why}") from damage
+    if "files" in manifest:
+        check_files(folder, manifest["files"], anew=anew, besides=(NAME,))
+    return manifest
 
 
 def restore(folder: Path, *, device: str) -> Method:
@@ -43,13 +81,9 @@ def restore(folder: Path, *, device: str) -> Method:
 
     Raises:
         ArtefactError: there is no complete method in the folder.
+        DamagedError: a file is not as it was written.
     """
-    path = folder / "method.json"
-    if not path.exists():
-        raise ArtefactError(
-            f"no saved method in {folder}; run the cell again with `bench run --reuse never`"
-        )
-    manifest = json.loads(path.read_text())
+    manifest = manifest_of(folder)
     kind = methods.get(manifest["method"])
     config = configure(kind.Config, manifest["config"], owner=kind.name, stored=True)
     method = kind(

@@ -21,11 +21,11 @@ import numpy as np
 
 from bench.board import write_board
 from bench.cell import Cell, Row
+from bench.disk.storage import write_json
 from bench.evaluation.lists import Lists, distinct
 from bench.evaluation.positions import MISSING, Positions
 from bench.evaluation.strata import PARTITIONS
 from bench.results.packed import Packed
-from bench.results.store import write_json
 
 DATASETS, SCALES, SEEDS = ("toy", "book", "clothing", "office"), ("full", "small", "embedded"), 10
 METHODS = ("sasrec", "bigrec", "llara", "gru4rec", "bert4rec", "item_knn")

@@ -15,9 +15,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from bench.disk.storage import writing
 from bench.errors import ConfigError
 from bench.results.row_files import rows_under
-from bench.results.storage import writing
 
 MANIFEST = ".bench-manifest.json"
 LOCK = ".cache/tables.lock"

@@ -11,7 +11,7 @@ from bench.board.page import Section
 from bench.board.render import Column, Table, escape_markdown, score, to_markdown
 from bench.board.tables import cpu_seconds
 from bench.cell import HEADLINE
-from bench.results.store import write_whole
+from bench.disk.storage import write_whole
 
 BEGIN, END = "<!-- board:begin -->", "<!-- board:end -->"
 LINES, FLOORS = 10, 3

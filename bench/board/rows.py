@@ -16,6 +16,7 @@ from bench.cell import Row
 from bench.errors import DataError
 from bench.results.cache import Cache
 from bench.results.figure_table import read_figures
+from bench.results.row_damage import check_pair
 from bench.results.row_files import read_row
 from bench.results.table_key import TableKey
 
@@ -106,6 +107,9 @@ def tables_of(
         ArtefactError: the positions of a finished row are missing or damaged.
     """
     found = list(found)
+    for path, row in found:
+        if row.status == "done":
+            check_pair(packed_of(path), row.provenance)
     figures = read_figures(
         [packed_of(p) for p, r in found if r.status == "done"], cache or Cache(None)
     )

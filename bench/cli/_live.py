@@ -47,6 +47,7 @@ class Watch:
     total: int
     console: Console = field(default_factory=Console)
     _shown: int = 0
+    _said: int = 0
     _last_line: float = 0.0
     _live: Live | None = None
 
@@ -67,6 +68,9 @@ class Watch:
 
     def __call__(self, progress: Progress) -> None:
         """Show what is new."""
+        for line in progress.said[self._said :]:
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._said = max(self._said, len(progress.said))
         for row in progress.rows[self._shown :]:
             figures = figures_beside(self.store.row_path(row.cell))
             self.console.print(outcome(row, figures), highlight=False, markup=False, soft_wrap=True)
@@ -100,7 +104,7 @@ class Watch:
     def _headline(self, progress: Progress, states: list[tuple[str, str, str, float]]) -> str:
         elapsed = clock(time.monotonic() - progress.began)
         return (
-            f"{self.total - len(progress.waiting) - len(progress.running)} of {self.total} cells, "
+            f"{max(self.total - len(progress.waiting) - len(progress.running), 0)} of {self.total} cells, "
             f"{elapsed} so far, about {clock(self._eta(progress, states))} to go"
         )
 

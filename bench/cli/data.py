@@ -6,12 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli._exchange import EXPORTS, READERS
 from bench.cli._import import add_source, check_source, protocol_of, run_import
 from bench.cli._sizes import sizes
+from bench.disk.storage import write_whole
 from bench.errors import BenchError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -190,9 +192,8 @@ def _audit(options: argparse.Namespace) -> int:
         found = audit(_load(options, name))
         print(json.dumps(found.as_dict()) if options.json else table(found))
         if options.svg:
-            options.svg.mkdir(parents=True, exist_ok=True)
-            path = options.svg / f"{found.name}.svg"
-            path.write_text(svg(found), encoding="utf-8")
+            path, drawn = options.svg / f"{found.name}.svg", svg(found)
+            write_whole(path, partial(Path.write_text, data=drawn, encoding="utf-8"))
             _say(f"wrote {path}")
     return 0
 

@@ -101,7 +101,8 @@ def _unknown(cell: Cell) -> Iterator[str]:
 
 def _publish(path: Path, row: Row) -> bool:
     """Copy a row, its positions first; False if the very row is there."""
-    from bench.results.store import ABSENT, Store, write_whole
+    from bench.disk.storage import write_whole
+    from bench.results.store import ABSENT, Store
 
     board = Store(rows=PUBLISHED, root=PUBLISHED)
     goal = board.row_path(row.cell)

@@ -20,12 +20,12 @@ from bench.cli._live import Watch
 from bench.cli._options import _gpus, add_store_options, add_suite_options, clock, order_of
 from bench.cli._options import shown_path as shown
 from bench.cli.board import left_alone
+from bench.disk.storage import storage_fault
 from bench.errors import ConfigError
 from bench.execution.local import describe
 from bench.execution.schedule import Executor, Progress, summary
 from bench.execution.slurm import SlurmExecutor
 from bench.execution.slurm_words import Queue, read_words
-from bench.results.storage import storage_fault
 from bench.results.store import Store
 
 ABOUT = """\

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cli.board import ROWS, existing_folders
+from bench.results.places import RESULTS
 
 if TYPE_CHECKING:
     from bench.cell import Row
@@ -23,6 +24,7 @@ no number of a table has another source; cost and facts have none and are taken 
 
   python -m bench verify                      own and published rows
   python -m bench verify --rows received/rows  rows that somebody sent
+  python -m bench verify --store              every file of the run store, of results/ and of the cache
 """
 
 
@@ -35,13 +37,27 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--rows", help=ROWS)
+    parser.add_argument(
+        "--store",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="read everything that runs left here: fitted methods, checkpoints, rows, caches (default: "
+        "$BENCH_STORE, else .bench)",
+    )
+    parser.add_argument(
+        "--out", default=str(RESULTS), help="with --store: the folder of its tables"
+    )
     parser.set_defaults(func=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what does not agree; 1 if anything does not."""
     from bench.board.rows import read_folder
+    from bench.cli._verify_store import verify_store
 
+    if options.store is not None:
+        return verify_store(options.out, options.store)
     found = [pair for folder in existing_folders(options.rows) for pair in read_folder(folder)]
     wrong = 0
     for path, row in found:
@@ -65,6 +81,7 @@ def check(path: Path, row: Row) -> list[str]:
 
     from bench.errors import ArtefactError
     from bench.results.packed import Packed
+    from bench.results.row_damage import check_pair
 
     stored = json.loads(path.read_text(encoding="utf-8")).get("key", row.cell.key)
     faults = (
@@ -76,6 +93,7 @@ def check(path: Path, row: Row) -> list[str]:
         return faults + there
     try:
         packed = Packed.load(positions)
+        check_pair(positions, row.provenance)
     except ArtefactError as fault:
         return [*faults, str(fault)]
     if row.n != len(packed):

@@ -21,6 +21,7 @@ from bench.data.files import data_root
 from bench.data.formats.names import read_names
 from bench.data.formats.titles import read_titles
 from bench.data.formats.windows import OnMissingTitle, read_windows
+from bench.data.whole import check_whole
 from bench.errors import Unavailable
 from bench.registry import datasets
 from bench.types import Dataset, Exam, Split, Windows
@@ -99,6 +100,7 @@ def read_folder(
         Unavailable: a file is not there.
         DataError: a file cannot be read as it stands, with the line.
     """
+    check_whole(folder)
     valid_file = _find(folder, "valid.csv")
     files = {
         "titles": _require(name, folder, ("id2name4Rec.json",)),

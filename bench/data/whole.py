@@ -1,4 +1,4 @@
-"""A folder that is written whole or not at all."""
+"""A folder of data that is written whole or not at all, with a list of its files and their checksums."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.errors import DataError
+from bench.disk.manifest import MANIFEST, check_folder, is_sealed, seal_folder
+from bench.errors import DamagedError, DataError
 
 
 def check_free(folder: Path) -> None:
@@ -35,6 +36,7 @@ def written_whole(folder: Path) -> Iterator[Path]:
     try:
         part.mkdir(parents=True)
         yield part
+        seal_folder(part)
         if folder.is_dir():
             folder.rmdir()
         part.rename(folder)
@@ -45,3 +47,20 @@ def written_whole(folder: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def check_whole(folder: Path) -> None:
+    """Refuse a folder that ``written_whole`` wrote and that was changed since; any other is passed over.
+
+    Raises:
+        DataError: names the file that differs, and what to do.
+    """
+    if not is_sealed(folder):
+        return
+    try:
+        check_folder(folder, moved=True)
+    except DamagedError as damage:
+        raise DataError(
+            f"{folder}: {damage.why}; move the folder away and import the data again, or delete "
+            f"{folder / MANIFEST} to take the files as they are now"
+        ) from damage

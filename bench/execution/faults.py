@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
+from bench.disk.storage import writing
 from bench.errors import BenchError
 
 LONGEST = 2000  # of a reason, which may list all that is allowed
@@ -21,6 +22,8 @@ def sentence(fault: Exception) -> str:
 
 def log_trace(folder: Path) -> None:
     """Put the trace of the fault at hand at the end of a cell's log."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.txt").open("a", encoding="utf-8") as log:
-        traceback.print_exc(file=log)
+    path = folder / "log.txt"
+    with writing(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as log:
+            traceback.print_exc(file=log)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import pickle
 import shlex
@@ -12,9 +11,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from bench.cell import Cell
+from bench.disk.sealed import read_note, write_note
+from bench.errors import DamagedError
 from bench.execution.process import End, run_claimed
 from bench.execution.runner import Surroundings
-from bench.results.store import Store, write_json
+from bench.results.store import Store
 
 BODY = "from bench.execution.job import main; main()"
 
@@ -34,7 +35,7 @@ def main() -> None:
         where = replace(where, fresh=False)  # what the first start of this job fitted is new enough
     end = run_claimed(cell, where)
     if end.kind != "over":
-        write_json(word_path(where.store, os.environ["SLURM_JOB_ID"]), asdict(end))
+        write_note(word_path(where.store, os.environ["SLURM_JOB_ID"]), asdict(end))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # libraries leave threads behind that would hold the job open
@@ -49,8 +50,8 @@ def take_word(store: Store, job: str) -> End | None:
     """What a job said of its end; the file is removed."""
     path = word_path(store, job)
     try:
-        word = End(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        word = End(**read_note(path))
+    except (OSError, DamagedError, TypeError):
         return None
     path.unlink(missing_ok=True)
     return word

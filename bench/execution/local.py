@@ -30,8 +30,8 @@ from multiprocessing.process import BaseProcess
 import psutil
 
 from bench.cell import Cell
-from bench.errors import ConfigError
-from bench.execution.process import End, died, run_claimed
+from bench.errors import ConfigError, StorageError
+from bench.execution.process import End, died, log_to, run_claimed
 from bench.execution.runner import Surroundings
 from bench.results.machine import usable_gpus
 from bench.results.source_hash import libraries
@@ -257,16 +257,16 @@ def _child(cell: Cell, where: Surroundings, gpu: str | None, channel: Connection
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu or ""
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the order in which slots count
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    folder = where.store.folder(cell.key)
-    folder.mkdir(parents=True, exist_ok=True)
-    log = (folder / "log.txt").open("a", encoding="utf-8", buffering=1)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os.dup2(log.fileno(), 1)
-    os.dup2(log.fileno(), 2)
-    end = run_claimed(cell, where)
+    try:
+        log_to(where.store.folder(cell.key) / "log.txt")
+    except StorageError as disk:
+        end = End("storage", str(disk))
+    else:
+        end = run_claimed(cell, where)
     channel.send_bytes(json.dumps(asdict(end)).encode())
-    log.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(0)  # libraries leave threads behind that would hold the process open
 
 

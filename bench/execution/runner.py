@@ -20,14 +20,15 @@ import numpy as np
 from bench.cell import Cell, K, Row, Run
 from bench.data.exams import first_seen
 from bench.data.load import load_dataset
-from bench.errors import BenchError, DataError, Unavailable
+from bench.disk.storage import storage_fault
+from bench.errors import BenchError, DamagedError, DataError, Unavailable
 from bench.evaluation.candidates import KNOWN, recommend_known
 from bench.evaluation.checks import check_ranking
 from bench.evaluation.lists import top_lists
 from bench.evaluation.positions import positions
 from bench.evaluation.strata import strata
 from bench.execution.faults import log_trace, sentence
-from bench.execution.fitting import Fitting
+from bench.execution.fitting import Fitting, read_bill, upstream_seconds
 from bench.execution.meter import Meter
 from bench.execution.status import Status
 from bench.method import Method, assign, configure
@@ -36,7 +37,6 @@ from bench.results.identity import declared
 from bench.results.packed import Packed
 from bench.results.provenance import now, provenance
 from bench.results.source_hash import code_of, libraries
-from bench.results.storage import storage_fault
 from bench.results.store import Store
 from bench.types import Dataset, Exam, Queries, Ranking
 
@@ -114,6 +114,7 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
     Raises:
         KeyboardInterrupt: passed on; nothing is written.
         StorageError: the disk is full or may not be written; no result of the cell.
+        DamagedError: what the cell needs is not as it was written; it has to be made again first.
     """
     if where.seen is not None and (answer := where.store.answered_since(cell, where.seen)):
         return answer
@@ -128,6 +129,8 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
         row, packed = _fit_and_examine(attempt)
     except Unavailable as reason:
         row, packed = Row(cell=cell, status="left out", reason=str(reason)), None
+    except DamagedError:
+        raise
     except Exception as fault:
         if disk := storage_fault(fault):
             raise disk from fault
@@ -160,7 +163,7 @@ def _fit_and_examine(attempt: Attempt) -> tuple[Row, Packed | None]:
     else:
         attempt.status.enter("fit")
         attempt.fitting.run(method, fit, run.facts)
-    bill = json.loads(attempt.fitting.bill.read_text(encoding="utf-8"))
+    bill = read_bill(attempt.folder)
     if method.family == "stage":
         return Row(cell=cell, status="done", cost=attempt.meter.cost, facts=bill["facts"]), None
     return _examine(attempt, method, dataset, bill["facts"])
@@ -184,7 +187,7 @@ def _build(attempt: Attempt) -> tuple[Method, Run]:
     cell, where = attempt.cell, attempt.where
     kind: type[Method] = methods.get(cell.method)
     config = dict(cell.config)
-    upstream = _upstream(where)
+    upstream = upstream_seconds(where.needs.values())
     facts: dict[str, Any] = {"upstream": upstream, "upstream_seconds": sum(upstream.values())}
     inputs = dict(where.needs)
     if tuning := inputs.pop("tuning", None):
@@ -264,16 +267,6 @@ def _keep_lists(store: Store, cell: Cell, ranking: Ranking, exam: Exam) -> None:
     if ranking.score_QK is not None:
         lists["score_QK"] = ranking.score_QK.astype(np.float32)
     store.write_lists(cell.key, lists)
-
-
-def _upstream(where: Surroundings) -> dict[str, float]:
-    """By key, seconds of fit of every cell that this one needs, directly or not, each counted once."""
-    found: dict[str, float] = {}
-    for model in where.needs.values():
-        saved = json.loads((model.parent / "fit.json").read_text(encoding="utf-8"))
-        found |= saved["facts"].get("upstream", {})
-        found[model.parent.name] = saved["cost"]["seconds"]
-    return found
 
 
 def _seed_everything(cell: Cell, threads: int) -> None:

@@ -21,7 +21,7 @@ from bench.results.store import Store
 POLL_SECONDS = 0.1
 LEAST_LIMIT, LIMIT_FACTOR = 3600.0, 10.0  # seconds; times the predicted duration of a cell
 # starts of a cell that all came to the same end, after which it is given up
-MOST: dict[Kind, int] = {"died": 2, "lost": 5, "busy": 20}
+MOST: dict[Kind, int] = {"died": 2, "lost": 5, "busy": 20, "damaged": 5}
 KILL_SECONDS = 45.0  # until a queue has ended the job it was asked to end
 BUSY_SECONDS = 5.0  # before a cell that another runner holds is asked for again
 
@@ -66,11 +66,13 @@ class Progress:
 
     Attributes:
         waiting, running, rows: jobs not started, handles, and the rows written so far in this run.
+        said: a line for each damaged artefact that was set aside, to be made again.
     """
 
     waiting: list[Job]
     running: list[Any] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
     predicted: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
@@ -217,6 +219,7 @@ class Schedule:
 
     def _settle(self, progress: Progress, cell: Cell, end: End) -> None:
         """Take the row that an ended process left, or decide what its silence means."""
+        progress.said += end.said
         if end.kind == "storage":
             raise StorageError(end.how)
         if row := self._answer(cell):
@@ -225,10 +228,22 @@ class Schedule:
         kind: Kind = "died" if end.kind == "over" else end.kind
         self._tries[cell.key, kind] += 1
         if (tries := self._tries[cell.key, kind]) < MOST[kind]:
+            self._bring_back(progress, cell)
             self._requeue(progress, cell, seconds=BUSY_SECONDS if kind == "busy" else 0.0)
             return
         reason = f"{end.how or 'it left no row'} {tries} times"
         self._note(progress, cell, "failed", f"{reason}; {end.hint}" if end.hint else reason)
+
+    def _bring_back(self, progress: Progress, cell: Cell) -> None:
+        """Let what the cell needs be made again where its artefact was damaged and set aside."""
+        open_keys = {self._jobs[handle.cell.key].cell.key for handle in progress.running}
+        open_keys |= {job.cell.key for job in progress.waiting}
+        for key in self._jobs[cell.key].cell.needs.values():
+            need = self._jobs[key]
+            gone = self.store.artefact(need.cell, any_version=self.any_version) is None
+            if gone and key not in open_keys:
+                progress.waiting.append(need)
+                self._bring_back(progress, need.cell)
 
     def _requeue(self, progress: Progress, cell: Cell, seconds: float = BUSY_SECONDS) -> None:
         """Put a cell back at the end, to be started again no earlier than in so many seconds."""

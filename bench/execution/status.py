@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.results.store import write_json
+from bench.disk.sealed import read_note, write_note
+from bench.errors import DamagedError
 
 EVERY_SECONDS = 0.5
 
@@ -36,22 +36,25 @@ class Status:
             **numbers: shown beside it, e.g. ``loss`` or ``ndcg5``.
         """
         # a fit resumed from a checkpoint does not begin at 0, so its pace is counted from its first report
-        self._first = self._first or {"done": done, "at": time.time()}
+        self._first = self._first or {"done": done, "at": time.monotonic()}
         if done < total and time.monotonic() - self._last < EVERY_SECONDS:
             return
         self._last = time.monotonic()
         self._write(done, total, {k: float(v) for k, v in numbers.items()})
 
     def _write(self, done: float, total: float, numbers: dict[str, float]) -> None:
-        state = {"phase": self.phase, "done": done, "total": total, "first": self._first}
-        write_json(self.path, {**state, "at": time.time(), "numbers": numbers})
+        # the clock on the wall may be set at any time, so no duration is taken from it
+        first, now = self._first or {"done": done, "at": time.monotonic()}, time.monotonic()
+        took = {"came": done - first["done"], "took": now - first["at"], "at": now}
+        state = {"phase": self.phase, "done": done, "total": total, "numbers": numbers}
+        write_note(self.path, {**state, **took})
 
 
 def read_status(path: Path) -> dict[str, Any]:
     """The last state that a cell reported; empty before its first report."""
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return read_note(path)
+    except (OSError, DamagedError):
         return {}
 
 
@@ -66,10 +69,9 @@ def remaining(state: dict[str, Any], predicted: float, elapsed: float) -> float:
         predicted: seconds of the whole cell, from the plan.
         elapsed: seconds since the cell was started.
     """
-    first = state.get("first") or {}
-    if state.get("phase") == "fit" and first:
-        came, left = state["done"] - first["done"], state["total"] - state["done"]
-        if came > 0 and came >= 0.1 * (came + left):
-            pace = (state["at"] - first["at"]) / came
-            return max(pace * left - (time.time() - state["at"]), 0.0)
+    came, left = state.get("came", 0.0), state.get("total", 0.0) - state.get("done", 0.0)
+    if state.get("phase") == "fit" and came > 0 and came >= 0.1 * (came + left):
+        # on another machine of a cluster the monotonic clock has another start
+        since = min(max(time.monotonic() - state["at"], 0.0), elapsed)
+        return max(state["took"] / came * left - since, 0.0)
     return max(predicted - elapsed, 0.0)

@@ -7,7 +7,6 @@ search spaces of the method and its loss. A search never sees test rows.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,14 +21,15 @@ from pydantic import Field, PositiveInt
 
 from bench.cell import SELECT_BY, K, Need, Run, Size
 from bench.config import Config
-from bench.errors import ConfigError
+from bench.disk.sealed import owner, read_note, set_aside, write_note
+from bench.disk.storage import write_json
+from bench.errors import ConfigError, DamagedError
 from bench.evaluation.metrics import evaluate
 from bench.method import Method, assign, configure
 from bench.registry import methods
-from bench.results.store import write_json
 from bench.types import Exam, Queries, Ranking, Windows
 
-DEFAULTS = "defaults"
+DEFAULTS, TRIALS = "defaults", "trials.json"
 
 
 class TuneConfig(Config):
@@ -91,7 +91,7 @@ class Tune(Method):
         # a default that the space leaves out is tried all the same
         space = {n: list(dict.fromkeys([*v, first[n]])) for n, v in self.config.space.items()}
         search = _Search(space, first, run.seed_for("tuning"))
-        self.trials: list[dict[str, Any]] = _read(run.folder / "trials.json")
+        self.trials: list[dict[str, Any]] = _read(run.folder / TRIALS)
         n_trials = min(self.config.trials, prod(map(len, space.values())))
         for number in range(n_trials):
             asked = search.ask()
@@ -106,7 +106,7 @@ class Tune(Method):
                     part = partial(_part, run, number, n_trials)
                     score = self._try(kind, values, train, valid, replace(run, progress=part))
                 self.trials.append({"config": asked, "score": score})
-                write_json(run.folder / "trials.json", self.trials)
+                write_note(run.folder / TRIALS, {"of": owner(run.folder), "trials": self.trials})
             search.tell(score)
             run.progress(number + 1, n_trials, ndcg5=score)
         run.facts["trials"] = self.trials
@@ -135,7 +135,7 @@ class Tune(Method):
         """The best configuration and every trial."""
         best = max(self.trials, key=lambda trial: trial["score"])
         write_json(folder / "best.json", best)
-        write_json(folder / "trials.json", self.trials)
+        write_json(folder / TRIALS, self.trials)
 
 
 class _Search:
@@ -189,7 +189,15 @@ def _value(values: Mapping[str, Any], name: str) -> Any:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
+    """The trials of an interrupted search; none if what is there is damaged, which is set aside."""
+    try:
+        note = read_note(path)
+    except FileNotFoundError:
+        return []
+    except DamagedError as damage:
+        set_aside(damage)
+        return []
+    return list(note["trials"]) if note["of"] == owner(path.parent) else []
 
 
 def _part(run: Run, number: int, trials: int, done: float, total: float, **numbers: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,12 @@ import numpy as np
 
 from bench.cell import Cell, K
 from bench.data.load import load_dataset
-from bench.errors import ArtefactError, DataError
+from bench.disk.sealed_arrays import read_npz
+from bench.errors import ArtefactError, DamagedError, DataError
 from bench.evaluation.positions import MISSING
 from bench.questions.find import Found
 from bench.results.packed import Packed
-from bench.results.store import Store
+from bench.results.store import LISTS, Store
 from bench.types import Catalogue, Dataset, Exam, FloatArray, IntArray
 
 
@@ -144,7 +144,7 @@ def answered(found: Found, store: Store, data_root: Path | None) -> Answered:
         raise DataError(
             f"{found.path} was examined on other test rows than {cell.dataset} has here"
         )
-    kept = _kept(store.folder(cell.key) / "lists.npz", exam)
+    kept = _kept(store.folder(cell.key) / LISTS, exam)
     if kept is not None:
         return Answered(
             dataset, exam, packed, kept["item_QK"], kept.get("score_QK"), by_title=False
@@ -157,11 +157,10 @@ def answered(found: Found, store: Store, data_root: Path | None) -> Answered:
 
 
 def _kept(path: Path, exam: Exam) -> Mapping[str, Any] | None:
-    """The lists of the run store; None if they are not there, cannot be read or are of another exam."""
+    """The lists of the run store; None if they are not there, not as written or of another exam."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        arrays = read_npz(path, of=path.parent.name)
+    except (OSError, DamagedError):
         return None
     same = np.array_equal(arrays.get("target_Q", ()), exam.target_Q)
     return arrays if same and "item_QK" in arrays else None

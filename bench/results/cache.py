@@ -1,7 +1,7 @@
 """A cache of computed numbers on disk, which may be deleted at any moment.
 
 The name of a file is made of checksums of everything it was computed from, so a stale file is never read. A
-file that cannot be read counts as missing and is computed again.
+file that is not as it was written, under this name, counts as missing and is computed again.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ import contextlib
 import hashlib
 import importlib.metadata
 import os
-import zipfile
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from bench.disk.sealed_arrays import read_npz, sealed_npz
+from bench.disk.storage import write_whole
+from bench.errors import DamagedError
 from bench.evaluation.metrics import metrics
 from bench.registry import HOUSE
-from bench.results.store import write_whole
 
 # whatever may change a number that is kept: a change to any of these files empties the cache
 SOURCES = (
@@ -53,12 +52,9 @@ class Cache:
         """The arrays that were kept under a name; None if there are none, or they cannot be read."""
         if self.folder is None:
             return None
-        path = self._path(name)
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return dict(stored)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-            return None
+        with contextlib.suppress(OSError, DamagedError):
+            return read_npz(self._path(name), of=name)
+        return None
 
     def save(self, name: str, arrays: Mapping[str, Any]) -> None:
         """Keep arrays under a name; does nothing where the folder cannot be written to.
@@ -70,12 +66,9 @@ class Cache:
         if self.folder is None:
             return
 
-        def fill(part: Path) -> None:
-            with part.open("wb") as file:
-                np.savez(file, **arrays)
-
+        content = sealed_npz(arrays, of=name, compress=False)
         with contextlib.suppress(OSError):
-            write_whole(self._path(name), fill)
+            write_whole(self._path(name), lambda part: part.write_bytes(content))
 
     def forget_unused(self) -> None:
         """Delete the files that were neither read nor written since this cache was opened."""

@@ -1,26 +1,14 @@
-"""What a model on this machine holds, as a digest of its files: a name alone does not say which weights.
-
-Hashing a checkpoint of many gigabytes takes a while, so the digest of a large file is kept in the cache
-folder and counts as long as the file's size and time of change stay as they are.
-"""
+"""What a model on this machine holds, as a digest of its files: a name alone does not say which weights."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
-import os
-import time
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.results.store import write_json
-
-MIB = 1 << 20
-LARGE = 4 * MIB  # bytes; smaller files are read anew each time
-SETTLED_SECONDS = 2.0  # a file changed more recently may change again without its time moving
+from bench.disk import digests
 
 
 @cache
@@ -40,7 +28,9 @@ def model_content(name: str) -> str:
         shown = path.name if path == place else path.relative_to(place).as_posix()
         size = path.stat().st_size
         whole.update(f"{shown} {size}\n".encode())
-        whole.update(path.read_bytes() if size <= LARGE else _large(path).encode())
+        whole.update(
+            path.read_bytes() if size <= digests.LARGE else digests.file_digest(path).encode()
+        )
     return whole.hexdigest() if files else ""
 
 
@@ -68,25 +58,3 @@ def _files(place: Path) -> list[Path]:
     if not (place / "config.json").is_file():
         return []
     return sorted(p for p in place.rglob("*") if p.is_file() and not p.name.startswith("."))
-
-
-def _large(path: Path) -> str:
-    """SHA-256 of a file, hex, from the cache folder if it was taken before."""
-    facts = path.stat()
-    asked = f"{path.resolve()}\n{facts.st_size}\n{facts.st_mtime_ns}"
-    kept = cache_folder() / "digests" / hashlib.sha256(asked.encode()).hexdigest()[:32]
-    with contextlib.suppress(OSError, ValueError):
-        return str(json.loads(kept.read_text(encoding="utf-8")))
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(MIB):
-            found.update(part)
-    if time.time() - facts.st_mtime > SETTLED_SECONDS:
-        with contextlib.suppress(OSError):  # a cache that cannot be written is no reason to stop
-            write_json(kept, found.hexdigest())
-    return found.hexdigest()
-
-
-def cache_folder() -> Path:
-    """Where downloads and what is made of them are kept: ``$BENCH_CACHE``, else ``~/.cache/msl-bench``."""
-    return Path(os.environ.get("BENCH_CACHE") or Path.home() / ".cache" / "msl-bench")

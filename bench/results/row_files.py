@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from bench.cell import Row, Status
+from bench.disk.sealed import check_seal
 from bench.errors import DataError
 
 
@@ -20,7 +21,9 @@ def read_row(path: Path) -> Row:
         OSError: it cannot be read.
     """
     try:
-        row = Row.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        data = json.loads(path.read_text(encoding="utf-8"))
+        check_seal(data)
+        row = Row.from_dict(data)
         _check_shape(row)
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         said = f"{type(fault).__name__}: {fault}"

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import re
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -23,54 +21,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.cell import Cell, Row
+from bench.disk.sealed import set_aside, write_note
+from bench.disk.storage import write_json, write_whole
+from bench.errors import DataError
+from bench.results.row_damage import POSITIONS, damage_of, seal_beside
 from bench.results.row_files import read_row, readable
-from bench.results.storage import writing
 
 ABSENT = "absent"  # stands in a file name for a cell that was asked for but could not be resolved
 ANSWERED = "answered"  # in the run-store folder of a cell: its row was written from here
-Hit = Literal["done", "failed", "left out", "stale", "foreign", "missing"]
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file completely or not at all: to a temporary file first, which then takes the final name.
-
-    Args:
-        path: the final name.
-        write: fills the temporary file it is given.
-
-    Raises:
-        StorageError: the disk is full or may not be written.
-    """
-    with writing(path):
-        _write_whole(path, write)
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    part = Path(name)
-    try:
-        write(part)
-        part.chmod(0o644)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_json(path: Path, thing: Any) -> None:
-    """Write a JSON file completely or not at all.
-
-    Args:
-        path: the file.
-        thing: what ``json`` can write.
-    """
-    text = json.dumps(thing, indent=1, sort_keys=True, ensure_ascii=False)
-
-    def fill(part: Path) -> None:
-        part.write_text(text + "\n", encoding="utf-8")
-
-    write_whole(path, fill)
+LISTS = "lists.npz"
+Hit = Literal["done", "failed", "left out", "stale", "foreign", "damaged", "missing"]
 
 
 def _file(cell: Cell) -> Path:
@@ -127,11 +87,11 @@ class Store:
 
     def read(self, cell: Cell) -> Row | None:
         """The own row that was asked the same as this cell, whatever version made it; None if there is
-        none.
+        none, or none that can be read.
         """
         for stage in (False, True):
             # it may go at any moment: another runner replaces its own notes
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError, DataError):
                 return read_row(self.row_path(cell, stage=stage))
         return None
 
@@ -153,8 +113,15 @@ class Store:
 
         Returns:
             The status of the row; ``stale`` for an answer of other versions or other data, ``foreign`` for
-            one that is not taken because it was made elsewhere, ``missing`` for none.
+            one that is not taken because it was made elsewhere, ``damaged`` for an own one that is not as it
+            was written, ``missing`` for none.
         """
+        if any(
+            damage
+            for stage in (False, True)
+            for damage in damage_of(self.row_path(cell, stage=stage))
+        ):
+            return "damaged"
         row = self.find(cell)
         if row is None:
             return "missing"
@@ -172,7 +139,7 @@ class Store:
     def stamp(self, key: str) -> str:
         """A text that changes whenever a row of the cell is written here; empty before the first."""
         try:
-            return (self.folder(key) / ANSWERED).read_text(encoding="utf-8")
+            return (self.folder(key) / ANSWERED).read_bytes().hex()
         except OSError:
             return ""
 
@@ -220,10 +187,14 @@ class Store:
             pack: writes the packed positions to a path; None for a row without.
         """
         row = replace(row, reason=self._without_paths(row.reason))
-        path = self.row_path(row.cell, stage=stage)
+        path, sync = self.row_path(row.cell, stage=stage), row.status == "done"
+        for damage in damage_of(path):
+            set_aside(damage)
         if pack is not None:
-            write_whole(path.with_suffix(".npz"), pack)
-        write_json(path, row.as_dict())
+            beside = path.with_suffix(".npz")
+            write_whole(beside, pack, sync=sync)
+            row = replace(row, provenance={**row.provenance, POSITIONS: seal_beside(beside)})
+        write_note(path, row.as_dict(), sync=sync)
         if pack is None:
             path.with_suffix(".npz").unlink(missing_ok=True)
         answer = {"status": row.status, "mark": uuid.uuid4().hex}
@@ -245,18 +216,16 @@ class Store:
         return text
 
     def write_lists(self, key: str, arrays: Mapping[str, Any]) -> None:
-        """Keep the recommendation lists of a cell in the run store, as ``lists.npz``.
+        """Keep the recommendation lists of a cell in the run store, as ``lists.npz``, which numpy reads.
 
         Args:
             key: of the cell.
             arrays: by name.
         """
-        import numpy as np
+        from bench.disk.sealed_arrays import sealed_npz
 
-        write_whole(
-            self.folder(key) / "lists.npz",
-            lambda part: np.savez_compressed(part.open("wb"), **arrays),
-        )
+        content = sealed_npz(arrays, of=key)
+        write_whole(self.folder(key) / LISTS, lambda part: part.write_bytes(content))
 
     def forget_scratch(self, key: str) -> None:
         """Drop the checkpoints of a finished cell."""

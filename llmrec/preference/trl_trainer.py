@@ -196,7 +196,8 @@ class SeveralNegatives(SelectingTrainer, DPOTrainer):
         self._signature_columns = ["row"]  # type: ignore[assignment]  # transformers infers None
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super(DPOTrainer, self)._save_checkpoint(model, trial)  # without TRL's model card
+        # without TRL's model card
+        self.seal_after(partial(super(DPOTrainer, self)._save_checkpoint, model, trial))
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Tensor:
         """Mean S-DPO loss of a micro-batch."""

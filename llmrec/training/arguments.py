@@ -58,7 +58,6 @@ def arguments(
         use_cpu=run.device == "cpu",
         eval_strategy="epoch" if validating else "no",
         save_strategy="epoch",
-        save_total_limit=1,
         metric_for_best_model=SELECT_BY if validating else None,
         greater_is_better=True if validating else None,
         logging_strategy="epoch",

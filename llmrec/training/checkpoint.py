@@ -1,8 +1,14 @@
-"""What an interrupted training needs to go on: weights, state of the loss, random generators."""
+"""What an interrupted training needs to go on: weights, state of the loss, random generators.
+
+A checkpoint is a folder that is sealed once it is whole. One without a seal was being written when its
+process ended; one that differs from its seal was damaged since. Neither is used.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.errors import ArtefactError
+from bench.disk.manifest import check_folder, is_sealed, seal_folder
+from bench.disk.sealed import set_aside
+from bench.errors import ArtefactError, DamagedError
 from llmrec.lm.backbone import Backbone
 
 WEIGHTS, STATE = "weights.safetensors", "batch_loss.json"
@@ -69,3 +77,59 @@ def load_weights(lm: Backbone, folder: Path) -> None:
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(stored[name])
+
+
+def folder_of(folder: Path, step: int) -> Path:
+    """The checkpoint of an optimizer step, as transformers calls it.
+
+    Args:
+        folder: of all checkpoints.
+        step: its number, from 1.
+    """
+    return folder / f"checkpoint-{step}"
+
+
+def keep_only(folder: Path, steps: Iterable[int | None]) -> None:
+    """Seal the checkpoints of some steps that are not sealed yet, then remove all others.
+
+    Args:
+        folder: of all checkpoints.
+        steps: those wanted: the newest and the best.
+
+    Raises:
+        StorageError: the disk is full or may not be written.
+    """
+    wanted = {folder_of(folder, step) for step in steps if step is not None}
+    for checkpoint in wanted:
+        if checkpoint.is_dir() and not is_sealed(checkpoint):
+            seal_folder(checkpoint)
+    for checkpoint in folder.glob("checkpoint-*"):
+        if checkpoint not in wanted and checkpoint.name.rpartition("-")[2].isdigit():
+            shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that is whole and whose best checkpoint is; None if there is none.
+
+    Damaged ones are set aside.
+    """
+    names = (path.name.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*"))
+    for step in sorted((int(name) for name in names if name.isdigit()), reverse=True):
+        checkpoint = folder_of(folder, step)
+        if not is_sealed(checkpoint) or not _is_whole(checkpoint):
+            continue
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        best = folder_of(folder, state.get("best_global_step") or step)
+        if best == checkpoint or (is_sealed(best) and _is_whole(best)):
+            return str(checkpoint)
+    return None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether a sealed checkpoint is as it was written; it is set aside if not."""
+    try:
+        check_folder(checkpoint)
+    except DamagedError as damage:
+        set_aside(damage)
+        return False
+    return True

@@ -7,7 +7,6 @@ goes on from its last epoch and ends with the same weights, bit for bit on a CPU
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,11 @@ from typing import Any
 import torch
 
 from bench.cell import SELECT_BY, Run
+from bench.disk.manifest import check_folder
 from llmrec.lm.backbone import Backbone
 from llmrec.training.arguments import FROM_START, arguments, cosine_from_start
 from llmrec.training.batch_loss import BatchLoss
+from llmrec.training.checkpoint import folder_of, last_checkpoint, load_weights, loss_state
 
 Validate = Callable[[], dict[str, float]]
 CPU_MICRO_BATCH = 32
@@ -133,7 +134,6 @@ def drive(tuner: Any, recipe: Recipe, run: Run) -> None:
     """
     from transformers import PrinterCallback
 
-    from llmrec.training.checkpoint import load_weights, loss_state
     from llmrec.training.trainer import Follow
 
     lm, batch_loss = tuner.step_module.lm, tuner.step_module.batch_loss
@@ -146,7 +146,8 @@ def drive(tuner: Any, recipe: Recipe, run: Run) -> None:
         tuner.train(resume_from_checkpoint=last_checkpoint(folder))
     best = tuner.state.best_global_step
     if tuner.validate is not None and best:
-        chosen = folder / f"checkpoint-{best}"
+        chosen = folder_of(folder, best)
+        check_folder(chosen)
         load_weights(lm, chosen)
         if (tau := loss_state(chosen).get("tau")) is not None:
             run.facts["tau_of_best_epoch"] = tau  # the fact tau is the last epoch's
@@ -170,23 +171,6 @@ def _ended_early(tuner: Any, checkpoint: str | None, patience: int | None) -> bo
         return False
     tuner.state = state
     tuner._load_from_checkpoint(checkpoint)
-    return True
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end, or None."""
-    # transformers writes this file last, but in place: a kill may leave it cut
-    written = folder.glob("checkpoint-*/trainer_state.json")
-    whole = [path.parent for path in written if _parses(path)]
-    newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-    return None if newest is None else str(newest)
-
-
-def _parses(path: Path) -> bool:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
     return True
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -23,13 +24,16 @@ from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback
 
 from bench.cell import Run
+from bench.disk.storage import writing
 from bench.errors import Unavailable
 from llmrec.lm.backbone import Backbone
 from llmrec.training.arguments import Rate
 from llmrec.training.batch_loss import BatchLoss
 from llmrec.training.checkpoint import (
     STATE,
+    folder_of,
     generators,
+    keep_only,
     load_weights,
     loss_state,
     restore_generators,
@@ -118,6 +122,25 @@ class SelectingTrainer(Trainer):
             "micro_batch": self.micro_batch,
         }
         (folder / STATE).write_text(json.dumps(state))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.seal_after(partial(super()._save_checkpoint, model, trial))
+
+    def seal_after(self, write: Callable[[], None]) -> None:
+        """Write a checkpoint, seal it, and only then remove those that it makes superfluous.
+
+        Raises:
+            StorageError: the disk is full or may not be written.
+        """
+        folder, step = Path(str(self.args.output_dir)), self.state.global_step
+        if self.args.should_save:  # what an earlier attempt has left there
+            shutil.rmtree(folder_of(folder, step), ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        with writing(folder_of(folder, step)):
+            write()
+        self.accelerator.wait_for_everyone()  # each rank has written its random numbers
+        if self.args.should_save:
+            keep_only(folder, {step, self.state.best_global_step})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)

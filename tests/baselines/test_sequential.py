@@ -15,6 +15,7 @@ from bench.errors import ConfigError, ContractError, DataError
 from bench.method import keep, restore
 from bench.registry import methods
 from bench.types import Catalogue, Exam, Queries, Ragged, Windows
+from speed.harms import HARMS
 
 SMALL = {"hidden_size": 8, "inner_size": 16, "n_heads": 2, "batch_size": 16, "epochs": 4}
 RECBOLE: dict[str, object] = {"as_recbole": True, "ce_padding": True}
@@ -130,6 +131,20 @@ def test_a_killed_and_resumed_training_equals_an_uninterrupted_one(name, loss, c
     assert epochs == [3, 4]
     for key, value in whole.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_damaged_checkpoint_is_set_aside_and_the_training_begins_anew(tmp_path, caplog, harm):
+    method = methods.get("sasrec")({**SMALL, "epochs": 2}, loss="ce")
+    method.fit(toy(), exam(toy(20, seed=4)), run_in(tmp_path))
+    HARMS[harm](tmp_path / "checkpoint.pt")
+    epochs: list[int] = []
+    run = run_in(tmp_path, progress=lambda done, total, **numbers: epochs.append(done))
+    again = methods.get("sasrec")({**SMALL, "epochs": 2}, loss="ce")
+    again.fit(toy(), exam(toy(20, seed=4)), run)
+    assert epochs == [1, 2] and (again.item_vectors() == method.item_vectors()).all()
+    assert (tmp_path / "checkpoint.pt.damaged-1").exists()
+    assert len(caplog.messages) == 1 and "made again" in caplog.messages[0]
 
 
 def test_a_finished_training_is_not_repeated(tmp_path):

@@ -5,6 +5,9 @@ import subprocess
 import sys
 import time
 
+from bench.api import Order
+from bench.experiment.choice import Choice
+
 PLUGIN = '''
 """Methods that misbehave."""
 import os, signal, time
@@ -87,6 +90,23 @@ from bench.cli import main
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
 """
+
+
+def order_in(folder):
+    """What builds an order of ``habit`` cells in a folder."""
+    plugin = folder / "habit.py"
+    plugin.write_text(PLUGIN)
+
+    def order(*habits, limit=None, **more):
+        rows = "\n".join(f"  - {{method: habit, config: {{habit: {h}}}}}" for h in habits)
+        suite = folder / "suite.yaml"
+        suite.write_text(f"title: t\ndatasets: [ml_100k]\ntest_rows: 40\nrows:\n{rows}\n")
+        choice = Choice(scale="embedded")
+        return Order(
+            suite=str(suite), choice=choice, plugins=[str(plugin)], limit_seconds=limit, **more
+        )
+
+    return order
 
 
 def start(order, store, tmp_path, *more):

@@ -1,14 +1,17 @@
 """What several tests of runs and boards share."""
 
+import json
+import os
+import re
 import sys
+from pathlib import Path
 
 import pytest
-from _habits import PLUGIN
+from _habits import order_in
 
 import bench.claims
-from bench.api import Order, default_store
+from bench.api import default_store
 from bench.claims.paper import VERSIONS
-from bench.experiment.choice import Choice
 
 INVENTED = {"v", "newer version", "0123456789abcdef", "0123456789", "fedcba9876"}
 
@@ -24,21 +27,25 @@ def invented_versions_count_as_the_papers(monkeypatch):
 @pytest.fixture
 def bench_order(tmp_path):
     """Build an order of ``habit`` cells from their habits."""
-    plugin = tmp_path / "habit.py"
-    plugin.write_text(PLUGIN)
-
-    def order(*habits, limit=None, **more):
-        rows = "\n".join(f"  - {{method: habit, config: {{habit: {h}}}}}" for h in habits)
-        suite = tmp_path / "suite.yaml"
-        suite.write_text(f"title: t\ndatasets: [ml_100k]\ntest_rows: 40\nrows:\n{rows}\n")
-        choice = Choice(scale="embedded")
-        return Order(
-            suite=str(suite), choice=choice, plugins=[str(plugin)], limit_seconds=limit, **more
-        )
-
-    return order
+    return order_in(tmp_path)
 
 
 @pytest.fixture
 def store(tmp_path):
     return default_store(tmp_path / "out", tmp_path / "run")
+
+
+@pytest.fixture
+def tell(request):
+    """Note one line for the table of ``python -m speed.faults``: what was done, and what came of it."""
+
+    def line(injected, survived, lost, twice, message="", healed=False):
+        goal = os.environ.get("BENCH_FAULTS")
+        if goal:
+            test = request.node.nodeid.rpartition("/")[2]
+            said = " ".join(re.sub(r"/\S*/pytest-\d+/[^/\s]+/", "", message).split())
+            fault = (injected, survived, lost, twice, said, healed, test)
+            with Path(goal).open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(fault) + "\n")
+
+    return line

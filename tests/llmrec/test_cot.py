@@ -16,6 +16,7 @@ from llmrec.llm_cf._cot_cache import Cache, CoTCacheMissing, weights_of
 from llmrec.llm_cf._cot_writer import Writer, Writing
 from llmrec.lm import backbone
 from llmrec.lm.text_encoder import encode_text
+from speed.harms import HARMS
 
 
 def embed(texts):
@@ -162,6 +163,27 @@ def test_lines_end_at_line_feeds_only(tmp_path):
     assert _jsonl.read(tmp_path / "a.jsonl") == lines
 
 
+def test_a_damaged_line_counts_as_not_written(tmp_path, caplog):
+    path, lines = tmp_path / "a.jsonl", [{"row": n, "text": "red lorry"} for n in range(3)]
+    _jsonl.append(path, lines)
+    HARMS["flip"](path)
+    assert _jsonl.read(path) == [lines[0], lines[2]]
+    assert caplog.messages == [f"{path}: 1 damaged lines; made again"]
+    _jsonl.append(path, [lines[1]])
+    assert _jsonl.read(path) == [lines[0], lines[2], lines[1]]
+
+
+def test_a_cache_whose_header_is_damaged_gets_a_new_one(tmp_path):
+    cache = Cache(tmp_path, "t" * 64, {"seed": 1})
+    cache.add([{"cot_id": "a", "text": "one"}], planned=1)
+    header, line = cache.path.read_bytes().splitlines(keepends=True)
+    cache.path.write_bytes(header.replace(b"planned", b"qlanned") + line)
+    assert cache.lines() == {"a": {"cot_id": "a", "text": "one"}}
+    cache.add([{"cot_id": "b", "text": "two"}], planned=2)
+    assert cache.lines().keys() == {"a", "b"}
+    assert sum("for" in line for line in _jsonl.read(cache.path)) == 1
+
+
 def test_cache_lines_hold_what_was_asked(tmp_path):
     make(stage(tmp_path, rows=2), tmp_path / "a")
     (path,) = (tmp_path / "cache").rglob("*.jsonl")
@@ -185,8 +207,9 @@ def test_the_cache_is_read_without_the_model(tmp_path, monkeypatch):
     make(read, tmp_path / "b")
     assert read.meta["model"] == "tiny" and read.texts
     (path,) = (tmp_path / "cache").rglob("*.jsonl")
-    twin = path.read_text().replace('"weights": "seed', '"weights": "other')
-    path.with_name("twin.jsonl").write_text(twin)
+    header, *lines = _jsonl.read(path)
+    header["for"]["weights"] = "others"
+    _jsonl.append(path.with_name("twin.jsonl"), [header, *lines])
     with pytest.raises(ArtefactError, match="different weights"):
         make(stage(tmp_path, rows=2, source="cache"), tmp_path / "c")
 

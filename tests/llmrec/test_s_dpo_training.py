@@ -20,7 +20,7 @@ from llmrec.preference import trl_trainer
 from llmrec.preference.s_dpo import SDPO
 from llmrec.preference.setup import preference_training
 from llmrec.prompt import Prompt
-from llmrec.training.loop import last_checkpoint
+from llmrec.training.checkpoint import last_checkpoint
 
 TITLES = (
     "",

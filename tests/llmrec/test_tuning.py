@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import pickle
 
 import numpy as np
@@ -15,10 +16,12 @@ from llmrec.losses.msl import MSL
 from llmrec.losses.msl_ats import MSLATS
 from llmrec.prompt import Prompter
 from llmrec.training.batch_loss import TokenBatchLoss
-from llmrec.training.loop import Recipe, last_checkpoint, tune
+from llmrec.training.checkpoint import keep_only, last_checkpoint
+from llmrec.training.loop import Recipe, tune
 from llmrec.training.packing import Example, lay_out, states
 from llmrec.training.trainer import Tuner
 from llmrec.trie import for_titles
+from speed.harms import HARMS
 
 WORDS = ("red", "blue", "green", "small", "old")
 THINGS = ("lorry", "kite", "train set", "ball", "doll")
@@ -201,12 +204,35 @@ def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, loss):
     assert run.facts["train_tokens"] == resumed.facts["train_tokens"]
 
 
-@pytest.mark.parametrize("cut", ["", '{"log_history": ['])
-def test_a_checkpoint_whose_state_was_cut_is_not_the_last(tmp_path, cut):
-    for step, state in ((3, "{}"), (6, cut)):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+def _checkpoints(folder, *, best):
+    """Two checkpoints of which the second names its best."""
+    for step in (3, 6):
+        (folder / f"checkpoint-{step}").mkdir()
+        state = json.dumps({"best_global_step": best})
+        (folder / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    keep_only(folder, {3, 6})
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_damaged_checkpoint_is_set_aside_and_not_the_last(tmp_path, harm):
+    _checkpoints(tmp_path, best=3)
+    HARMS[harm](tmp_path / "checkpoint-6" / "trainer_state.json")
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-3")
+    assert [path.name for path in tmp_path.glob("*damaged*")] == ["checkpoint-6.damaged-1"]
+    HARMS[harm](tmp_path / "checkpoint-3" / ".bench-files.json")
+    assert last_checkpoint(tmp_path) is None
+
+
+def test_a_checkpoint_that_was_being_written_is_not_the_last(tmp_path):
+    _checkpoints(tmp_path, best=3)
+    (tmp_path / "checkpoint-6" / ".bench-files.json").unlink()
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-3")
+
+
+def test_a_checkpoint_whose_best_is_damaged_cannot_be_gone_on_from(tmp_path):
+    _checkpoints(tmp_path, best=3)
+    HARMS["flip"](tmp_path / "checkpoint-3" / "trainer_state.json")
+    assert last_checkpoint(tmp_path) is None
 
 
 def test_the_loss_falls_and_training_stops_when_nothing_improves(tmp_path):

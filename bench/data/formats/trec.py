@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from bench.disk.storage import write_whole
 from bench.errors import ConfigError, DataError
 from bench.types import Catalogue, Exam, Identity, IntArray, Ranking
 
@@ -55,7 +56,8 @@ def write_run(
         item_K, score_K = _distinct(ranking, row, key)
         for rank, (item, score) in enumerate(zip(item_K, score_K, strict=True), 1):
             lines.append(f"{row} Q0 {word[item]} {rank} {score!r} {tag}\n")
-    Path(path).write_text("".join(lines), encoding="utf-8", newline="")
+    text = "".join(lines)
+    write_whole(Path(path), lambda part: part.write_text(text, encoding="utf-8", newline=""))
 
 
 def write_qrels(exam: Exam, path: str | Path, *, identity: Identity = "title") -> None:
@@ -69,7 +71,8 @@ def write_qrels(exam: Exam, path: str | Path, *, identity: Identity = "title") -
     target_Q = _documents(exam, identity)[exam.target_Q].tolist()
     word = _words(exam.queries.catalogue)
     lines = (f"{row} 0 {word[target]} 1\n" for row, target in enumerate(target_Q))
-    Path(path).write_text("".join(lines), encoding="utf-8", newline="")
+    text = "".join(lines)
+    write_whole(Path(path), lambda part: part.write_text(text, encoding="utf-8", newline=""))
 
 
 def _words(catalogue: Catalogue) -> list[str]:
