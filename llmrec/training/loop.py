@@ -130,6 +130,7 @@ def drive(tuner: Any, recipe: Recipe, run: Run, rows: Sequence[Any]) -> None:
         tuner: a Trainer with our ``step_module``, ``validate`` and checkpoints (see ``_trainer``).
         recipe: its patience ends training early.
         run: hears of progress and gets the facts.
+        rows: all training rows.
     """
     from transformers import PrinterCallback
 
