@@ -18,12 +18,10 @@ import time
 from bench.api import default_data_root
 from bench.errors import BenchError
 from bench.registry import datasets
-from llmrec.generative._building import kept_tokens
 from llmrec.lm import backbone
 from llmrec.lm.backbone import Backbone, Lora
-from llmrec.lm.scratch import CompactTokenizer
 from llmrec.losses.msl_ats import MSLATS
-from llmrec.prompt import Prompter
+from llmrec.prompt import Prompter, all_texts
 from llmrec.training.batch_loss import TokenBatchLoss
 from llmrec.training.loop import CPU_MICRO_BATCH
 from llmrec.training.microscope import look, schedule
@@ -37,9 +35,7 @@ def setting(name: str, batch: int) -> tuple[Backbone, TokenBatchLoss, list[Examp
     """A model, the loss and the rows of one optimizer step."""
     office = datasets.get("office")(default_data_root())
     if name == backbone.SCRATCH:
-        tokenizer = backbone.embedded_tokenizer(kept_tokens(office.catalogue))
-        assert isinstance(tokenizer, CompactTokenizer)
-        lm = backbone.small(name, tokenizer, shape=None, seed=0)
+        lm = backbone.scratch(all_texts(office.catalogue), seed=0)
     else:
         lm = backbone.load(name, lora=Lora(dropout=0.05), seed=0)
     trie = for_titles(office.catalogue.titles, lm.tokenizer)
