@@ -17,7 +17,6 @@ from bench.claims import TEST_ROWS, Finding, Ours, ledger
 from bench.errors import DataError
 from bench.results.cache import Cache
 from bench.results.places import PUBLISHED
-from bench.results.table_key import TableKey
 
 MICROSCOPE = "microscope"  # the fact with the record of a training
 LOSSES = "loss_options"
@@ -104,14 +103,27 @@ def gather(folders: Sequence[Path], tries: Path) -> Evidence:
     Raises:
         DataError: a file cannot be read as what it should be.
     """
-    folders = [folder for folder in folders if folder.is_dir()]
-    found = [pair for pair in read_folders(folders) if pair[1].cell.dataset in TEST_ROWS]
-    cache = Cache.beside(folders[0]) if folders else None
     lines: list[Line] = []
-    for entries in tables_of(found, cache, PUBLISHED).values():
-        done = [entry for entry in entries if entry.figures]
+    for done in finished(folders):
         lines += [Line(*pair) for pair in zip(done, ours_of(done), strict=True)]
     return Evidence(lines, read_tries(tries))
+
+
+def finished(folders: Sequence[Path]) -> list[list[Entry]]:
+    """The finished lines on the paper's datasets, table by table.
+
+    Args:
+        folders: one's own rows before published ones; those that are missing are passed over.
+
+    Raises:
+        DataError: a file is not a row, or two files of a folder hold one.
+    """
+    folders = [folder for folder in folders if folder.is_dir()]
+    if not folders:
+        return []
+    pairs = [pair for pair in read_folders(folders) if pair[1].cell.dataset in TEST_ROWS]
+    tables = tables_of(pairs, Cache.beside(folders[0]), PUBLISHED).values()
+    return [done for entries in tables if (done := [entry for entry in entries if entry.figures])]
 
 
 def read_tries(path: Path) -> Mapping[str, Mapping[str, Any]]:
@@ -126,8 +138,3 @@ def read_tries(path: Path) -> Mapping[str, Mapping[str, Any]]:
         return {}
     except ValueError as fault:
         raise DataError(f"{path}: not what --tries writes; delete it and measure again") from fault
-
-
-def boards(lines: Sequence[Line]) -> set[TableKey]:
-    """The boards that these lines are of."""
-    return {TableKey.of(line.cell) for line in lines}
