@@ -84,7 +84,6 @@ def measured(data_root: str | None) -> Mapping[str, Mapping[str, Any]]:
 
     # torch-free rooms never import a model's; this one is named when it is asked for
     tries = importlib.import_module("llmrec.tries")
-    tokenizer = tries.tokenizer()
     found: dict[str, Mapping[str, Any]] = {}
     for name in TEST_ROWS:
         try:
@@ -92,5 +91,5 @@ def measured(data_root: str | None) -> Mapping[str, Mapping[str, Any]]:
         except DataError as fault:
             print(f"{name} left out: {fault}")
             continue
-        found[name] = tries.measure(dataset, tokenizer)
+        found[name] = tries.measure(dataset)
     return found

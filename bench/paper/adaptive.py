@@ -76,8 +76,10 @@ def adaptive(evidence: Evidence) -> Piece:
 
 def _tries(evidence: Evidence) -> Iterator[dict[str, Any]]:
     for dataset, own in evidence.tries.items():
-        for form, m in (("corrected", own["avt"]), ("released", own["root"])):
-            yield {"dataset": dataset, "tokens": f"Llama 3, {form}", **_range(m, 0.0, ETA, CLAMP)}
+        for name, trie in {"Llama 3": own, **own.get("other_tokens", {})}.items():
+            for form, m in (("corrected", trie["avt"]), ("released", trie["root"])):
+                line = {"dataset": dataset, "tokens": f"{name}, {form}"}
+                yield line | dict(_range(m, 0.0, ETA, CLAMP))
 
 
 def _seen(evidence: Evidence) -> Iterator[dict[str, Any]]:
