@@ -62,8 +62,15 @@ class Line:
     @property
     def looks(self) -> list[Mapping[str, Any]]:
         """What the microscope saw, look after look; empty without a record."""
-        record = self.row.facts.get(MICROSCOPE) or {}
-        return list(record.get("looks", ()))
+        return self._recorded("looks")
+
+    @property
+    def course(self) -> list[Mapping[str, Any]]:
+        """What the loss said of itself, step after step; empty without a record."""
+        return self._recorded("course")
+
+    def _recorded(self, part: str) -> list[Mapping[str, Any]]:
+        return list((self.row.facts.get(MICROSCOPE) or {}).get(part, ()))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def figure3(evidence: Evidence) -> Piece:
 
     def curves(lines: Sequence[Line]) -> list[Curve]:
         return [
-            Curve(name, _series(line, key))
+            Curve(name, _series(line.looks, key))
             for line in _seen(lines, "lml")
             for key, name in (
                 ("first_norm", "first part: valid above invalid tokens"),
@@ -47,7 +47,7 @@ def figure4(evidence: Evidence) -> Piece:
         found = {loss: _seen(lines, loss) for loss in names}
         if not all(found.values()):
             return []
-        return [Curve(names[loss], _series(found[loss][0], "second")) for loss in names]
+        return [Curve(names[loss], _series(found[loss][0].looks, "second")) for loss in names]
 
     about = "Mean of the second part over the answer tokens of a fixed sample of training rows."
     return _figure(
@@ -115,8 +115,8 @@ def temperature(evidence: Evidence) -> Piece:
         for line in _seen(lines, "msl_ats"):
             low, high = line.options.get("clamp", (0.0, 0.0))
             name = f"clamp {low:g} to {high:g}"
-            found.append(Curve(f"in force, {name}", _series(line, "tau")))
-            found.append(Curve(f"Eq. 12, {name}", _series(line, "tau_unclamped")[1:]))
+            found.append(Curve(f"in force, {name}", _series(line.course, "tau")))
+            found.append(Curve(f"Eq. 12, {name}", _series(line.course, "tau_unclamped")))
         return found
 
     about = (
@@ -154,8 +154,8 @@ def _seen(lines: Iterable[Line], loss: str | None = None) -> list[Line]:
     return [line for line in lines if line.looks and loss in (None, line.cell.loss)]
 
 
-def _series(line: Line, key: str) -> tuple[tuple[float, float], ...]:
-    return tuple((float(look["step"]), float(look[key])) for look in line.looks if key in look)
+def _series(seen: Sequence[Mapping[str, Any]], key: str) -> tuple[tuple[float, float], ...]:
+    return tuple((float(one["step"]), float(one[key])) for one in seen if key in one)
 
 
 def _pictures(line: Line) -> list[Mapping[str, Any]]:

@@ -35,6 +35,7 @@ LOOKS, LEAST_LOOKS = 60, 3
 SHARE = 0.01  # of the row passes of a training that looks may cost; 2 % are promised
 COST = 2.0  # of a row in a look (one forward, two backward passes), in training passes
 PICTURES = 3  # looks with weights and histogram: first, middle, last
+COURSE = 200  # steps at most whose own numbers of the loss are kept; they cost nothing
 
 
 def valid_tokens(trie: Trie, answers: Answers, vocabulary: int) -> Tensor:
@@ -95,17 +96,27 @@ class Microscope(TrainerCallback):
         order = np.random.default_rng(self.run.seed_for("microscope")).permutation(len(self.rows))
         chosen = [self.rows[row] for row in order[:n_rows]]
         self.examples = self.tuner.step_module.batch_loss.right_answers(chosen)
-        self.record = {"rows": len(chosen), "steps": state.max_steps, "seconds": 0.0, "looks": []}
+        self.record = {"rows": len(chosen), "steps": state.max_steps, "seconds": 0.0}
+        self.record |= {"looks": [], "course": []}
         if state.global_step and self.path.is_file():
             self.record = json.loads(self.path.read_text(encoding="utf-8"))
-            looks = self.record["looks"]
-            self.record["looks"] = [one for one in looks if one["step"] <= state.global_step]
+            for part in ("looks", "course"):
+                kept = [one for one in self.record[part] if one["step"] <= state.global_step]
+                self.record[part] = kept
         if state.global_step == 0:
             self._look(state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Look if it is time to; called by Trainer behind the optimizer."""
+        """Note what the loss says of itself, and look if it is time to; called behind the optimizer."""
+        if state.global_step % -(-state.max_steps // COURSE) == 0:
+            watched = self.tuner.step_module.batch_loss.loss.watch()
+            numbers = {name: _short(value) for name, value in watched.items()}
+            self.record["course"].append({"step": state.global_step, **numbers})
         self._look(state)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Keep the record beside the checkpoint that a resumed training begins with."""
+        self._keep()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Tell what part of the training's time the looks took, and hand the record over."""
@@ -130,6 +141,9 @@ class Microscope(TrainerCallback):
         finally:
             module.train(training)
         self.record["seconds"] += time.perf_counter() - began
+        self._keep()
+
+    def _keep(self) -> None:
         self.path.write_text(json.dumps(self.record), encoding="utf-8")
 
     def _picture(self, step: int) -> bool:
@@ -175,9 +189,13 @@ def look(
         "variance": variance,
         **watched,
     }
-    found: dict[str, Any] = {name: float(f"{value:.6g}") for name, value in numbers.items()}
+    found: dict[str, Any] = {name: _short(value) for name, value in numbers.items()}
     if picture:
         weight = weights(logits_RV, valid_RV, token_R, watched.get("tau", 1.0))
         found["weights"] = {name: quantiles(values_S) for name, values_S in weight.items()}
         found["logits"] = histogram(logits_RV, valid_RV)
     return found
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")

@@ -62,7 +62,8 @@ def line(folder, loss, hits, *, looks=LOOKS, seconds=100.0, options=None, **cell
     )
     facts = {"family": "llm", "epochs": 5, "ats_m": 54.38, "ats_clamped": 1.0, "avt": 9.85}
     if looks:
-        facts["microscope"] = {"rows": 16, "looks": looks}
+        course = [{"step": step, "tau": 1.5, "tau_unclamped": 0.7} for step in (10, 20)]
+        facts["microscope"] = {"rows": 16, "looks": looks, "course": course}
     row = Row(
         cell=of,
         status="done",

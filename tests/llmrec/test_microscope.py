@@ -149,7 +149,9 @@ def test_a_resumed_training_keeps_its_earlier_looks(tmp_path):
         tune(setting.lm, setting.rows, setting.batch_loss(), RECIPE, run)
     again, resumed = trained(folder, 10)
     assert torch.equal(whole, again)
-    assert resumed["microscope"]["looks"] == facts["microscope"]["looks"]
+    for part in ("looks", "course"):
+        assert resumed["microscope"][part] == facts["microscope"][part]
+    assert [one["step"] for one in facts["microscope"]["course"]] == list(range(1, 10))
 
 
 def test_a_look_that_fails_is_told_and_ends_nothing(tmp_path, monkeypatch):
