@@ -15,17 +15,19 @@ from llmrec.trie import Trie
 
 
 class BatchLoss(Protocol):
-    """A loss over training rows of any kind; the loop divides its sums by its counts.
+    """A loss over training rows of any kind; the loop divides its sums by its counts."""
 
-    Attributes:
-        loss: the registered loss.
-        trie: the catalogue's answers.
-        shared: leading tokens that all prompts have in common, 0 where they are not split off.
-    """
+    @property
+    def loss(self) -> Loss:
+        """The registered loss."""
 
-    loss: Loss
-    trie: Trie
-    shared: int
+    @property
+    def trie(self) -> Trie:
+        """The catalogue's answers."""
+
+    @property
+    def shared(self) -> int:
+        """Leading tokens that all prompts have in common, 0 where they are not split off."""
 
     def right_answers(self, rows: Sequence[Any]) -> list[Example]:
         """These rows, each with its right answer only."""
