@@ -75,8 +75,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         const=0,
         metavar="LOOKS",
         help="record the parts of the loss, their gradients, weights, logits and temperature while language "
-        "models are trained: as often as costs under 2 %% of the steps' time, or so many times whatever they cost. Results and "
-        "keys stay; rows that are there are not trained again without --reuse never. See `bench paper`",
+        "models are trained: as often as costs under 2 %% of the steps' time, or so many times whatever they "
+        "cost. Results and keys stay; rows that are there are not trained again without --reuse never. See "
+        "`bench paper`",
     )
     group.add_argument(
         "--executor", choices=("local", "slurm"), default="local", help="where cells run"

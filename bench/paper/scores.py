@@ -103,11 +103,8 @@ def table6(evidence: Evidence) -> Piece:
         for method, loss in _rows(evidence, "table6", dataset):
             finding = _of(evidence, "table6", dataset, method, loss)[HEADLINE]
             have, every = have + (finding.span is not None), every + 1
-            line = {
-                "loss": loss,
-                "published": f"{finding.claim.value:.4f}",
-                "ours": _value(finding),
-            }
+            line: dict[str, object] = {"loss": loss, "published": f"{finding.claim.value:.4f}"}
+            line |= {"ours": _value(finding)}
             line |= {"verdict": finding.word, "line": _cells(finding)}
             if finding.span is None:
                 tuned = " --tune 8" if loss in TUNED else ""

@@ -58,11 +58,12 @@ def schedule(batch: int, steps: int, looks: int) -> tuple[int, list[int]]:
     Args:
         batch: rows of an optimizer step.
         steps: of the whole training.
-        looks: how often; 0 for as often as ``SHARE`` of the training allows, three times at least.
+        looks: how often, at all rows and whatever it costs; 0 for as often as ``SHARE`` of the training
+            allows, three times at least and then at fewer rows.
     """
     passes = SHARE * batch * steps / COST
     wanted = looks or int(min(max(passes // ROWS, LEAST_LOOKS), LOOKS))
-    rows = int(min(max(passes // wanted, LEAST_ROWS), ROWS))
+    rows = ROWS if looks else int(min(max(passes // wanted, LEAST_ROWS), ROWS))
     return rows, sorted({round(step) for step in np.linspace(0, steps, max(wanted, 2))})
 
 

@@ -191,5 +191,6 @@ def test_looks_are_as_many_as_the_training_can_pay_for():
     assert len(steps) * rows * microscope.COST <= 0.011 * 64 * 785
     assert schedule(8, 16, 0) == (2, [0, 8, 16])  # too short to pay for three
     assert len(schedule(64, 785, 40)[1]) == 40
+    assert schedule(8, 16, 3) == (16, [0, 8, 16])  # asked for, so paid for
     assert schedule(8, 1, 0)[1] == [0, 1]
     assert np.diff(schedule(128, 79000, 0)[1]).min() > 1000
