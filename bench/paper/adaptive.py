@@ -1,8 +1,8 @@
 """When the adaptive temperature adapts: the gap of logits it needs, and the gaps that were seen.
 
 Eq. 12 gives tau from ``C tau^2 - d tau + s2 / 2 = 0`` with d the target's logit above the mean valid one, s2
-the variance of the valid logits and C = ln(m eta). So tau lies within its clamp [a, b] only while d lies
-within [a C + s2 / (2 a), b C + s2 / (2 b)]; below it stands at a, above at b.
+the variance of the valid logits and C = ln(m eta), a negative discriminant counting as zero. So tau lies
+within its clamp only while d lies between the gaps that its two ends need.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ NONE = "m eta is at most 1: no temperature"
 def needed(m: float, tau: float, variance: float = 0.0, eta: float = ETA) -> float | None:
     """The gap d at which Eq. 12 gives ``tau``; None where m * eta is at most 1.
 
+    ``C tau + s2 / (2 tau)``, or ``2 C tau`` where s2 is above ``2 C tau^2``: no root is that small then, and
+    the discriminant counts as zero.
+
     Args:
         m: number of valid tokens.
         tau: the temperature.
@@ -31,7 +34,9 @@ def needed(m: float, tau: float, variance: float = 0.0, eta: float = ETA) -> flo
     """
     if m * eta <= 1:
         return None
-    return math.log(m * eta) * tau + variance / (2 * tau)
+    bound = math.log(m * eta)
+    floored = variance > 2 * bound * tau * tau
+    return 2 * bound * tau if floored else bound * tau + variance / (2 * tau)
 
 
 def formula(m: float, gap: float, variance: float, eta: float = ETA) -> float | None:
