@@ -15,7 +15,8 @@ import numpy as np
 from bench.data.audit import audit
 from bench.types import Dataset
 from llmrec.lm import llama3_tokens
-from llmrec.lm.backbone import EMBEDDED, embedded_tokenizer
+from llmrec.lm.backbone import embedded_tokenizer
+from llmrec.lm.names import EMBEDDED
 from llmrec.trie import Trie, for_titles
 
 TRAIN_ROWS = 10_000  # of the paper's language models

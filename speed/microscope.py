@@ -20,6 +20,7 @@ from bench.errors import BenchError
 from bench.registry import datasets
 from llmrec.lm import backbone
 from llmrec.lm.backbone import Backbone, Lora
+from llmrec.lm.names import SCRATCH
 from llmrec.losses.msl_ats import MSLATS
 from llmrec.prompt import Prompter, all_texts
 from llmrec.training.batch_loss import TokenBatchLoss
@@ -34,7 +35,7 @@ TARGET = 0.02
 def setting(name: str, batch: int) -> tuple[Backbone, TokenBatchLoss, list[Example]]:
     """A model, the loss and the rows of one optimizer step."""
     office = datasets.get("office")(default_data_root())
-    if name == backbone.SCRATCH:
+    if name == SCRATCH:
         lm = backbone.scratch(all_texts(office.catalogue), seed=0)
     else:
         lm = backbone.load(name, lora=Lora(dropout=0.05), seed=0)
@@ -69,7 +70,7 @@ def looked(lm: Backbone, batch_loss: TokenBatchLoss, rows: list[Example]) -> flo
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--backbone", default=backbone.SCRATCH)
+    parser.add_argument("--backbone", default=SCRATCH)
     parser.add_argument("--batch", type=int, default=64, help="rows of an optimizer step")
     parser.add_argument("--steps", type=int, default=785, help="steps of the training meant")
     parser.add_argument("--pairs", type=int, default=5, help="measured pairs")

@@ -104,7 +104,7 @@ def _measured(line: Line) -> dict[str, Any]:
     return {
         "dataset": line.cell.dataset,
         "tokens": f"{line.cell.backbone}, clamp {low:g} to {high:g}",
-        **_range(m, float(looks[-1]["variance"]), eta, (low, high)),
+        **_range(m, float(looks[-1]["variance"]), eta, CLAMP),
         "gap": _arrows([look["gap"] for look in three]),
         "variance": _arrows([look["variance"] for look in three]),
         "found": _arrows([value for value in found if value is not None]),

@@ -15,6 +15,7 @@ from typing import Literal
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#767676")
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 5", "1 4", "12 4")
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 400, 70, 20, 36, 56
+ENTRY = 19  # height of one name in the legend
 STYLE = (
     "svg{font:13px system-ui,sans-serif;fill:#222;background:#fff}.g{stroke:#ddd}.r{text-anchor:end}"
     ".m{text-anchor:middle}.t{font-weight:600}polyline{fill:none;stroke-width:2}"
@@ -93,18 +94,22 @@ def svg(chart: Chart) -> str:
     shown = [_positive(curve, chart.log) for curve in chart.curves]
     points = [point for curve in shown for point in curve.points]
     if not points:
-        return _file(chart.title, [f'<text x="{WIDTH / 2}" y="200" class="m">no points</text>'])
+        none = f'<text x="{WIDTH / 2}" y="200" class="m">no points</text>'
+        return _file(chart.title, HEIGHT, [none])
+    names = [curve.name for curve in shown]
+    band = ENTRY * len(names) if len(names) > 1 else 0  # the legend stands above the axes
+    bottom = HEIGHT + band - BOTTOM
     across = _axis([x for x, _ in points], LEFT, WIDTH - RIGHT, log="x" in chart.log)
-    up = _axis([y for _, y in points], HEIGHT - BOTTOM, TOP, log="y" in chart.log)
+    up = _axis([y for _, y in points], bottom, TOP + band, log="y" in chart.log)
     parts = _grid(across, up)
     for number, curve in enumerate(shown):
         parts += _curve(curve, across, up, number)
-    parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 14}" class="m">{_text(chart.across)}</text>')
-    middle = (HEIGHT - BOTTOM + TOP) / 2
+    parts.append(f'<text x="{WIDTH / 2}" y="{bottom + 42}" class="m">{_text(chart.across)}</text>')
+    middle = (bottom + TOP + band) / 2
     parts.append(
         f'<text transform="translate(16 {middle:.0f}) rotate(-90)" class="m">{_text(chart.up)}</text>'
     )
-    return _file(chart.title, parts + _legend([curve.name for curve in shown]))
+    return _file(chart.title, HEIGHT + band, parts + _legend(names))
 
 
 def _positive(curve: Curve, log: str) -> Curve:
@@ -163,7 +168,7 @@ def _curve(curve: Curve, across: Axis, up: Axis, number: int) -> list[str]:
 
 
 def _legend(names: Sequence[str]) -> list[str]:
-    parts, x, y = [], float(LEFT + 10), TOP + 16
+    parts, x, y = [], float(LEFT), TOP
     if len(names) > 1:
         for number, name in enumerate(names):
             colour, dash = _look(number)
@@ -171,7 +176,7 @@ def _legend(names: Sequence[str]) -> list[str]:
                 f'<polyline points="{x:.0f},{y} {x + 24:.0f},{y}" stroke="{colour}"{dash}/>'
                 f'<text x="{x + 30:.0f}" y="{y + 4}">{_text(name)}</text>'
             )
-            y += 19
+            y += ENTRY
     return parts
 
 
@@ -180,10 +185,10 @@ def _look(number: int) -> tuple[str, str]:
     return COLOURS[number % len(COLOURS)], f' stroke-dasharray="{dash}"' if dash else ""
 
 
-def _file(title: str, parts: Sequence[str]) -> str:
+def _file(title: str, height: int, parts: Sequence[str]) -> str:
     head = _text(title)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
         f'aria-label="{head}"><style>{STYLE}</style>'
         f'<text x="{LEFT}" y="20" class="t">{head}</text>{"".join(parts)}</svg>\n'
     )
