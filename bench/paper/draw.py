@@ -190,7 +190,7 @@ def _file(title: str, height: int, parts: Sequence[str]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
         f'aria-label="{head}"><style>{STYLE}</style>'
-        f'<text x="{LEFT}" y="20" class="t">{head}</text>{"".join(parts)}</svg>\n'
+        f'<text x="12" y="20" class="t">{head}</text>{"".join(parts)}</svg>\n'
     )
 
 
