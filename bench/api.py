@@ -60,6 +60,7 @@ class Order:
         limit_seconds: longest life of one cell; None for ten times what was predicted, an hour at least;
             ``math.inf`` for none.
         device: ``cpu`` or ``cuda``, where the cells will run; None for what this machine offers.
+        microscope: how often each training is looked at; 0 for as often as costs little, None for never.
     """
 
     suite: str = "paper"
@@ -71,6 +72,7 @@ class Order:
     gpus: Sequence[int] | None = None
     limit_seconds: float | None = None
     device: str | None = None
+    microscope: int | None = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ def execute(
             data_root=order.choice.data_root,
             plugins=tuple(str(Path(p).resolve()) for p in order.plugins),
             fresh=order.reuse == "never",
+            microscope=order.microscope,
         ),
         executor=executor or local_executor(prepared),
         limit_seconds=order.limit_seconds,

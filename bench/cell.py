@@ -31,6 +31,9 @@ ANSWERING = (
 )  # what answers a question, not the question
 
 
+UNSEEN = "no loss over answer tokens was trained; among item ids none is invalid, so the loss has one part"
+
+
 def digest(thing: Any) -> str:
     """SHA-256 of a JSON-able thing in canonical form, hex."""
     text = json.dumps(thing, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -213,6 +216,8 @@ class Run:
         inputs: by the name in ``needs``, the folder where that cell's method was saved.
         progress: ``progress(done, total, **numbers)``; call it per epoch or per few steps.
         facts: numbers worth a column (``parameters_total``, ``epochs`` ...); the runner puts them in the row.
+        microscope: how often the training is looked at for the record ``facts["microscope"]``; 0 for as often
+            as costs little, None for never. It must not change what is learnt.
     """
 
     seed: int
@@ -221,6 +226,11 @@ class Run:
     inputs: Mapping[str, Path] = field(default_factory=dict)
     progress: Callable[..., None] = _silent
     facts: dict[str, Any] = field(default_factory=dict)
+    microscope: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.microscope is not None:  # what is seen replaces it
+            self.facts["microscope"] = {"left_out": UNSEEN}
 
     def seed_for(self, stream: str) -> int:
         """A seed of 31 bits for one named use; streams are independent, so a new one changes no result."""

@@ -3,7 +3,7 @@
     python -m speed.avt
 
 The average over train_10000 with Llama-3's tokenizer is the check that data, titles, quoting and trie
-are the paper's (MSL, Table 4: 54.38 Toy, 70.90 Book, 8.98 Office). Datasets not found are left out.
+are the paper's (MSL, Table 4). Datasets not found are left out. `bench paper --tries` keeps these numbers.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import ast
 import csv
 import json
 import os
-import time
 from pathlib import Path
 
 import numpy as np
 
+from bench.errors import DataError
+from bench.registry import datasets
 from llmrec.lm import llama3_tokens
-from llmrec.trie import Trie, for_titles
+from llmrec.tries import statistics
 
 PAPER = {"toy": 54.38, "book": 70.90, "clothing": 53.74, "office": 8.98}
 
@@ -42,35 +43,17 @@ def read_targets(path: Path) -> np.ndarray:
         return np.array([ast.literal_eval(row["item_ids"])[-1] for row in rows])
 
 
-def measure(name: str, folder: Path, tokenizer: llama3_tokens.Llama3Tokens) -> dict[str, object]:
-    titles = read_titles(folder)
-    start = time.perf_counter()
-    trie = for_titles(titles, tokenizer)
-    tokenised_and_built = time.perf_counter() - start
-    paths = [trie.answer[leaf].tolist() for leaf in trie.leaf_of_item_N[1:]]
-    start = time.perf_counter()
-    Trie.of(paths, trie.eos)
-    built = time.perf_counter() - start
-    return {
-        "data": name,
-        "items": trie.n_items,
-        "leaves": trie.n_leaves,
-        "edges": trie.n_edges,
-        "branching": int((trie.fan_out_M > 1).sum()),
-        "root": int(trie.fan_out_M[0]),
-        "avt": round(trie.avt(read_targets(folder / "train_10000.csv")), 2),
-        "paper": PAPER.get(name),
-        "build_seconds": round(built, 3),
-        "with_tokenizing": round(tokenised_and_built, 3),
-    }
-
-
 def main() -> None:
-    tokenizer = llama3_tokens.load()
-    folders = sorted(path.parent for path in data_folder().glob("*/train_10000.csv"))
-    rows = [measure(folder.name, folder, tokenizer) for folder in folders]
+    tokenizer, rows = llama3_tokens.load(), []
+    for name, published in PAPER.items():
+        try:
+            dataset = datasets.get(name)(data_folder())
+        except DataError as fault:
+            print(f"{name} left out: {fault}")
+            continue
+        rows.append({"data": name, "paper": published, **statistics(dataset, tokenizer)})
     for key in rows[0] if rows else []:
-        print(f"{key:16}", *(f"{row[key]!s:>10}" for row in rows))
+        print(f"{key:24}", *(f"{row[key]!s:>20}" for row in rows))
     print(json.dumps({"avt": rows}))
 
 

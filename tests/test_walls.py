@@ -45,7 +45,10 @@ def test_losses_and_trie_know_nothing_of_datasets_and_suites():
 
 @pytest.mark.parametrize(
     "module",
-    ["bench.board", "bench.significance.two_way", "bench.claims", "bench.evaluation.metrics"],
+    [
+        *("bench.board", "bench.significance.two_way", "bench.claims", "bench.evaluation.metrics"),
+        "bench.paper",
+    ],
 )
 def test_tables_are_made_without_torch(module):
     code = f"import sys, {module}; print([m for m in ('torch', 'recbole') if m in sys.modules])"
@@ -56,7 +59,7 @@ def test_tables_are_made_without_torch(module):
 # rooms of bench from the ground up; the doorstep's files, and what is made of all rooms, lie outside
 ROOMS = (
     *("disk", "significance", "data", "evaluation", "results", "experiment", "claims"),
-    *("questions", "execution", "board", "cli"),
+    *("questions", "execution", "board", "paper", "cli"),
 )
 
 

@@ -11,7 +11,7 @@ from bench.errors import BenchError
 
 VERBS = (
     "run", "plan", "list", "options", "show", "why", "lists", "wins", "recommend", "export", "board",
-    "claims", "compare", "doctor", "data", "verify", "test", "migrate", "publish",
+    "claims", "paper", "compare", "doctor", "data", "verify", "test", "migrate", "publish",
 )  # fmt: skip
 ABOUT = """\
 Traditional, LLM-enhanced and LLM-based recommenders under one protocol.

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench.cli.board import ROWS
 from bench.errors import DataError
-from bench.results.places import PUBLISHED, row_folders
+from bench.results.places import row_folders
 
 if TYPE_CHECKING:
     from bench.board.entry import Entry
@@ -83,8 +82,9 @@ def run(options: argparse.Namespace) -> int:
     from bench.board.leaderboard import log_ratios, separated
     from bench.board.render import to_csv, to_latex, to_markdown
     from bench.claims import agreement, ledger
+    from bench.paper.evidence import finished
 
-    tables = _tables(row_folders(options.rows))
+    tables = finished(row_folders(options.rows))
     ours = _ours(tables)
     chosen = [
         finding
@@ -137,21 +137,6 @@ def _digit_checks(dataset: str | None) -> list[str]:
                 f"digit check: {name}: {best} of {printed} Hit values fit n = {', '.join(map(str, fit))}"
             )
     return said
-
-
-def _tables(folders: Sequence[Path]) -> list[list[Entry]]:
-    """The finished lines of the tables of the paper's datasets."""
-    from bench.board.rows import read_folders, tables_of
-    from bench.claims import TEST_ROWS
-    from bench.results.cache import Cache
-
-    folders = [folder for folder in folders if folder.is_dir()]
-    if not folders:
-        return []
-    rows = read_folders(folders)
-    pairs = [(path, row) for path, row in rows if row.cell.dataset in TEST_ROWS]
-    tables = tables_of(pairs, Cache.beside(folders[0]), PUBLISHED).values()
-    return [done for entries in tables if (done := [entry for entry in entries if entry.figures])]
 
 
 def _ours(tables: Sequence[Sequence[Entry]]) -> list[tuple[Cell, Mapping[str, Ours]]]:

@@ -17,7 +17,7 @@ from bench.api import Prepared, default_store, execute, local_executor, prepare
 from bench.board.folder import check_ours, claim
 from bench.cell import Row
 from bench.cli._live import Watch
-from bench.cli._options import _gpus, add_store_options, add_suite_options, clock, order_of
+from bench.cli._options import _count, _gpus, add_store_options, add_suite_options, clock, order_of
 from bench.cli._options import shown_path as shown
 from bench.cli.board import left_alone
 from bench.disk.storage import storage_fault
@@ -69,6 +69,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "predicted if that is more; 0 for no limit)",
     )
     group.add_argument(
+        "--microscope",
+        type=_count,
+        nargs="?",
+        const=0,
+        metavar="LOOKS",
+        help="record the parts of the loss, their gradients, weights, logits and temperature while language "
+        "models are trained: as often as costs under 2 %% of the steps' time, or so many times whatever they "
+        "cost. Results and keys stay; rows that are there are not trained again without --reuse never. See "
+        "`bench paper`",
+    )
+    group.add_argument(
         "--executor", choices=("local", "slurm"), default="local", help="where cells run"
     )
     group.add_argument(
@@ -94,7 +105,7 @@ def main(options: argparse.Namespace) -> int:
 def _main(options: argparse.Namespace) -> int:
     store = default_store(options.out, options.store)
     check_ours(Path(options.out))
-    order, queue = order_of(options), _queue(options)
+    order, queue = replace(order_of(options), microscope=options.microscope), _queue(options)
     if queue is not None:
         order = replace(order, device=queue.device)
     prepared = prepare(order, store)

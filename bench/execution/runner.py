@@ -55,6 +55,7 @@ class Surroundings:
         fresh: fit again, whatever an earlier attempt has left.
         seen: ``Store.stamp`` of the cell at the time of the plan. If the stamp has changed since, another
             process has run the cell in the meantime, and its row is returned. None to run in any case.
+        microscope: how often a training is looked at, see ``Run``.
     """
 
     store: Store
@@ -65,6 +66,7 @@ class Surroundings:
     needs: dict[str, Path] = field(default_factory=dict)
     fresh: bool = False
     seen: str | None = None
+    microscope: int | None = None
 
 
 @dataclass(frozen=True)
@@ -191,20 +193,18 @@ def _build(attempt: Attempt) -> tuple[Method, Run]:
     facts: dict[str, Any] = {"upstream": upstream, "upstream_seconds": sum(upstream.values())}
     inputs = dict(where.needs)
     if tuning := inputs.pop("tuning", None):
-        best = json.loads((tuning / "best.json").read_text(encoding="utf-8"))
-        config = assign(config, best["config"])
-        facts["tuned"] = best["config"]
+        best = json.loads((tuning / "best.json").read_text(encoding="utf-8"))["config"]
+        config, facts["tuned"] = assign(config, best), best
     given = configure(kind, config, stored=True)
     method = kind(given, loss=cell.loss, decoder=cell.decoder, backbone=cell.backbone)
-    scratch = attempt.folder / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
     run = Run(
         seed=cell.seed,
         device=where.device,
-        folder=scratch,
+        folder=attempt.folder / "scratch",
         inputs=inputs,
         progress=attempt.progress,
         facts=facts,
+        microscope=where.microscope,
     )
     return method, run
 

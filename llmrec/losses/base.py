@@ -206,6 +206,10 @@ class Loss(component.Loss, ABC):
         """Numbers about the training so far, shown with the row."""
         return {}
 
+    def watch(self) -> dict[str, float]:
+        """Numbers that a record of the training holds step by step (``llmrec.training.microscope``)."""
+        return {"tau": self.temperature}
+
     def _report(self, loss_R: Tensor, hidden_RD: Tensor, head: Head, answers: Answers) -> None:
         bad = torch.nonzero(~torch.isfinite(loss_R)).flatten()[:8]
         with torch.no_grad():

@@ -104,6 +104,7 @@ class MSLATS(MSL):
         self.m = self._valid_tokens()
         self.reduce: Callable[[Tensor], Tensor] = sum_over_ranks
         self.tau = self.config.start
+        self.found = 0.0  # what Eq. 12 gave at the latest update, before the clamp
         self.updates = self.clamped = self.unobserved = 0
         self._sums: Tensor | None = None
         if trie.n_leaves > 1:
@@ -155,27 +156,37 @@ class MSLATS(MSL):
 
     def _move(self, gap: float, variance: float) -> None:
         low, high = self.config.clamp
-        tau = adaptive_tau(gap, variance, self.m, self.config.eta) if gap > 0 else low
-        kept = min(max(tau, low), high)
+        self.found = adaptive_tau(gap, variance, self.m, self.config.eta)
+        kept = min(max(self.found, low), high)  # a gap below zero gives no positive temperature
         self.updates += 1
-        self.clamped += kept != tau or gap <= 0
+        self.clamped += kept != self.found
         self.tau = (1 - self.config.rate) * self.tau + self.config.rate * kept
 
     def state_dict(self) -> dict[str, float]:
         """Temperature and counters."""
         counters = {key: float(getattr(self, key)) for key in ("updates", "clamped", "unobserved")}
-        return {"tau": self.tau, **counters}
+        return {"tau": self.tau, "found": self.found, **counters}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Take over what ``state_dict`` returned."""
-        self.tau = float(state["tau"])
+        self.tau, self.found = float(state["tau"]), float(state.get("found", 0.0))
         for key in ("updates", "clamped", "unobserved"):
             setattr(self, key, int(state[key]))
 
     def facts(self) -> dict[str, float]:
         """Temperature, m, number of updates and the share of them that hit the clamp."""
         share = self.clamped / self.updates if self.updates else 0.0
-        return {"tau": self.tau, "ats_m": self.m, "ats_updates": self.updates, "ats_clamped": share}
+        return {
+            "tau": self.tau,
+            "tau_unclamped": self.found,
+            "ats_m": self.m,
+            "ats_updates": self.updates,
+            "ats_clamped": share,
+        }
+
+    def watch(self) -> dict[str, float]:
+        """Temperature in force, and what Eq. 12 gave at the latest update before the clamp."""
+        return {"tau": self.tau, "tau_unclamped": self.found}
 
 
 def _sums(moments_K3: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from llmrec.losses.base import NotFinite
 from llmrec.preference.base import PreferenceLoss
 from llmrec.preference.rows import PreferenceRow, longest_first
 from llmrec.prompt import Prompt
+from llmrec.training.packing import Example
 from llmrec.training.shared_prefix import LogProbs
 
 COLUMNS = ("loss", "reward_chosen", "reward_rejected", "reward_margin", "reward_accuracy")
@@ -43,6 +44,7 @@ class PreferenceBatchLoss:
 
     def __init__(self, loss: PreferenceLoss, log_probs: LogProbs, *, steps_per_epoch: int) -> None:
         self.loss, self.log_probs, self.steps_per_epoch = loss, log_probs, steps_per_epoch
+        self.trie, self.shared = log_probs.trie, log_probs.shared
         self.steps, self.tokens = 0, 0
         self.sums: list[list[float]] = []  # by epoch: rows, then COLUMNS
         self.first_loss: list[float] = [0.0, 0.0]  # rows and summed loss of the first step
@@ -52,6 +54,10 @@ class PreferenceBatchLoss:
     def epoch(self) -> int:
         """The epoch that the coming step belongs to, from 0."""
         return self.steps // self.steps_per_epoch
+
+    def right_answers(self, rows: Sequence[PreferenceRow]) -> list[Example]:
+        """The rows with their positive answers only."""
+        return [Example(row.prompt, int(row.leaf_EJ[0, 0]), number=row.number) for row in rows]
 
     def answers(self, row: PreferenceRow) -> IntArray:
         """The row's answers in this epoch, [J]."""

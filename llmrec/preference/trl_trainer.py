@@ -118,7 +118,7 @@ def train_with_trl(
     trainer.lend(lm, batch_loss, validate, Shuffle(len(rows), run.seed_for("batches")))
     trainer.micro_batch = args.per_device_train_batch_size
     try:
-        drive(trainer, recipe, run)
+        drive(trainer, recipe, run, rows)
     finally:
         lm.model.delete_adapter(REFERENCE)
         lm.tokenizer.pad_token = padding

@@ -17,6 +17,21 @@ from llmrec.trie import Trie
 class BatchLoss(Protocol):
     """A loss over training rows of any kind; the loop divides its sums by its counts."""
 
+    @property
+    def loss(self) -> Loss:
+        """The registered loss."""
+
+    @property
+    def trie(self) -> Trie:
+        """The catalogue's answers."""
+
+    @property
+    def shared(self) -> int:
+        """Leading tokens that all prompts have in common, 0 where they are not split off."""
+
+    def right_answers(self, rows: Sequence[Any]) -> list[Example]:
+        """These rows, each with its right answer only."""
+
     def parts(self, rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
         """The rows of an optimizer step, cut into micro-batches.
 
@@ -67,6 +82,10 @@ class TokenBatchLoss:
     def __init__(self, loss: Loss, trie: Trie, *, shared: int = 0) -> None:
         self.loss, self.trie, self.shared = loss, trie, shared
         self.tokens = 0
+
+    def right_answers(self, rows: Sequence[Example]) -> list[Example]:
+        """The rows as they are."""
+        return list(rows)
 
     def parts(self, rows: Sequence[Example], size: int) -> Iterator[list[Example]]:
         """The rows of an optimizer step as micro-batches of similar length.

@@ -121,16 +121,17 @@ def tune(
         args=args,
         eval_dataset=range(1) if validate else None,  # Trainer wants one; evaluate() has its own
     )
-    drive(tuner, recipe, run)
+    drive(tuner, recipe, run, rows)
 
 
-def drive(tuner: Any, recipe: Recipe, run: Run) -> None:
+def drive(tuner: Any, recipe: Recipe, run: Run, rows: Sequence[Any]) -> None:
     """Train from the newest checkpoint on and leave the model with the weights of the best epoch.
 
     Args:
         tuner: a Trainer with our ``step_module``, ``validate`` and checkpoints (see ``_trainer``).
         recipe: its patience ends training early.
         run: hears of progress and gets the facts.
+        rows: all training rows.
     """
     from transformers import PrinterCallback
 
@@ -141,6 +142,10 @@ def drive(tuner: Any, recipe: Recipe, run: Run) -> None:
     follow = Follow(run, batch_loss, recipe.patience)
     follow.tuner = tuner
     tuner.add_callback(follow)
+    if run.microscope is not None:
+        from llmrec.training.microscope import Microscope
+
+        tuner.add_callback(Microscope(tuner, rows, run))
     tuner.remove_callback(PrinterCallback)
     if not _ended_early(tuner, last_checkpoint(folder), recipe.patience):
         tuner.train(resume_from_checkpoint=last_checkpoint(folder))

@@ -11,6 +11,7 @@ from bench.cli import main
 from bench.cli._options import _gpus, _limit, _names
 from bench.cli.run import _Board
 from bench.errors import ConfigError
+from bench.execution.runner import Surroundings, run_cell
 from bench.experiment.choice import Choice
 
 
@@ -142,3 +143,29 @@ def test_the_doctor_looks_at_every_part_and_fails_for_what_every_run_needs(capsy
     monkeypatch.setattr("bench.results.provenance._versions", dict)
     assert main(["doctor"]) == 1
     assert "FAIL torch is not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "looks"), [([], None), (["--microscope"], 0), (["--microscope", "7"], 7)]
+)
+def test_the_microscope_reaches_every_cell_and_no_key(words, looks, tmp_path, monkeypatch):
+    seen = []
+
+    def kept(prepared, **_):
+        seen.append((prepared.order.microscope, [job.cell.key for job in prepared.plan.jobs]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.cli.run.execute", kept)
+    where = ["--out", str(tmp_path / "out"), "--store", str(tmp_path / "run"), "--gpus", "none"]
+    for more in ([], words):
+        main(["run", "--suite", "smoke", "--methods", "markov", *more, *where])
+    assert [order for order, _ in seen] == [None, looks]
+    assert seen[0][1] == seen[1][1]
+
+
+def test_a_row_without_a_token_loss_says_why_it_has_no_record(tmp_path):
+    order = Order(suite="smoke", choice=Choice(scale="embedded", methods=["markov"], limit=20))
+    prepared = prepare(order, default_store(tmp_path / "out", tmp_path / "run"))
+    where = Surroundings(store=prepared.store, microscope=0)
+    row = run_cell(prepared.plan.jobs[0].cell, where)
+    assert "over answer tokens" in row.facts["microscope"]["left_out"]

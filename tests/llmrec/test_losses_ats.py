@@ -81,6 +81,7 @@ def test_corrected_step_uses_the_statistics_within_rows():
     assert loss.tau == pytest.approx(0.95 * 1.5 + 0.05 * wanted, rel=1e-12)
     assert loss.facts() == {
         "tau": loss.tau,
+        "tau_unclamped": pytest.approx(wanted, rel=1e-12),
         "ats_m": 20.0,
         "ats_updates": 1,
         "ats_clamped": 0.0,
