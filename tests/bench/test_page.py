@@ -47,11 +47,20 @@ def lines_of(text):
 
 
 def test_a_line_holds_what_it_opens_to(rows):
-    line = lines_of(page(sections_of(rows)))["bigrec"]
+    text = page(sections_of(rows))
+    line, dataset = lines_of(text)["bigrec"], data_of(text)["boards"][0]["datasets"][0]
     assert (line["family"], line["seeds"], line["axes"]) == ("llm", 1, ["lml", "beam", "scratch"])
     assert line["mean"] == pytest.approx((1 + 1 + 0.5) / 6, abs=1e-6)
     assert line["strata"] == [["warm", 3, 0.333333, 0.333333], ["cold", 3, 0.5, 0.666667]]
-    assert (line["runs"][0]["seed"], line["runs"][0]["seconds"]) == (0, 10.0)
+    ((seed, key, ndcg, hit, seconds, made),) = line["runs"]
+    assert (seed, key, ndcg, hit, seconds) == (
+        0,
+        cell("bigrec").key,
+        line["mean"],
+        line["hit"],
+        10.0,
+    )
+    assert dataset["made"][made] == "2025-11-20, commit abcdef, 2 x cpu"
     assert "scale small" in " ".join(line["paper"]["differs"])
 
 

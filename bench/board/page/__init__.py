@@ -10,7 +10,6 @@ import base64
 import hashlib
 import html
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -25,7 +24,6 @@ from bench.results.table_key import TableKey
 
 HERE = Path(__file__).parent
 SCRIPTS = ("basics.js", "table.js", "details.js", "charts.js", "main.js")
-DIGITS = 6  # of the numbers on the page
 
 
 def page(sections: Sequence[Section], examples: Mapping[TableKey, Examples] | None = None) -> str:
@@ -71,20 +69,10 @@ def _findings(sections: Sequence[Section]) -> str:
 
 def _json(value: Any) -> str:
     """JSON for a ``script`` element: no character of it ends or opens a tag, or ends a line of script."""
-    text = json.dumps(_rounded(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return round(value, DIGITS) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _rounded(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_rounded(inner) for inner in value]
-    return value if value is None or isinstance(value, (int, str)) else str(value)
 
 
 def _hash(text: str) -> str:

@@ -68,7 +68,7 @@ const shownLines = (dataset) => dataset.lines.filter((line) => known(line.mean) 
 function pareto(dataset, width) {
   const lines = shownLines(dataset).filter((line) => line.cost > 0);
   if (lines.length < 2) return null;
-  const costs = lines.flatMap((line) => line.runs.map((run) => run.seconds || line.cost));
+  const costs = lines.flatMap((line) => line.runs.map((run) => run[4] || line.cost));
   const across = axis(Math.min(...costs) / 1.6, Math.max(...costs) * 1.6, PAD.left, width - PAD.right, true);
   const up = axis(0, Math.max(...lines.map((line) => line.high)), HEIGHT - PAD.bottom, PAD.top);
   const front = [];
@@ -77,7 +77,7 @@ function pareto(dataset, width) {
   const trail = front.map((line) => `${across.at(line.cost)},${up.at(line.mean)}`).join(" ");
   const marks = lines.map((line) => {
     const [x, y] = [across.at(line.cost), up.at(line.mean)];
-    const spent = line.runs.map((run) => run.seconds).filter((s) => s > 0);
+    const spent = line.runs.map((run) => run[4]).filter((s) => s > 0);
     const kind = front.includes(line) ? "" : line.beaten ? "beaten" : "may";
     const told = `${score(line.mean)} [${score(line.low)}, ${score(line.high)}] for ${duration(line.cost)}`;
     const bars = [whisker(x, up.at(line.low), x, up.at(line.high))];
@@ -121,16 +121,24 @@ function learningCurves(dataset, width) {
   const names = [...new Set(lines.flatMap((line) => Object.keys(line.curves)))].sort();
   if (!names.length) return null;
   const name = names.includes(curveName) ? curveName : names[0];
-  const curves = lines.flatMap((line) => (line.curves[name] || []).map((values) => [line, values]));
-  const all = curves.flatMap(([, values]) => values);
-  const across = axis(1, Math.max(2, ...curves.map(([, values]) => values.length)), PAD.left, width - PAD.right);
+  const points = (values) => values.map((value, place) => [place + 1, value]).filter(([, value]) => known(value));
+  const every = lines.flatMap((line) => (line.curves[name] || []).map((values) => [line, points(values)]));
+  const curves = every.filter(([, pairs]) => pairs.length);
+  if (!curves.length) return null;
+  const all = curves.flatMap(([, pairs]) => pairs);
+  const heights = all.map(([, value]) => value);
+  const across = axis(1, Math.max(2, ...all.map(([epoch]) => epoch)), PAD.left, width - PAD.right);
   across.ticks = across.ticks.filter(Number.isInteger);
-  const up = axis(Math.min(0, ...all), Math.max(...all), HEIGHT - PAD.bottom, PAD.top);
-  const drawn = curves.map(([line, values]) => {
-    const points = values.map((value, epoch) => `${across.at(epoch + 1)},${up.at(value)}`).join(" ");
-    const told = svg("title", {}, `${fullName(line)}: ends at ${values[values.length - 1].toPrecision(4)}`);
-    return svg("g", { class: familyClass(line.family) }, svg("polyline", { class: "curve", points }, told));
+  const up = axis(Math.min(0, ...heights), Math.max(...heights), HEIGHT - PAD.bottom, PAD.top);
+  const drawn = curves.map(([line, pairs]) => {
+    const trail = pairs.map(([epoch, value]) => `${across.at(epoch)},${up.at(value)}`).join(" ");
+    const told = svg("title", {}, `${fullName(line)}: ends at ${pairs[pairs.length - 1][1].toPrecision(4)}`);
+    return svg("g", { class: familyClass(line.family) }, svg("polyline", { class: "curve", points: trail }, told));
   });
+  const ends = curves.map(([line, pairs]) => [...pairs[pairs.length - 1], line]).sort(([, a], [, b]) => a - b);
+  const labels = [ends[0], ends[ends.length - 1]].map(([epoch, value, line]) =>
+    label(fullName(line), across.at(epoch), up.at(value), width),
+  );
   const choose = (event) => {
     curveName = event.target.value;
     drawPlots();
@@ -138,7 +146,7 @@ function learningCurves(dataset, width) {
   const options = names.map((n) => el("option", { value: n, selected: n === name ? "" : null }, n.replaceAll("_", " ")));
   const select = el("select", { "aria-label": "Learning curve of", onchange: choose }, options);
   const about = "One line a seed, for lines that keep a number an epoch.";
-  return figure("Learning curves", about, width, [frame(width, across, up, ["epoch"]), drawn], select);
+  return figure("Learning curves", about, width, [frame(width, across, up, ["epoch"]), drawn, labels], select);
 }
 
 // Lines that differ in the temperature of their loss alone.

@@ -1,6 +1,6 @@
 // What a line opens to: numbers, strata, seeds, curves, settings and example users.
 function drawDetails(line, dataset) {
-  const parts = [numbersOf(line, dataset), strataOf(line), seedsOf(line), paperOf(line), curvesOf(line)];
+  const parts = [numbersOf(line, dataset), strataOf(line), seedsOf(line, dataset), paperOf(line), curvesOf(line)];
   return el("div", { class: "card" }, [...parts, configOf(line), usersOf(line, dataset)].filter(Boolean));
 }
 
@@ -43,14 +43,14 @@ function strataOf(line) {
   return part("Strata", small(["Test rows", "n", "NDCG@10", "Hit@10"], rows));
 }
 
-function seedsOf(line) {
-  const rows = line.runs.map((run) => [
-    `${run.seed}`, score(run.ndcg), score(run.hit), duration(run.seconds), run.key.slice(0, 8),
+function seedsOf(line, dataset) {
+  const rows = line.runs.map(([seed, key, ndcg, hit, seconds]) => [
+    `${seed}`, score(ndcg), score(hit), duration(seconds), key.slice(0, 8),
   ]);
-  const made = line.runs.map((run) =>
-    run.status ? `seed ${run.seed} ${run.status}: ${run.reason}` : `${run.date}, commit ${run.commit}, ${run.machine}`,
-  );
-  const lines = [...new Set(made)].map((text) => el("li", {}, text));
+  const made = new Map();
+  for (const [seed, , , , , place] of line.runs) made.set(place, [...(made.get(place) || []), seed]);
+  const words = (seeds) => (seeds.length === line.runs.length ? "" : `Seed ${seeds.join(", ")}: `);
+  const lines = [...made].map(([place, seeds]) => el("li", {}, words(seeds) + dataset.made[place]));
   return part("Seeds", small(["Seed", "NDCG@10", "Hit@10", "Cost", "Key"], rows), el("ul", {}, lines));
 }
 
@@ -69,8 +69,11 @@ const list = (texts) => el("ul", {}, texts.map((text) => el("li", {}, text)));
 function curvesOf(line) {
   const names = Object.keys(line.curves || {});
   if (!names.length) return null;
-  const rows = names.map((name) => [name.replaceAll("_", " "), line.curves[name][0].map((v) => +v.toPrecision(3)).join("  ")]);
-  return part("By epoch, first seed", small(["Curve", "Epochs 1, 2, …"], rows));
+  const pairs = names.flatMap((name) => {
+    const values = line.curves[name][0].map((value) => (known(value) ? `${+value.toPrecision(3)}` : "—")).join(", ");
+    return [el("dt", {}, name.replaceAll("_", " ")), el("dd", {}, values)];
+  });
+  return part("By epoch, first seed", el("dl", {}, pairs));
 }
 
 // A nested mapping as pairs with dotted names.

@@ -17,6 +17,7 @@ const datasets = () => board().datasets.filter((d) => state.dataset === "" || d.
 function haystack(line) {
   if (!line.haystack) {
     const words = [fullName(line), line.family, line.status, ...(line.badges || []), ...(line.details || [])];
+    if (line.paper) words.push(line.paper.word, ...line.paper.differs);
     line.haystack = words.join(" ").toLowerCase();
   }
   return line.haystack;
