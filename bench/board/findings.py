@@ -166,7 +166,8 @@ def _losses(boards: Iterable[tuple[str, Leaderboard]]) -> Iterator[Sentence]:
     if masked:
         ahead, behind = sum(p.ahead for p in masked), sum(p.behind for p in masked)
         if not ahead and not behind:
-            head = f"MSL over LML is undecided in all {len(masked)} pairs"
+            where = "the one pair" if len(masked) == 1 else f"all {len(masked)} pairs"
+            head = f"MSL over LML is undecided in {where}"
         else:
             head = f"MSL is ahead of LML in {ahead} of {len(masked)} pairs, behind in {behind}"
         yield _largest(head, masked)

@@ -21,6 +21,7 @@ from bench.board.page import page
 from bench.board.rows import read_folder, tables_of
 from bench.board.section import first_leaderboard, first_section
 from bench.board.write import build
+from bench.cli import main
 from bench.errors import DataError
 from bench.evaluation.lists import Lists, distinct
 from bench.ragged import Ragged
@@ -121,8 +122,8 @@ def test_losses_are_compared_where_nothing_else_differs(rows):
     write(rows, *done([M, M, M, 0, 2, M], cell("bigrec", loss="msl")))
     write(rows, *done([M, M, M, 0, 2, M], cell("bigrec", loss="msl_ats", config={"lr": 0.1})))
     found = {one.head: one.text for one in findings(sections_of(rows)[0])}
-    assert "MSL over LML is undecided in all 1 pairs" in found
-    told = found["MSL over LML is undecided in all 1 pairs"]
+    assert "MSL over LML is undecided in the one pair" in found
+    told = found["MSL over LML is undecided in the one pair"]
     assert "bigrec + msl / beam [scratch] 0.2500, bigrec + lml / beam [scratch] 0.4167" in told
 
 
@@ -199,6 +200,12 @@ def test_a_dataset_of_another_version_gives_no_examples(rows, monkeypatch):
     (told,) = keep_examples(rows.parent, tables_of(read_folder(rows)))
     assert "of another version here" in told
     assert not (rows.parent / "examples").exists()
+
+
+def test_the_verb_says_why_there_are_no_examples(rows, capsys):
+    out = rows.parent / "out"
+    assert main(["board", "--rows", str(rows), "--out", str(out), "--examples"]) == 0
+    assert "office-0123456789ab.json: no examples, " in capsys.readouterr().out
 
 
 def test_a_damaged_file_of_examples_is_named(rows):
