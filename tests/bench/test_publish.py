@@ -143,4 +143,4 @@ def test_verbs_read_own_rows_first_and_published_ones_too(project, capsys):
     assert "4 rows, 4 with numbers" in capsys.readouterr().out
     assert main(["board"]) == 0
     (text,) = [path.read_text() for path in (project / "results").rglob("office/quality.md")]
-    assert "| sasrec (published) + bce |" in text and "| popularity |" in text
+    assert "| sasrec (published) |" in text and "| popularity |" in text

@@ -112,5 +112,4 @@ def _beaten(board: Leaderboard) -> BoolArray:
     mean_M, p_MM = board.numbers.means.mean_M, board.numbers.ranks.p_MM
     cost_M = np.array([np.nan if (s := seconds_of(line)) is None else s for line in board.scored])
     better_MM = (mean_M[:, None] > mean_M) & (p_MM < ALPHA)
-    beaten_M: BoolArray = (better_MM & (cost_M[:, None] <= cost_M)).any(axis=0)
-    return beaten_M
+    return np.any(better_MM & (cost_M[:, None] <= cost_M), axis=0)
