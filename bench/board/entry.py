@@ -78,10 +78,16 @@ class Entry:
 
     @property
     def full_name(self) -> str:
-        """Name with loss and decoder, for plots."""
+        """Name with loss and decoder."""
         cell = self.cell
         loss = f" + {cell.loss}" if cell.loss else ""
         return f"{self.name}{loss}{f' / {cell.decoder}' if cell.decoder else ''}"
+
+    @property
+    def label(self) -> str:
+        """The full name with the backbone: who a line is, in one cell."""
+        backbone = self.cell.backbone
+        return f"{self.full_name} [{backbone}]" if backbone else self.full_name
 
     @property
     def tuned(self) -> bool:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.board.costs import cpu_seconds
 from bench.board.leaderboard import Leaderboard, Line
 from bench.board.notes import notes
-from bench.board.page import Section
 from bench.board.render import Column, Table, escape_markdown, score, to_markdown
-from bench.board.tables import cpu_seconds
+from bench.board.section import Section, first_leaderboard, first_section
 from bench.cell import HEADLINE
 from bench.disk.storage import write_whole
 
 BEGIN, END = "<!-- board:begin -->", "<!-- board:end -->"
 LINES, FLOORS = 10, 3
-PREFERRED = ("full", "small", "embedded")
 COLUMNS = (
     Column("rank", "Rank"),
     Column("method", "Method"),
@@ -32,9 +31,11 @@ def fill(readme: Path, sections: Sequence[Section]) -> bool:
 
     Args:
         readme: the file.
-        sections: the boards, of which one table is shown.
+        sections: the boards, of which one table is shown, see ``bench.board.section.RULE``.
     """
-    if not readme.is_file() or not (leaderboard := _headline(sections)):
+    section = first_section(sections)
+    leaderboard = first_leaderboard(section.leaderboards) if section else None
+    if not readme.is_file() or leaderboard is None:
         return False
     text = readme.read_text(encoding="utf-8")
     head, begin, rest = text.partition(BEGIN)
@@ -44,18 +45,6 @@ def fill(readme: Path, sections: Sequence[Section]) -> bool:
     filled = f"{head}{BEGIN}\n{excerpt(leaderboard)}{END}{tail}"
     write_whole(readme, lambda part: part.write_text(filled, encoding="utf-8"))
     return True
-
-
-def _headline(sections: Sequence[Section]) -> Leaderboard | None:
-    """The table to show: the largest scale, then the one with the most lines that have numbers."""
-    leaderboards = [s for section in sections for s, _, _ in section.datasets if s.scored]
-
-    def weight(leaderboard: Leaderboard) -> tuple[int, int]:
-        scale = leaderboard.key.scale
-        known = scale in PREFERRED
-        return (-PREFERRED.index(scale) if known else -9, len(leaderboard.scored))
-
-    return max(leaderboards, key=weight, default=None)
 
 
 def excerpt(leaderboard: Leaderboard) -> str:

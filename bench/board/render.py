@@ -1,4 +1,4 @@
-"""Tables as Markdown, CSV, LaTeX and HTML. Everything in a cell is untrusted text until it is escaped."""
+"""Tables as Markdown, CSV and LaTeX. Everything in a cell is untrusted text until it is escaped."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import csv
 import html
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 NOTHING = "—"
@@ -33,12 +34,14 @@ class Column:
         head: its heading elsewhere; empty for a column that only CSV has.
         show: value to text.
         number: aligned to the right.
+        covers: keys of the columns that say a part of what this one says.
     """
 
     key: str
     head: str
     show: Callable[[Any], str] = text
     number: bool = False
+    covers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,22 +52,32 @@ class Table:
         title: heading.
         notes: sentences above the table.
         groups: name of the group (may be empty) and its lines, by column key.
+        lead: the few columns that people see first, of each group those with a value; empty where there are
+            no more than a few.
     """
 
     title: str
     columns: tuple[Column, ...]
     groups: tuple[tuple[str, tuple[Cells, ...]], ...]
     notes: tuple[str, ...] = ()
+    lead: tuple[Column, ...] = ()
 
-    @property
+    @cached_property
     def shown(self) -> tuple[Column, ...]:
         """The columns that have a heading and at least one value."""
         lines = [line for _, group in self.groups for line in group]
-        return tuple(
-            column
-            for column in self.columns
-            if column.head and any(column.show(line.get(column.key)) != NOTHING for line in lines)
-        )
+        return with_values([column for column in self.columns if column.head], lines)
+
+    @cached_property
+    def details(self) -> tuple[Column, ...]:
+        """The columns shown that ``lead`` does not have."""
+        told = {key for column in self.lead for key in (column.key, *column.covers)}
+        return tuple(column for column in self.shown if column.key not in told)
+
+
+def with_values(columns: Iterable[Column], lines: Sequence[Cells]) -> tuple[Column, ...]:
+    """The columns in which any of the lines has a value."""
+    return tuple(c for c in columns if any(c.show(line.get(c.key)) != NOTHING for line in lines))
 
 
 def escape_markdown(value: str) -> str:
@@ -89,27 +102,37 @@ def escape_latex(value: str) -> str:
     return "".join(special.get(c, c) for c in " ".join(value.split()))
 
 
-def to_markdown(table: Table, level: int = 1) -> str:
+def to_markdown(table: Table, level: int = 1, *, details: bool = True) -> str:
     """A table as Markdown: a heading, the notes and one pipe table a group.
+
+    Where the table has ``lead``, these columns stand first and the others in a second table below.
 
     Args:
         table: what is shown.
         level: of the heading, 1 for ``#``.
+        details: whether the second table is written.
     """
     parts = [f"{'#' * level} {escape_markdown(table.title)}", ""]
     parts += [f"- {escape_markdown(note)}" for note in table.notes]
-    heads = [escape_markdown(column.head) for column in table.shown]
-    rule = ["---:" if column.number else "---" for column in table.shown]
+    parts += _groups(table, table.lead or table.shown, level + 1)
+    if table.lead and details:
+        name = [column for column in table.lead if column.covers]
+        parts += ["", f"{'#' * (level + 1)} Details"]
+        parts += _groups(table, (*name, *table.details), level + 2)
+    return "\n".join(parts) + "\n"
+
+
+def _groups(table: Table, columns: Sequence[Column], level: int) -> Iterator[str]:
+    """The lines of Markdown of some columns, a pipe table a group."""
     for name, lines in table.groups:
         if not lines:
             continue
-        parts += ["", f"{'#' * (level + 1)} {escape_markdown(name)}"] if name else []
-        parts += ["", _pipes(heads), _pipes(rule)]
-        parts += [
-            _pipes([escape_markdown(c.show(line.get(c.key))) for c in table.shown])
-            for line in lines
-        ]
-    return "\n".join(parts) + "\n"
+        own = with_values(columns, lines)
+        yield from ["", f"{'#' * level} {escape_markdown(name)}"] if name else []
+        yield from ["", _pipes([escape_markdown(column.head) for column in own])]
+        yield _pipes(["---:" if column.number else "---" for column in own])
+        for line in lines:
+            yield _pipes([escape_markdown(c.show(line.get(c.key))) for c in own])
 
 
 def _pipes(cells: Sequence[str]) -> str:
@@ -149,38 +172,3 @@ def to_latex(table: Table) -> str:
             for line in lines
         ]
     return "\n".join([*parts, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def to_html(table: Table, level: int = 3) -> str:
-    """A table as HTML: a heading, the notes and one table with a body a group.
-
-    Args:
-        table: what is shown.
-        level: of the heading, 1 for ``<h1>``.
-    """
-    parts = [f"<h{level}>{html.escape(table.title)}</h{level}>"]
-    if table.notes:
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
-        parts.append(f'<ul class="notes">{notes}</ul>')
-    heads = "".join(f"<th>{html.escape(column.head)}</th>" for column in table.shown)
-    parts.append(f'<div class="wide"><table><thead><tr>{heads}</tr></thead>')
-    for name, lines in table.groups:
-        if not lines:
-            continue
-        parts.append("<tbody>")
-        if name:
-            span = (
-                f'<tr class="group"><th colspan="{len(table.shown)}">{html.escape(name)}</th></tr>'
-            )
-            parts.append(span)
-        parts += [_html_line(table.shown, line) for line in lines]
-        parts.append("</tbody>")
-    return "\n".join([*parts, "</table></div>"])
-
-
-def _html_line(columns: Sequence[Column], line: Cells) -> str:
-    cells = (
-        f"<td{' class=n' if c.number else ''}>{html.escape(c.show(line.get(c.key)))}</td>"
-        for c in columns
-    )
-    return f"<tr>{''.join(cells)}</tr>"

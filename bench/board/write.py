@@ -7,14 +7,17 @@ from itertools import groupby
 from pathlib import Path
 
 from bench.board.all_datasets import overall
+from bench.board.costs import cost
 from bench.board.entry import Entry
+from bench.board.examples import read_examples
 from bench.board.folder import check_ours, replace_files
 from bench.board.leaderboard import rank_entries
-from bench.board.page import Section, page
+from bench.board.page import page
 from bench.board.readme import fill
 from bench.board.render import Table, escape_markdown, to_csv, to_latex, to_markdown
 from bench.board.rows import read_folder, tables_of, with_published
-from bench.board.tables import cost, overall_table, quality
+from bench.board.section import Section
+from bench.board.tables import overall_table, quality
 from bench.results.cache import Cache
 from bench.results.table_key import TableKey, names
 
@@ -54,9 +57,14 @@ def write_board(
     check_ours(out)
     cache = Cache.beside(rows)
     found = read_folder(rows) if published is None else with_published(rows, published)
-    sections = build(tables_of(found, cache, published), cache)
+    tables = tables_of(found, cache, published)
+    sections = build(tables, cache)
     cache.forget_unused()
-    files = {"README.md": _index(sections), "index.html": page(sections)}
+    homes = [folder.parent for folder in (published, rows) if folder is not None]
+    files = {
+        "README.md": _index(sections),
+        "index.html": page(sections, read_examples(homes, tables)),
+    }
     for section in sections:
         home = f"tables/{section.name}"
         files |= _files(f"{home}/overall", section.overall)
@@ -108,7 +116,8 @@ def _index(sections: Sequence[Section]) -> str:
             parts.append(
                 f"- **{name}**: [quality]({tables}/quality.md), [cost]({tables}/cost.md); {numbers}"
             )
-        parts.append("\n" + to_markdown(section.overall, level=3))
+        parts.append(f"- **All datasets**: below; [with geometric means]({home}/overall.md)\n")
+        parts.append(to_markdown(section.overall, level=3, details=False))
     if not sections:
         parts.append(
             "No rows yet: `python -m bench run --suite paper` makes them. Cells that were taken from "

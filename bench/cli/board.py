@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import DataError
+from bench.results.cache import Cache
 from bench.results.places import OWN, PUBLISHED, RESULTS, published_beside, row_folders
 
 ROWS = f"folder of rows (default: {OWN}, then {PUBLISHED})"  # help of the verbs that read both
@@ -20,6 +21,7 @@ folder that is not empty and that the suite did not make is refused.
 
   python -m bench board                             results/rows -> results/
   python -m bench board --rows my/rows --out my     other rows, other tables
+  python -m bench board --examples                  with example users, told in titles
   python -m bench board --plugin my_metric.py       with a column for a metric of your own
 """
 
@@ -38,6 +40,12 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--plugin", action="append", default=[], help="a file that registers more metrics"
+    )
+    parser.add_argument(
+        "--examples",
+        action="store_true",
+        help="take the titles of a few example users from the datasets, which have to be on this machine, "
+        "and keep them in examples/ beside the rows for this and later builds of the page",
     )
     parser.set_defaults(func=run)
 
@@ -72,12 +80,22 @@ def run(options: argparse.Namespace) -> int:
 
     load_plugins(options.plugin)
     rows = existing(options.rows)
+    for line in _kept(rows) if options.examples else ():
+        print(line)
     paths = write_board(rows, options.out, published_beside(rows))
     tables = [path for path in paths if path.suffix == ".md" and path.name != "README.md"]
     print(f"{len(tables)} tables, {len(paths)} files; start at {Path(options.out) / 'README.md'}")
     for line in left_alone(Path(options.out)):
         print(line)
     return 0
+
+
+def _kept(rows: Path) -> Iterator[str]:
+    """Keep the examples of a folder of rows."""
+    from bench.board.examples import keep_examples
+    from bench.board.rows import read_folder, tables_of
+
+    yield from keep_examples(rows.parent, tables_of(read_folder(rows), Cache.beside(rows)))
 
 
 def left_alone(out: Path) -> Iterator[str]:
