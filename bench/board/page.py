@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.board.leaderboard import Leaderboard
 from bench.board.plots import COLOURS, forest, pareto, warm_cold
 from bench.board.render import Table, to_html
+from bench.plain_text import in_html
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#1c1c1c;--soft:#666;--line:#ddd;--back:#fff}
@@ -41,7 +41,7 @@ class Section:
 
 def page(sections: Sequence[Section]) -> str:
     """The whole page."""
-    links = "".join(f'<a href="#{html.escape(s.name)}">{html.escape(s.name)}</a>' for s in sections)
+    links = "".join(f'<a href="#{in_html(s.name)}">{in_html(s.name)}</a>' for s in sections)
     symbols = {"floor": "■", "traditional": "●", "enhanced": "◆", "llm": "▲"}
     key = "".join(
         f'<span style="color:{colour}">{symbols[family]} {family}</span>'
@@ -59,7 +59,7 @@ def page(sections: Sequence[Section]) -> str:
         f'<nav>{links}</nav><p class="key">{key}</p>',
     ]
     for section in sections:
-        parts.append(f'<h2 id="{html.escape(section.name)}">{html.escape(section.name)}</h2>')
+        parts.append(f'<h2 id="{in_html(section.name)}">{in_html(section.name)}</h2>')
         parts.append(to_html(section.overall))
         for leaderboard, quality, cost in section.datasets:
             parts.append(to_html(quality))

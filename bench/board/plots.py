@@ -5,13 +5,13 @@ Text in them is escaped; numbers are printed to a tenth of a pixel, so equal row
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.board.leaderboard import Leaderboard, Line
 from bench.cell import HEADLINE
+from bench.plain_text import in_html
 
 # Okabe and Ito's colours, told apart by people with any colour vision; symbols tell the same
 COLOURS = {"floor": "#767676", "traditional": "#0072B2", "enhanced": "#009E73", "llm": "#D55E00"}
@@ -70,7 +70,7 @@ def forest(leaderboard: Leaderboard) -> str:
     parts = [_tick_x(axis, tick, 10, height - 30) for tick in axis.ticks()]
     for row, p in enumerate(points):
         y = 20 + STEP * row
-        label = html.escape(_short(f"{p.number}  {p.name}", 46))
+        label = in_html(_short(f"{p.number}  {p.name}", 46))
         parts.append(f'<text x="{left - 12}" y="{y + 4:.1f}" class="r">{label}</text>')
         parts.append(_bar(axis.at(p.low), y, axis.at(p.high), y, p.family))
         parts.append(_mark(p, axis.at(p.x), y))
@@ -181,7 +181,7 @@ def _mark(p: Point, x: float, y: float) -> str:
         "traditional": f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5"',
         "enhanced": f'<path d="M{x:.1f} {y - 6:.1f}l6 6l-6 6l-6 -6z"',
     }.get(p.family, f'<path d="M{x:.1f} {y - 6:.1f}l6 10h-12z"')
-    told = html.escape(f"{p.number} {p.name}: {p.y:.4f}")
+    told = in_html(f"{p.number} {p.name}: {p.y:.4f}")
     return f'{symbol} fill="{_colour(p.family)}"><title>{told}</title>{_closing(symbol)}'
 
 
@@ -198,7 +198,7 @@ def _short(name: str, width: int) -> str:
 
 
 def _svg(title: str, height: float, parts: Sequence[str]) -> str:
-    head = html.escape(title)
+    head = in_html(title)
     return (
         f'<figure><figcaption>{head}</figcaption><svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" '
         f'aria-label="{head}">{"".join(parts)}</svg></figure>'

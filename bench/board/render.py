@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from bench.plain_text import in_html, neutral, one_line
 
 NOTHING = "—"
 Cells = Mapping[str, Any]
@@ -69,24 +69,12 @@ class Table:
 
 def escape_markdown(value: str) -> str:
     r"""Text that Markdown and the HTML in it leave alone; line breaks become spaces, ``|`` ``\|``."""
-    flat = " ".join(value.split())
-    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(flat, quote=False)).replace(
-        "://", ":&#47;/"
-    )
+    return neutral(value, "md")
 
 
 def escape_latex(value: str) -> str:
     """Text that LaTeX prints as it stands."""
-    special = {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "—": "---",
-    }
-    special |= {c: "\\" + c for c in "{}$&#_%"}
-    return "".join(special.get(c, c) for c in " ".join(value.split()))
+    return neutral(value, "tex")
 
 
 def to_markdown(table: Table, level: int = 1) -> str:
@@ -120,7 +108,7 @@ def to_csv(table: Table) -> str:
     """All columns with plain values; empty where there is none."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["group", *(column.key for column in table.columns)])
+    writer.writerow(["group", *(neutral(column.key, "csv") for column in table.columns)])
     for name, lines in table.groups:
         for line in lines:
             writer.writerow([name, *(_plain(line.get(c.key)) for c in table.columns)])
@@ -128,13 +116,15 @@ def to_csv(table: Table) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return neutral(value, "csv")
     return round(value, 6) if isinstance(value, float) else value
 
 
 def to_latex(table: Table) -> str:
     """A booktabs tabular without a preamble, for a document to read in."""
     alignment = "".join("r" if column.number else "l" for column in table.shown)
-    parts = [f"% {note}".replace("\n", " ") for note in (table.title, *table.notes)]
+    parts = [f"% {one_line(note, len(note))}" for note in (table.title, *table.notes)]
     parts += [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
     parts.append(" & ".join(escape_latex(c.head) for c in table.shown) + r" \\")
     for name, lines in table.groups:
@@ -158,20 +148,18 @@ def to_html(table: Table, level: int = 3) -> str:
         table: what is shown.
         level: of the heading, 1 for ``<h1>``.
     """
-    parts = [f"<h{level}>{html.escape(table.title)}</h{level}>"]
+    parts = [f"<h{level}>{in_html(table.title)}</h{level}>"]
     if table.notes:
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
+        notes = "".join(f"<li>{in_html(note)}</li>" for note in table.notes)
         parts.append(f'<ul class="notes">{notes}</ul>')
-    heads = "".join(f"<th>{html.escape(column.head)}</th>" for column in table.shown)
+    heads = "".join(f"<th>{in_html(column.head)}</th>" for column in table.shown)
     parts.append(f'<div class="wide"><table><thead><tr>{heads}</tr></thead>')
     for name, lines in table.groups:
         if not lines:
             continue
         parts.append("<tbody>")
         if name:
-            span = (
-                f'<tr class="group"><th colspan="{len(table.shown)}">{html.escape(name)}</th></tr>'
-            )
+            span = f'<tr class="group"><th colspan="{len(table.shown)}">{in_html(name)}</th></tr>'
             parts.append(span)
         parts += [_html_line(table.shown, line) for line in lines]
         parts.append("</tbody>")
@@ -180,7 +168,7 @@ def to_html(table: Table, level: int = 3) -> str:
 
 def _html_line(columns: Sequence[Column], line: Cells) -> str:
     cells = (
-        f"<td{' class=n' if c.number else ''}>{html.escape(c.show(line.get(c.key)))}</td>"
+        f"<td{' class=n' if c.number else ''}>{in_html(c.show(line.get(c.key)))}</td>"
         for c in columns
     )
     return f"<tr>{''.join(cells)}</tr>"

@@ -16,6 +16,7 @@ from bench.board.render import Table, escape_markdown, to_csv, to_latex, to_mark
 from bench.board.rows import read_folder, tables_of, with_published
 from bench.board.tables import cost, overall_table, quality
 from bench.results.cache import Cache
+from bench.results.row_files import Tell, stop
 from bench.results.table_key import TableKey, names
 
 FORMATS = {".md": to_markdown, ".csv": to_csv, ".tex": to_latex}
@@ -31,6 +32,7 @@ def write_board(
     out_folder: str | Path,
     published: Path | None = None,
     readme: Path | None = None,
+    tell: Tell = stop,
 ) -> list[Path]:
     """Write all tables of all rows; returns the files, sorted.
 
@@ -44,6 +46,7 @@ def write_board(
         out_folder: where the tables go.
         published: rows of others, shown in the tables that have rows of one's own; None for none.
         readme: a file with marks for an excerpt, which it is given; None for none.
+        tell: hears of files of rows that are left out; by default the first of them is an error.
 
     Raises:
         ConfigError: ``out_folder`` is not the suite's, or a file in it was changed since it was written.
@@ -53,8 +56,8 @@ def write_board(
     rows, out = Path(rows_folder), Path(out_folder)
     check_ours(out)
     cache = Cache.beside(rows)
-    found = read_folder(rows) if published is None else with_published(rows, published)
-    sections = build(tables_of(found, cache, published), cache)
+    found = read_folder(rows, tell) if published is None else with_published(rows, published, tell)
+    sections = build(tables_of(found, cache, published, tell), cache)
     cache.forget_unused()
     files = {"README.md": _index(sections), "index.html": page(sections)}
     for section in sections:

@@ -143,14 +143,16 @@ def _tables(folders: Sequence[Path]) -> list[list[Entry]]:
     """The finished lines of the tables of the paper's datasets."""
     from bench.board.rows import read_folders, tables_of
     from bench.claims import TEST_ROWS
+    from bench.cli._left_out import LeftOut
     from bench.results.cache import Cache
 
     folders = [folder for folder in folders if folder.is_dir()]
     if not folders:
         return []
-    rows = read_folders(folders)
+    left_out = LeftOut()
+    rows = read_folders(folders, left_out)
     pairs = [(path, row) for path, row in rows if row.cell.dataset in TEST_ROWS]
-    tables = tables_of(pairs, Cache.beside(folders[0]), PUBLISHED).values()
+    tables = tables_of(pairs, Cache.beside(folders[0]), PUBLISHED, left_out).values()
     return [done for entries in tables if (done := [entry for entry in entries if entry.figures])]
 
 
