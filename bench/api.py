@@ -15,12 +15,13 @@ from bench.execution.refresh import look_again
 from bench.execution.runner import Surroundings
 from bench.execution.schedule import Executor, Progress, Schedule
 from bench.experiment.choice import Choice
-from bench.experiment.grid import expand
+from bench.experiment.grid import Grid, expand
 from bench.experiment.plan import Plan, Reuse, make_plan
 from bench.experiment.suite import Suite, choose_scale, read
 from bench.questions.ask import lists, recommend, why, wins
 from bench.registry import load_plugins, near
 from bench.results.places import RESULTS, default_data_root, default_store
+from bench.results.row_schema import check_cell
 from bench.results.store import Store
 
 if TYPE_CHECKING:
@@ -111,9 +112,19 @@ def prepare(order: Order, store: Store | None = None) -> Prepared:
     scale, why = choose_scale(order.choice.scale, order.gpus)
     choice = replace(order.choice, scale=scale)
     grid = expand(suite, choice)
+    _check_cells(grid)
     device = order.device or ("cpu" if place.gpu is None else "cuda")
     plan = make_plan(grid, store, choice, reuse=order.reuse, retry=order.retry, device=device)
     return Prepared(replace(order, choice=choice), suite, store, plan, why)
+
+
+def _check_cells(grid: Grid) -> None:
+    """Raise ConfigError, before anything runs, for a cell whose row nobody could read."""
+    for cell in grid.by_key.values():
+        try:
+            check_cell(cell.as_dict())
+        except ValueError as fault:
+            raise ConfigError(f"{cell.label}: no row can hold its {fault}") from fault
 
 
 def _check_limit(seconds: float | None) -> None:

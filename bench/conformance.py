@@ -20,6 +20,8 @@ from bench.component import Component, Kind, Loss
 from bench.errors import BenchError, ConfigError, ContractError, Unavailable
 from bench.evaluation.checks import check_ranking
 from bench.method import Method, configure, keep, losses_of, restore
+from bench.plain_text import one_line
+from bench.redact import without_secrets
 from bench.registry import decoders, methods
 from bench.types import Catalogue, Exam, Queries, Ragged, Ranking, Windows
 
@@ -144,7 +146,8 @@ def _asked(question: str, check: Callable[[], str | None]) -> Finding:
     except Unavailable:
         raise
     except Exception as fault:  # whatever a method under test does is a finding, not our crash
-        return Finding(question, False, f"{type(fault).__name__}: {fault}")
+        said = one_line(without_secrets(f"{type(fault).__name__}: {fault}"))
+        return Finding(question, False, said)
     return Finding(question, not seen, seen or "")
 
 

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bench.errors import BenchError, UnknownName
+from bench.plain_text import one_line
+from bench.redact import without_secrets
 
 if TYPE_CHECKING:
     from bench.component import Component, Loss
@@ -268,7 +270,7 @@ def load_plugin(path: str | Path) -> None:
         _unload(name)
         if isinstance(fault, BenchError):
             raise
-        said = " ".join(f"{type(fault).__name__}: {fault}".split())
+        said = one_line(without_secrets(f"{type(fault).__name__}: {fault}"))
         raise BenchError(f"--plugin {path} cannot be imported ({said}); mend the file") from fault
 
 

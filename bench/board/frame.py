@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 
 from bench.board.rows import packed_of, read_folders
 from bench.cell import Row
+from bench.errors import BenchError
 from bench.evaluation.metrics import list_names, position_names
 from bench.results.cache import Cache
 from bench.results.figure_table import read_figures
@@ -27,19 +29,23 @@ def as_frame(folder: str | Path | None = None) -> pd.DataFrame:
     Args:
         folder: whose rows; None for one's own and the published ones of which there are no own numbers.
 
-    Raises:
-        DataError: a file is not a row, or two files hold one; names them.
-        ArtefactError: the positions of a finished row are missing or damaged.
+    A file that is not a row, or whose positions are missing or damaged, is left out with a warning.
     """
     folders = row_folders(folder) or [OWN]
-    found = read_folders(folders)
+    found = read_folders(folders, _warn)
     packed = [packed_of(path) for path, row in found if row.status == "done"]
-    figures = read_figures(packed, Cache.beside(folders[0]))
+    figures = read_figures(packed, Cache.beside(folders[0]), _warn)
     lines = []
     for path, row in found:
+        if row.status == "done" and packed_of(path) not in figures:
+            continue
         theirs = path.is_relative_to(PUBLISHED)
         lines.append({**_line(row, figures.get(packed_of(path))), "published": theirs})
     return pd.DataFrame(lines)
+
+
+def _warn(fault: BenchError) -> None:
+    warnings.warn(str(fault), stacklevel=3)
 
 
 def _line(row: Row, figures: Figures | None) -> dict[str, Any]:

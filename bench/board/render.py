@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+from bench.plain_text import neutral, one_line
 
 NOTHING = "—"
 Cells = Mapping[str, Any]
@@ -82,24 +82,12 @@ def with_values(columns: Iterable[Column], lines: Sequence[Cells]) -> tuple[Colu
 
 def escape_markdown(value: str) -> str:
     r"""Text that Markdown and the HTML in it leave alone; line breaks become spaces, ``|`` ``\|``."""
-    flat = " ".join(value.split())
-    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(flat, quote=False)).replace(
-        "://", ":&#47;/"
-    )
+    return neutral(value, "md")
 
 
 def escape_latex(value: str) -> str:
     """Text that LaTeX prints as it stands."""
-    special = {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "—": "---",
-    }
-    special |= {c: "\\" + c for c in "{}$&#_%"}
-    return "".join(special.get(c, c) for c in " ".join(value.split()))
+    return neutral(value, "tex")
 
 
 def to_markdown(table: Table, level: int = 1, *, details: bool = True) -> str:
@@ -143,7 +131,7 @@ def to_csv(table: Table) -> str:
     """All columns with plain values; empty where there is none."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["group", *(column.key for column in table.columns)])
+    writer.writerow(["group", *(neutral(column.key, "csv") for column in table.columns)])
     for name, lines in table.groups:
         for line in lines:
             writer.writerow([name, *(_plain(line.get(c.key)) for c in table.columns)])
@@ -151,13 +139,15 @@ def to_csv(table: Table) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return neutral(value, "csv")
     return round(value, 6) if isinstance(value, float) else value
 
 
 def to_latex(table: Table) -> str:
     """A booktabs tabular without a preamble, for a document to read in."""
     alignment = "".join("r" if column.number else "l" for column in table.shown)
-    parts = [f"% {note}".replace("\n", " ") for note in (table.title, *table.notes)]
+    parts = [f"% {one_line(note, len(note))}" for note in (table.title, *table.notes)]
     parts += [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
     parts.append(" & ".join(escape_latex(c.head) for c in table.shown) + r" \\")
     for name, lines in table.groups:

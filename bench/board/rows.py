@@ -13,62 +13,45 @@ from typing import Any
 
 from bench.board.entry import Entry
 from bench.cell import Row
-from bench.errors import DataError
+from bench.errors import DamagedError
 from bench.results.cache import Cache
 from bench.results.figure_table import read_figures
 from bench.results.row_damage import check_pair
-from bench.results.row_files import read_row
+from bench.results.row_files import Tell, stop
+from bench.results.row_files import read_folder as read_folder
 from bench.results.table_key import TableKey
 
 LONGEST_MARK = 60  # characters; settings that differ in more are told apart by a hash
 
 
-def read_folder(folder: Path) -> list[tuple[Path, Row]]:
-    """Every row under a folder with its file, in the order of their names.
-
-    Raises:
-        DataError: a file is not a row, or two files ask the same of the same data: a copy, or an answer
-            of older code, would count as another seed.
-    """
-    found: list[tuple[Path, Row]] = []
-    seen: dict[tuple[str, str], Path] = {}
-    for path in sorted(folder.rglob("*.json")):
-        if path.name.startswith("."):
-            continue  # being written
-        row = read_row(path)
-        first = seen.setdefault((row.cell.slot, row.cell.data_version), path)
-        if first != path:
-            raise DataError(f"{first} and {path} both hold {row.cell.name}; delete one of them")
-        found.append((path, row))
-    return found
-
-
-def read_folders(folders: Sequence[Path]) -> list[tuple[Path, Row]]:
+def read_folders(folders: Sequence[Path], tell: Tell = stop) -> list[tuple[Path, Row]]:
     """The rows of the first folder and, of each further one, those of configurations without numbers so far.
 
     No configuration's numbers are then of two folders.
 
     Args:
         folders: one's own rows before published ones.
+        tell: hears of files that are left out; see ``read_folder``.
 
     Raises:
-        DataError: a file is not a row, or two files of a folder hold one.
+        DataError: a file is left out, unless ``tell`` lets it pass.
     """
     found: list[tuple[Path, Row]] = []
     for folder in folders:
         answered = {_line_of(row) for _, row in found if row.status == "done"}
-        found += [pair for pair in read_folder(folder) if _line_of(pair[1]) not in answered]
+        found += [pair for pair in read_folder(folder, tell) if _line_of(pair[1]) not in answered]
     return found
 
 
-def with_published(rows: Path, published: Path) -> list[tuple[Path, Row]]:
+def with_published(rows: Path, published: Path, tell: Tell = stop) -> list[tuple[Path, Row]]:
     """The rows of a folder, and the published ones of the same tables; see ``read_folders``.
 
     Args:
         rows: folder of one's own rows.
         published: folder of the published ones.
+        tell: hears of files that are left out.
     """
-    found = read_folders([rows, published])
+    found = read_folders([rows, published], tell)
     tables = {TableKey.of(row.cell) for path, row in found if not path.is_relative_to(published)}
 
     def shown(row: Row) -> bool:
@@ -92,7 +75,10 @@ def load_rows(folder: str | Path) -> list[Row]:
 
 
 def tables_of(
-    found: Iterable[tuple[Path, Row]], cache: Cache | None = None, published: Path | None = None
+    found: Iterable[tuple[Path, Row]],
+    cache: Cache | None = None,
+    published: Path | None = None,
+    tell: Tell = stop,
 ) -> dict[TableKey, list[Entry]]:
     """Rows by table, then by configuration, everything in a fixed order.
 
@@ -102,17 +88,17 @@ def tables_of(
         found: rows with their files.
         cache: where figures of an earlier call may lie; None to compute them.
         published: folder of the rows that are marked as published; None for none.
+        tell: hears of finished rows that are left out, as their positions are missing or damaged.
 
     Raises:
-        ArtefactError: the positions of a finished row are missing or damaged.
+        ArtefactError: there is such a row, unless ``tell`` lets it pass.
     """
     found = list(found)
-    for path, row in found:
-        if row.status == "done":
-            check_pair(packed_of(path), row.provenance)
+    done = [(packed_of(path), row) for path, row in found if row.status == "done"]
     figures = read_figures(
-        [packed_of(p) for p, r in found if r.status == "done"], cache or Cache(None)
+        [p for p, row in done if _is_paired(p, row, tell)], cache or Cache(None), tell
     )
+    found = [(p, row) for p, row in found if row.status != "done" or packed_of(p) in figures]
     seeds: dict[tuple[TableKey, str, bool], list[tuple[Path, Row]]] = {}
     versions: dict[TableKey, set[str]] = {}
     for _, row in found:
@@ -135,6 +121,18 @@ def tables_of(
         entry = Entry(rows, paths, numbers, published=theirs)
         tables.setdefault(table, []).append(entry)
     return {table: _told_apart(tables[table]) for table in sorted(tables, key=_order)}
+
+
+def _is_paired(packed: Path, row: Row, tell: Tell) -> bool:
+    """Whether the positions are those of the row beside them."""
+    try:
+        check_pair(packed, row.provenance)
+    except DamagedError as damage:
+        tell(damage)
+        return False
+    except OSError:
+        return True  # what is missing is told when it is read
+    return True
 
 
 def packed_of(path: Path) -> Path:

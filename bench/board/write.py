@@ -19,6 +19,7 @@ from bench.board.rows import read_folder, tables_of, with_published
 from bench.board.section import Section
 from bench.board.tables import overall_table, quality
 from bench.results.cache import Cache
+from bench.results.row_files import Tell, stop
 from bench.results.table_key import TableKey, names
 
 FORMATS = {".md": to_markdown, ".csv": to_csv, ".tex": to_latex}
@@ -34,6 +35,7 @@ def write_board(
     out_folder: str | Path,
     published: Path | None = None,
     readme: Path | None = None,
+    tell: Tell = stop,
 ) -> list[Path]:
     """Write all tables of all rows; returns the files, sorted.
 
@@ -47,6 +49,7 @@ def write_board(
         out_folder: where the tables go.
         published: rows of others, shown in the tables that have rows of one's own; None for none.
         readme: a file with marks for an excerpt, which it is given; None for none.
+        tell: hears of files of rows that are left out; by default the first of them is an error.
 
     Raises:
         ConfigError: ``out_folder`` is not the suite's, or a file in it was changed since it was written.
@@ -56,8 +59,8 @@ def write_board(
     rows, out = Path(rows_folder), Path(out_folder)
     check_ours(out)
     cache = Cache.beside(rows)
-    found = read_folder(rows) if published is None else with_published(rows, published)
-    tables = tables_of(found, cache, published)
+    found = read_folder(rows, tell) if published is None else with_published(rows, published, tell)
+    tables = tables_of(found, cache, published, tell)
     sections = build(tables, cache)
     cache.forget_unused()
     homes = [folder.parent for folder in (published, rows) if folder is not None]

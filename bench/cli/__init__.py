@@ -8,10 +8,12 @@ import sys
 from collections.abc import Sequence
 
 from bench.errors import BenchError
+from bench.plain_text import printable
+from bench.redact import without_secrets
 
 VERBS = (
     "run", "plan", "list", "options", "show", "why", "lists", "wins", "recommend", "export", "board",
-    "claims", "paper", "compare", "doctor", "data", "verify", "test", "migrate", "publish",
+    "claims", "paper", "compare", "doctor", "data", "verify", "test", "migrate", "publish", "submit",
 )  # fmt: skip
 ABOUT = """\
 Traditional, LLM-enhanced and LLM-based recommenders under one protocol.
@@ -44,7 +46,8 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         return int(options.func(options) or 0)
     except BenchError as fault:
-        print(f"bench {options.verb}: {fault}", file=sys.stderr)
+        said = printable(without_secrets(str(fault)))
+        print(f"bench {options.verb}: {said}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         return 0

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from bench.plain_text import neutral, printable
 from bench.registry import load_plugins
 from bench.results.places import RESULTS
 from bench.results.store import Store
@@ -73,7 +74,7 @@ def _write(
     file: TextIO, records: Iterable[Mapping[str, Any]], lines: Iterable[str], form: str
 ) -> None:
     if form == "text":
-        file.writelines(f"{line}\n" for line in lines)
+        file.writelines(f"{printable(line)}\n" for line in lines)
     elif form == "jsonl":
         file.writelines(json.dumps(one, ensure_ascii=False) + "\n" for one in records)
     else:
@@ -83,10 +84,15 @@ def _write(
             target = one.get("target", {}).get("title")
             for entry in one["list"]:
                 hit = "" if target is None else int(entry["title"] == target)
-                table.writerow([
-                    *(one["user"], one.get("row", ""), entry["rank"], entry["item"], entry["title"]),
-                    *(entry.get("score", ""), hit),
-                ])  # fmt: skip
+                words = (
+                    one["user"],
+                    one.get("row", ""),
+                    entry["rank"],
+                    entry["item"],
+                    entry["title"],
+                )
+                shown = (neutral(word, "csv") if isinstance(word, str) else word for word in words)
+                table.writerow([*shown, entry.get("score", ""), hit])
 
 
 def titles(entries: Sequence[Mapping[str, str]], most: int) -> str:

@@ -74,20 +74,22 @@ def existing_folders(named: str | None) -> list[Path]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the tables and say where they are."""
+    """Write the tables and say where they are; 1 if files of rows were left out."""
     from bench.board import write_board
+    from bench.cli._left_out import LeftOut
     from bench.registry import load_plugins
 
     load_plugins(options.plugin)
     rows = existing(options.rows)
     for line in _kept(rows) if options.examples else ():
         print(line)
-    paths = write_board(rows, options.out, published_beside(rows))
+    left_out = LeftOut()
+    paths = write_board(rows, options.out, published_beside(rows), tell=left_out)
     tables = [path for path in paths if path.suffix == ".md" and path.name != "README.md"]
     print(f"{len(tables)} tables, {len(paths)} files; start at {Path(options.out) / 'README.md'}")
     for line in left_alone(Path(options.out)):
         print(line)
-    return 0
+    return 1 if left_out else 0
 
 
 def _kept(rows: Path) -> Iterator[str]:

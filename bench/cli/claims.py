@@ -82,9 +82,10 @@ def run(options: argparse.Namespace) -> int:
     from bench.board.leaderboard import log_ratios, separated
     from bench.board.render import to_csv, to_latex, to_markdown
     from bench.claims import agreement, ledger
+    from bench.cli._left_out import LeftOut
     from bench.paper.evidence import finished
 
-    tables = finished(row_folders(options.rows))
+    tables = finished(row_folders(options.rows), LeftOut())
     ours = _ours(tables)
     chosen = [
         finding

@@ -194,19 +194,20 @@ def _mask(entry: Entry, stratum: str | None) -> Any:
 def _entries(options: argparse.Namespace) -> list[Entry]:
     """Every finished configuration that the options leave."""
     from bench.board.rows import read_folders, tables_of
+    from bench.cli._left_out import LeftOut
     from bench.results.cache import Cache
 
-    folders = existing_folders(options.rows)
+    folders, left_out = existing_folders(options.rows), LeftOut()
     pairs = [
         (path, row)
-        for path, row in read_folders(folders)
+        for path, row in read_folders(folders, left_out)
         if row.status == "done"
         and options.scale in (None, row.cell.scale)
         and options.profile in (None, row.cell.profile)
     ]
     return [
         entry
-        for table in tables_of(pairs, Cache.beside(folders[0]), PUBLISHED).values()
+        for table in tables_of(pairs, Cache.beside(folders[0]), PUBLISHED, left_out).values()
         for entry in table
     ]
 

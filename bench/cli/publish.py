@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -44,16 +45,18 @@ def run(options: argparse.Namespace) -> int:
     """Copy the rows and rebuild the board; 1 if any row was refused."""
     from bench.board import write_board
     from bench.board.folder import claim
-    from bench.board.rows import read_folder
+    from bench.cli._left_out import LeftOut
     from bench.cli.board import existing
+    from bench.results.row_files import read_folder
 
     given = options.source is not None or OWN.is_dir()
-    found = read_folder(existing(options.source or str(OWN))) if given else []
+    left_out = LeftOut()
+    found = read_folder(existing(options.source or str(OWN)), left_out) if given else []
     done = [(path, row) for path, row in found if row.status == "done"]
     claim(BOARD)
     refused = published = 0
     for path, row in done:
-        if reason := next(_faults(path, row), None):
+        if reason := next(faults(path, row), None):
             refused += 1
             print(f"refused: {path}: {reason}")
         else:
@@ -65,21 +68,21 @@ def run(options: argparse.Namespace) -> int:
         f"{published} rows published, {same} were there, {refused} refused, {len(found) - len(done)} without "
         f"numbers; tables: {BOARD / 'README.md'}"
     )
-    return 1 if refused else 0
+    return 1 if refused or left_out else 0
 
 
-def _faults(path: Path, row: Row) -> Iterator[str]:
+def faults(path: Path, row: Row) -> Iterator[str]:
     """Why a row cannot be published."""
     from bench.cli.verify import check
 
     made = row.provenance
     if made.get("dirty") or made.get("commit") in {None, "", "unknown"}:
         yield "made by uncommitted code; commit it and run the cell again with --reuse never"
-    yield from _unknown(row.cell)
+    yield from unknown_names(row.cell)
     yield from check(path, row)
 
 
-def _unknown(cell: Cell) -> Iterator[str]:
+def unknown_names(cell: Cell) -> Iterator[str]:
     """The names of a cell that are not defined in this repository."""
     from bench.experiment.suite import scales
     from bench.registry import datasets, decoders, losses, methods
@@ -91,12 +94,24 @@ def _unknown(cell: Cell) -> Iterator[str]:
         (decoders, cell.decoder),
     ):
         origin = registry.index.get(name) if name else None
+        if registry is losses and origin is None and name in _untrained(cell.method):
+            continue
         if name and (origin is None or origin.path is None):
             yield f"{registry.kind} {name!r} is not defined in this repository; add its file first"
     if found := sorted({"method", "loss", "decoder"} & cell.contents.keys()):
         yield f"its {found[0]} is a plugin's; add its file to the repository and run the cell again"
     if cell.scale not in scales():
         yield f"scale {cell.scale!r} is unknown; known: {', '.join(scales())}"
+
+
+def _untrained(method: str) -> tuple[str, ...]:
+    """Names on the axis of losses that stand for no training of a method of this repository."""
+    from bench.registry import methods
+
+    origin = methods.index.get(method)
+    with contextlib.suppress(ImportError):  # what the method needs is not here
+        return tuple(methods.get(method).untrained) if origin and origin.path else ()
+    return ()
 
 
 def _publish(path: Path, row: Row) -> bool:

@@ -16,6 +16,7 @@ from types import FrameType
 from bench.api import Prepared, default_store, execute, local_executor, prepare
 from bench.board.folder import check_ours, claim
 from bench.cell import Row
+from bench.cli._left_out import LeftOut
 from bench.cli._live import Watch
 from bench.cli._options import _count, _gpus, add_store_options, add_suite_options, clock, order_of
 from bench.cli._options import shown_path as shown
@@ -26,6 +27,8 @@ from bench.execution.local import describe
 from bench.execution.schedule import Executor, Progress, summary
 from bench.execution.slurm import SlurmExecutor
 from bench.execution.slurm_words import Queue, read_words
+from bench.plain_text import one_line
+from bench.redact import without_secrets
 from bench.results.store import Store
 
 ABOUT = """\
@@ -228,6 +231,7 @@ class _Board:
     def __init__(self, store: Store, out: str) -> None:
         self.store, self.out = store, out
         self._seen, self._not_before = 0, -math.inf
+        self._left_out = LeftOut()
 
     def __call__(self, rows: list[Row]) -> None:
         began = time.monotonic()
@@ -236,12 +240,13 @@ class _Board:
             try:
                 self.write()
             except Exception as fault:  # the cells go on; what is wrong is raised at the end
-                print(f"the tables wait: {' '.join(str(fault).split())[:300]}")
+                print(f"the tables wait: {one_line(without_secrets(str(fault)))}")
             end = time.monotonic()
             self._not_before = end + max(self.EVERY_SECONDS, self.SHARE * (end - began))
 
     def write(self) -> str:
         from bench.board import write_board
 
-        write_board(self.store.rows, Path(self.out), self.store.published)
+        rows, out = self.store.rows, Path(self.out)
+        write_board(rows, out, self.store.published, tell=self._left_out)
         return shown(Path(self.out) / "README.md")

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.data.pins import BASE, Pin, blob_id
@@ -21,6 +22,35 @@ from bench.errors import BenchError, DataError, Unavailable
 CHUNK = 1 << 16  # bytes
 LATER = (408, 429, 500, 502, 503, 504)  # answers that may change by themselves
 PAUSES = (0.5, 2.0, 5.0)  # seconds before each further try
+SECONDS = 3600.0  # for all files together; a server that gives a byte now and then would never end
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How files are fetched.
+
+    Attributes:
+        base: address before the repository.
+        pauses: seconds to wait before each further try.
+        end: when to give up, on the monotonic clock.
+    """
+
+    base: str
+    pauses: tuple[float, ...]
+    end: float
+
+    def check_time(self) -> None:
+        """Refuse to go on after the end."""
+        if time.monotonic() > self.end:
+            raise TooSlow("the time for all downloads is over; --base-url names another host")
+
+
+class TooSlow(OSError):
+    """Downloads are not finished within their time."""
+
+
+class TooLong(http.client.HTTPException):
+    """A server gives more bytes than a file may have."""
 
 
 def fetch(
@@ -30,6 +60,7 @@ def fetch(
     base: str = BASE,
     workers: int = 4,
     pauses: tuple[float, ...] = PAUSES,
+    seconds: float = SECONDS,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
     """Bring files to ``root``; those already there and right are left alone.
@@ -40,18 +71,21 @@ def fetch(
         base: address before the repository.
         workers: downloads at a time.
         pauses: seconds to wait before each further try of a broken download.
+        seconds: longest time that all of it may take.
         say: called with one line for each file that is done.
 
     Returns:
         The paths, in the order of ``pins``.
 
     Raises:
-        Unavailable: the host cannot be reached; what has come so far stays and is not fetched again.
+        Unavailable: the host cannot be reached, or is too slow; what has come so far stays and is not fetched
+            again.
         DataError: a file is gone or is no longer the one that was pinned.
     """
     pins = list(pins)
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        jobs = {pool.submit(_fetch_one, pin, root, base, pauses): pin for pin in pins}
+        terms = Terms(base, pauses, time.monotonic() + seconds)
+        jobs = {pool.submit(_fetch_one, pin, root, terms): pin for pin in pins}
         try:
             for done, job in enumerate(as_completed(jobs), start=1):
                 say(f"[{done}/{len(jobs)}] {jobs[job].target}: {job.result()}")
@@ -61,47 +95,52 @@ def fetch(
     return [root / pin.target for pin in pins]
 
 
-def _fetch_one(pin: Pin, root: Path, base: str, pauses: tuple[float, ...]) -> str:
+def _fetch_one(pin: Pin, root: Path, terms: Terms) -> str:
     target = root / pin.target
     if target.is_file() and blob_id(target.read_bytes()) == pin.blob:
         return "already here"
     # the blob in the name: what is left of another version is never gone on with
     part = target.with_name(f".{target.name}.{pin.blob[:12]}.part")
-    resumed = part.is_file()
-    _complete(pin, part, base, (target, pauses))
+    resumed = part.is_file() and part.stat().st_size <= pin.most
+    if part.is_file() and not resumed:
+        part.unlink()
+    _complete(pin, part, target, terms)
     if resumed and blob_id(part.read_bytes()) != pin.blob:
         part.unlink()  # what lay there was no beginning of this file
         resumed = False
-        _complete(pin, part, base, (target, pauses))
+        _complete(pin, part, target, terms)
     data = part.read_bytes()
     if blob_id(data) != pin.blob:
         part.unlink()
-        raise _changed(pin, base, target, blob_id(data))
+        raise _changed(pin, terms.base, target, f"git blob {blob_id(data)}")
     part.replace(target)
     return f"{len(data):,} bytes" + (", taken up where it broke off" if resumed else "")
 
 
-def _complete(pin: Pin, part: Path, base: str, then: tuple[Path, tuple[float, ...]]) -> None:
+def _complete(pin: Pin, part: Path, target: Path, terms: Terms) -> None:
     """Download until the server has no more to give, trying again after each pause."""
-    target, pauses = then
-    for pause in (*pauses, None):
+    for pause in (*terms.pauses, None):
         try:
             part.parent.mkdir(parents=True, exist_ok=True)
-            _download(pin.url(base), part)
+            _download(pin, part, terms)
             return
+        except TooLong as error:
+            part.unlink(missing_ok=True)
+            raise _changed(pin, terms.base, target, str(error)) from error
         except (OSError, http.client.HTTPException) as error:
             if pause is None or _is_final(error):
-                raise _explain(error, pin, base, target) from error
-            time.sleep(pause)
+                raise _explain(error, pin, terms.base, target) from error
+            time.sleep(min(pause, max(terms.end - time.monotonic(), 0.0)))
 
 
-def _download(url: str, part: Path) -> None:
-    """Append what is missing of ``url`` to ``part``; starts over where the server cannot resume."""
+def _download(pin: Pin, part: Path, terms: Terms) -> None:
+    """Append what is missing to ``part``; starts over where the server cannot resume."""
+    terms.check_time()
     begun = part.stat().st_size if part.is_file() else 0
     headers = {"User-Agent": "msl-bench", "Accept-Encoding": "identity"}
     if begun:
         headers["Range"] = f"bytes={begun}-"
-    request = urllib.request.Request(url, headers=headers)
+    request = urllib.request.Request(pin.url(terms.base), headers=headers)
     try:
         answer = urllib.request.urlopen(request, timeout=30)
     except urllib.error.HTTPError as error:
@@ -109,20 +148,31 @@ def _download(url: str, part: Path) -> None:
             raise
         error.close()
         return  # everything is here already; the blob id decides whether it is right
-    with (
-        answer,
-        part.open("ab" if answer.status == http.HTTPStatus.PARTIAL_CONTENT else "wb") as out,
-    ):
-        expected, got = answer.headers.get("Content-Length"), 0
-        while chunk := answer.read(CHUNK):
+    goes_on = answer.status == http.HTTPStatus.PARTIAL_CONTENT
+    got, room = 0, pin.most - (begun if goes_on else 0)
+    with answer, part.open("ab" if goes_on else "wb") as out:
+        expected = _length(answer.headers.get("Content-Length"))
+        while chunk := answer.read1(CHUNK):  # what has come, so that a slow server is noticed
             got += len(chunk)
+            if got > room:
+                raise TooLong(f"more than the {pin.most:,} bytes that it may have")
             out.write(chunk)
-    if expected is not None and got != int(expected):
-        raise http.client.IncompleteRead(b"", int(expected) - got)
+            terms.check_time()
+    # a length beyond the room is a lie or another file; the blob id decides
+    if expected is not None and got < expected <= room:
+        raise http.client.IncompleteRead(b"", expected - got)
+
+
+def _length(said: str | None) -> int | None:
+    """The number of bytes that a server announces; None if that is no number."""
+    digits = (said or "").strip()
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether trying again cannot help: the disk says no, or the server says other than "later"."""
+    """Whether trying again cannot help: no time is left, the disk or the server says no."""
+    if isinstance(error, TooSlow):
+        return True
     if isinstance(error, urllib.error.HTTPError):
         return error.code not in LATER
     return _is_of_disk(error)
@@ -157,7 +207,7 @@ def _explain(error: Exception, pin: Pin, base: str, target: Path) -> BenchError:
 
 def _changed(pin: Pin, base: str, target: Path, got: str) -> DataError:
     return DataError(
-        f"{pin.target}: the source gives another file than the pinned one (git blob {got}, expected "
+        f"{pin.target}: the source gives another file than the pinned one ({got}, expected git blob "
         f"{pin.blob}); nothing was kept. A proxy may have changed it; "
         + _by_hand(pin, base, target)
     )

@@ -15,6 +15,7 @@ from bench.errors import UnknownName
 BASE = "https://raw.githubusercontent.com"
 BEAR = "Tiny-Snow/BEAR-WWW-2026", "806210055922157cfd8f7f2e7ee392c3b7b863f0"
 LBR = "Void-JackLee/LBR", "4e492894a41da0c4c8b89ababcab85844690b39c"
+LARGE = 128 << 20  # bytes; Toy's files have titles in their rows
 LLM4DSR = "WANGBohaO-jpg/LLM4DSR", "b900dbaba9dda0950f8e23c095b301c4b4f74c48"
 
 
@@ -26,6 +27,7 @@ class Pin:
         target: where it goes, below the data root.
         repository, commit, path: where it is.
         blob: its git blob id, 40 hex digits.
+        most: bytes; of a file that is larger than that nothing is kept.
     """
 
     target: str
@@ -33,6 +35,7 @@ class Pin:
     commit: str
     path: str
     blob: str
+    most: int = 16 << 20
 
     def url(self, base: str = BASE) -> str:
         """Address of the bytes."""
@@ -42,7 +45,10 @@ class Pin:
 def _bear(folder: str, **blobs: str) -> list[Pin]:
     names = {"titles": "id2name4Rec.json"}
     files = ((names.get(stem, f"{stem}.csv"), blob) for stem, blob in blobs.items())
-    return [Pin(f"{folder.lower()}/{f}", *BEAR, f"data/{folder}/{f}", blob) for f, blob in files]
+    most = LARGE if folder == "Toy" else Pin.most
+    return [
+        Pin(f"{folder.lower()}/{f}", *BEAR, f"data/{folder}/{f}", blob, most) for f, blob in files
+    ]
 
 
 PAPER: tuple[Pin, ...] = (
@@ -58,6 +64,7 @@ PAPER: tuple[Pin, ...] = (
         *LLM4DSR,
         "data/Toy_noise_user0.0/valid.csv",
         "86d78efad22a175b75621df74f1a290ef5453eda",
+        LARGE,
     ),
     *_bear(
         "Book",

@@ -23,7 +23,8 @@ def check_ranking(ranking: Ranking, queries: Queries, k: int, n_items: int) -> N
 
     Raises:
         ContractError: wrong shape, ids outside 0..N, a zero before the end of a list, a repeated item, a
-            score that is not finite or that rises along a list; names the first query at fault.
+            score that is not finite or that rises along a list, certificates, failures or chances of another
+            number of queries; names the first query at fault.
     """
     item_QK = np.asarray(ranking.item_QK)
     if item_QK.shape != (len(queries), k):
@@ -36,6 +37,7 @@ def check_ranking(ranking: Ranking, queries: Queries, k: int, n_items: int) -> N
     gap_QK[:, 1:] = listed_QK[:, 1:] & ~listed_QK[:, :-1]
     _refuse(gap_QK, "an empty place before the end of the list", item_QK)
     _refuse(repeats(item_QK) & listed_QK, "an item twice", item_QK)
+    _check_beside(ranking, n_items)
     if ranking.score_QK is None:
         return
     score_QK = np.asarray(ranking.score_QK)
@@ -47,6 +49,27 @@ def check_ranking(ranking: Ranking, queries: Queries, k: int, n_items: int) -> N
     _refuse(rise_QK, "a score higher than the one before it", score_QK)
 
 
+def _check_beside(ranking: Ranking, n_items: int) -> None:
+    """Refuse what comes beside the lists if it is not one truth value, or one count, a query."""
+    n = len(ranking)
+    parts: dict[str, tuple[Any, int, str]] = {
+        "certified_Q": (ranking.certified_Q, n, "b"),
+        "failed_Q": (ranking.failed_Q, n, "b"),
+    }
+    if ranking.tail is not None:
+        parts["tail.start_Q"] = (ranking.tail.start_Q, n, "iu")
+        parts["tail.pool"] = (ranking.tail.pool, n_items + 1, "b")
+    for name, (given, size, kinds) in parts.items():
+        if given is None:
+            continue
+        array = np.asarray(given)
+        if array.shape != (size,) or array.dtype.kind not in kinds:
+            expected = "truth values" if kinds == "b" else "whole numbers"
+            raise ContractError(
+                f"{name} is {array.dtype} of shape {array.shape}, expected {size} {expected}"
+            )
+
+
 def _refuse(bad_QK: BoolArray, what: str, value_QK: npt.NDArray[Any]) -> None:
     if bad_QK.any():
         query, rank = np.argwhere(bad_QK)[0]
@@ -55,3 +78,13 @@ def _refuse(bad_QK: BoolArray, what: str, value_QK: npt.NDArray[Any]) -> None:
             f"{what} in {count} of {len(bad_QK)} lists; "
             f"first in query {query}, place {rank}: {value_QK[query].tolist()}"
         )
+
+
+def proven(ranking: Ranking) -> dict[str, float]:
+    """As facts of a row: the share of lists proven to be the true ones, and the number that failed."""
+    proof: dict[str, float] = {}
+    if ranking.certified_Q is not None:
+        proof["certified_share"] = float(np.mean(ranking.certified_Q))
+    if ranking.failed_Q is not None:
+        proof["failed_queries"] = float(np.sum(ranking.failed_Q))
+    return proof

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,8 +13,11 @@ from typing import Any
 from bench.disk.sealed import read_note, seal_of, set_aside, write_note
 from bench.disk.storage import writing
 from bench.errors import DamagedError, Unavailable
+from bench.execution.faults import trace
 from bench.execution.meter import Meter, Reading
+from bench.execution.untouched import Untouched
 from bench.method import Method, keep, restore
+from bench.results.storable import plain_facts
 from bench.saved import manifest_of
 
 EVERY_SECONDS = 5.0  # between two notes of an unfinished bill
@@ -74,19 +76,25 @@ class Fitting:
             set_aside(damage)
             return None
         except Exception:  # whatever is wrong with it, fitting again is the way out
-            traceback.print_exc()
+            print(trace(), flush=True)
             self.forget()
             return None
         self.meter.add("fit", cost)
         return method
 
-    def run(self, method: Method, fit: partial[None], facts: dict[str, Any]) -> None:
+    def run(
+        self, method: Method, fit: partial[None], facts: dict[str, Any], inputs: Untouched
+    ) -> None:
         """Fit a method and save it; the cost of interrupted attempts is added to this one's.
 
         Args:
             method: saved once it is fitted.
             fit: a call that fits it.
             facts: its facts, saved with the cost; ``attempts`` is added.
+            inputs: what the call is given.
+
+        Raises:
+            ContractError: the call wrote to its inputs.
         """
         self._part = self._earlier()
         (self.folder / "scratch").mkdir(parents=True, exist_ok=True)
@@ -100,9 +108,11 @@ class Fitting:
         finally:
             self._reading = None
             write_note(self.part, {**self._part, "cost": self.meter.cost["fit"]})
+        inputs.check("fit")
         self._keep(method)
         facts["attempts"] = self._part["attempts"]
-        write_note(self.bill, {**self._made(), "cost": self.meter.cost["fit"], "facts": facts})
+        bill = {"cost": self.meter.cost["fit"], "facts": plain_facts(facts)}
+        write_note(self.bill, {**self._made(), **bill})
         self.part.unlink()
 
     def _keep(self, method: Method) -> None:

@@ -23,7 +23,7 @@ from bench.data.load import load_dataset
 from bench.disk.storage import storage_fault
 from bench.errors import BenchError, DamagedError, DataError, Unavailable
 from bench.evaluation.candidates import KNOWN, recommend_known
-from bench.evaluation.checks import check_ranking
+from bench.evaluation.checks import check_ranking, proven
 from bench.evaluation.lists import top_lists
 from bench.evaluation.positions import positions
 from bench.evaluation.strata import strata
@@ -31,12 +31,14 @@ from bench.execution.faults import log_trace, sentence
 from bench.execution.fitting import Fitting, read_bill, upstream_seconds
 from bench.execution.meter import Meter
 from bench.execution.status import Status
+from bench.execution.untouched import Untouched
 from bench.method import Method, assign, configure
 from bench.registry import load_plugins, methods
 from bench.results.identity import declared
 from bench.results.packed import Packed
 from bench.results.provenance import now, provenance
 from bench.results.source_hash import code_of, libraries
+from bench.results.storable import check_readable
 from bench.results.store import Store
 from bench.types import Dataset, Exam, Queries, Ranking
 
@@ -129,6 +131,7 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
     # any fault becomes a row with its reason, so that one broken cell never ends a run
     try:
         row, packed = _fit_and_examine(attempt)
+        check_readable(row)
     except Unavailable as reason:
         row, packed = Row(cell=cell, status="left out", reason=str(reason)), None
     except DamagedError:
@@ -159,12 +162,13 @@ def _fit_and_examine(attempt: Attempt) -> tuple[Row, Packed | None]:
         run.facts["selected_on"] = "test"
     chosen_on = {"valid": dataset.split.valid, "test": dataset.split.test}[cell.select_on]
     exam = chosen_on.sample(cell.valid_rows if cell.select_on == "valid" else cell.test_rows)
-    fit = partial(method.fit, dataset.split.train.sample(cell.train_rows), exam, run)
+    rows = dataset.split.train.sample(cell.train_rows)
+    fit = partial(method.fit, rows, exam, run)
     if earlier := attempt.fitting.restored(where.device):
         method = earlier
     else:
         attempt.status.enter("fit")
-        attempt.fitting.run(method, fit, run.facts)
+        attempt.fitting.run(method, fit, run.facts, Untouched(train=rows, valid=exam))
     bill = read_bill(attempt.folder)
     if method.family == "stage":
         return Row(cell=cell, status="done", cost=attempt.meter.cost, facts=bill["facts"]), None
@@ -219,8 +223,10 @@ def _examine(
     rankings: dict[str, Ranking] = {}
     for phase, exam in exams.items():
         attempt.status.enter(phase)
+        inputs = Untouched(queries=exam.queries)
         with attempt.meter.phase(phase):
             rankings[phase] = _recommend(method, exam.queries, cell, dataset)
+        inputs.check("recommend")
     test, ranking = exams["recommend"], rankings["recommend"]
     seconds = cost["recommend"]["seconds"] or 0.0
     cost["recommend"]["users_per_second"] = len(test) / max(seconds, 1e-9)
@@ -236,7 +242,7 @@ def _examine(
         top_lists(ranking, dataset.catalogue, train),
     ).bounded()
     _keep_lists(attempt.where.store, cell, ranking, test)
-    proof = _proof(ranking) | ({"lists_left_out": cut} if cut else {})
+    proof = proven(ranking) | ({"lists_left_out": cut} if cut else {})
     facts = {**facts, **ranking.facts, **proof}
     return Row(cell=cell, status="done", n=len(test), cost=cost, facts=facts), packed
 
@@ -251,15 +257,6 @@ def _recommend(method: Method, queries: Queries, cell: Cell, dataset: Dataset) -
         ranking = method.recommend(queries, k)
     check_ranking(ranking, queries, k, n_items)
     return ranking
-
-
-def _proof(ranking: Ranking) -> dict[str, Any]:
-    proof: dict[str, Any] = {}
-    if ranking.certified_Q is not None:
-        proof["certified_share"] = float(np.mean(ranking.certified_Q))
-    if ranking.failed_Q is not None:
-        proof["failed_queries"] = float(np.sum(ranking.failed_Q))
-    return proof
 
 
 def _keep_lists(store: Store, cell: Cell, ranking: Ranking, exam: Exam) -> None:

@@ -190,7 +190,8 @@ def _kind(cell: Cell) -> tuple[object, ...]:
     size = (cell.train_rows, cell.test_rows, cell.config.get("epochs"), cell.tune)
     # of a search: what it tries, how often, and how long each time
     inner = [str(cell.config.get(name)) for name in ("method", *AXES, "trials")]
-    inner.append(str(dict(cell.config.get("values") or {}).get("epochs")))
+    values = cell.config.get("values")
+    inner.append(str(values.get("epochs") if isinstance(values, Mapping) else None))
     axes = tuple(getattr(cell, axis) for axis in AXES)
     return (cell.dataset, cell.method, *axes, cell.scale, *size, *inner)
 

@@ -17,6 +17,7 @@ from bench.claims import TEST_ROWS, Finding, Ours, ledger
 from bench.errors import DataError
 from bench.results.cache import Cache
 from bench.results.places import PUBLISHED
+from bench.results.row_files import Tell, stop
 
 MICROSCOPE = "microscope"  # the fact with the record of a training
 LOSSES = "loss_options"
@@ -116,20 +117,21 @@ def gather(folders: Sequence[Path], tries: Path) -> Evidence:
     return Evidence(lines, read_tries(tries))
 
 
-def finished(folders: Sequence[Path]) -> list[list[Entry]]:
+def finished(folders: Sequence[Path], tell: Tell = stop) -> list[list[Entry]]:
     """The finished lines on the paper's datasets, table by table.
 
     Args:
         folders: one's own rows before published ones; those that are missing are passed over.
+        tell: hears of files that are left out; by default the first of them is an error.
 
     Raises:
-        DataError: a file is not a row, or two files of a folder hold one.
+        DataError: a file is not a row, or two files of a folder hold one, unless ``tell`` lets it pass.
     """
     folders = [folder for folder in folders if folder.is_dir()]
     if not folders:
         return []
-    pairs = [pair for pair in read_folders(folders) if pair[1].cell.dataset in TEST_ROWS]
-    tables = tables_of(pairs, Cache.beside(folders[0]), PUBLISHED).values()
+    pairs = [pair for pair in read_folders(folders, tell) if pair[1].cell.dataset in TEST_ROWS]
+    tables = tables_of(pairs, Cache.beside(folders[0]), PUBLISHED, tell).values()
     return [done for entries in tables if (done := [entry for entry in entries if entry.figures])]
 
 

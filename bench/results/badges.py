@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 from bench.cell import Row
@@ -33,8 +33,8 @@ def badges(row: Row) -> tuple[str, ...]:
     axes = (cell.method, cell.loss, cell.decoder)
     try:
         now, used = code_of(*axes, config=cell.config), libraries(*axes, config=cell.config)
-    except (BenchError, OSError, SyntaxError):
-        return tuple(found)
+    except (BenchError, OSError, SyntaxError, LookupError, TypeError, ValueError):
+        return tuple(found)  # not here, or a configuration that its method would refuse
     if made.get("code") not in {None, "", now}:
         found.insert(0, CODE_CHANGED)
     then = made.get("versions") or {}
@@ -59,8 +59,9 @@ def _of_facts(row: Row) -> list[str]:
     share = facts.get("teacher_rows_share")
     if share is not None and share < 1:
         found.append(f"teacher on {int(facts['teacher_rows']):,} rows, {100 * share:.1f} % of them")
-    written = (row.cell.config.get("cot") or {}).get("rows")
-    if written and facts.get("entries"):
+    cot = row.cell.config.get("cot")
+    written = cot.get("rows") if isinstance(cot, Mapping) else None
+    if isinstance(written, int) and written and facts.get("entries"):
         found.append(f"rationales on {written:,} rows")
     return found
 

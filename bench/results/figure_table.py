@@ -13,41 +13,54 @@ from typing import Any
 import numpy as np
 
 from bench.cell import K
+from bench.errors import ArtefactError
 from bench.evaluation.metrics import RankCounts
 from bench.results.cache import Cache, key_of
 from bench.results.figures import Figures, figures_of
 from bench.results.packed import Packed, seal_of
+from bench.results.row_files import Tell, stop
 from bench.types import FloatArray
 
 MANY = 500  # files that are worth a second process
 ABSENT = -1  # number of queries of a part that a file does not have
 
 
-def read_figures(paths: Sequence[Path], cache: Cache) -> dict[Path, Figures]:
+def read_figures(paths: Sequence[Path], cache: Cache, tell: Tell = stop) -> dict[Path, Figures]:
     """Figures of packed files.
 
     Args:
         paths: the files.
         cache: where figures of an earlier call may lie, by the files' checksums.
+        tell: hears of each file that is missing or damaged, which is left out.
 
     Raises:
-        ArtefactError: a file is missing or damaged; names it.
+        ArtefactError: there is such a file, unless ``tell`` lets it pass; names it.
     """
-    seals = {path: seal_of(path) for path in paths}
+    seals: dict[Path, str] = {}
+    for path in paths:
+        try:
+            seals[path] = seal_of(path)
+        except ArtefactError as fault:
+            tell(fault)
     name = key_of(["figures"])
     known = _unpack(cache.load(name) or {})
-    missing = [path for path in paths if seals[path] not in known]
-    found = dict(zip((seals[path] for path in missing), _compute(missing), strict=True))
-    if missing:
+    missing = [path for path in seals if seals[path] not in known]
+    found: dict[str, Figures] = {}
+    for path, one in zip(missing, _compute(missing), strict=True):
+        if isinstance(one, ArtefactError):
+            tell(one)
+        else:
+            found[seals[path]] = one
+    if found:
         asked = {seal: known[seal] for seal in seals.values() if seal in known}
         # rows that were replaced are forgotten once there are more of them than of those in use
         kept = known if len(known) <= 2 * len(paths) else asked
         cache.save(name, _pack({**kept, **found}))
     found = known | found
-    return {path: found[seals[path]] for path in paths}
+    return {path: found[seal] for path, seal in seals.items() if seal in found}
 
 
-def _compute(paths: Sequence[Path]) -> Iterable[Figures]:
+def _compute(paths: Sequence[Path]) -> Iterable[Figures | ArtefactError]:
     workers = min(os.cpu_count() or 1, 8)
     forks = "fork" in multiprocessing.get_all_start_methods()
     if len(paths) < MANY or workers == 1 or not forks:
@@ -57,8 +70,11 @@ def _compute(paths: Sequence[Path]) -> Iterable[Figures]:
         return list(pool.map(_read, paths, chunksize=64))
 
 
-def _read(path: Path) -> Figures:
-    return figures_of(Packed.load(path))
+def _read(path: Path) -> Figures | ArtefactError:
+    try:
+        return figures_of(Packed.load(path))
+    except ArtefactError as fault:  # one broken file is no reason to lose the others
+        return fault
 
 
 def _pack(found: Mapping[str, Figures]) -> dict[str, Any]:

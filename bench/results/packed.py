@@ -16,15 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from bench.errors import ArtefactError, DataError
+from bench.errors import DataError
 from bench.evaluation.lists import Lists
 from bench.evaluation.positions import Positions
+from bench.results.packed_arrays import EXAMS, SEAL, Arrays, check, fault
 from bench.results.packed_lists import list_arrays, read_lists
 from bench.types import BoolArray, Exam, IntArray
 
-SEAL = 64  # hex digits of SHA-256, kept as the comment of the zip archive
 MAX_BYTES = 200_000  # a row whose file would be larger is kept without its lists
-AGAIN = "run the cell again with `bench run --reuse never`"
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,13 +120,19 @@ class Packed:
         """Read what ``save`` wrote, now or in an earlier version.
 
         Raises:
-            ArtefactError: the file is missing, was changed by a single byte, or is of another make.
+            ArtefactError: the file is missing, was changed by a single byte, is of another make, or its
+                arrays do not fit each other.
         """
-        with _open(path) as stored:
-            arrays = dict(stored)
+        arrays = dict(Arrays(path))
+        exams = {
+            f"{name.partition('.')[0]}.position_Q" for name in arrays if name.startswith(EXAMS)
+        }
+        if not {"user_Q", "title.position_Q", "item.position_Q", *exams} <= arrays.keys():
+            raise fault(path, "not a file of positions")
+        if why := check(arrays):
+            raise fault(path, why)
         title, item, valid = (_read_positions(name, arrays) for name in ("title", "item", "valid"))
-        if title is None or item is None or "user_Q" not in arrays:
-            raise ArtefactError(f"{path}: not a file of positions; {AGAIN}")
+        assert title is not None and item is not None, "looked for above"
         return cls(
             title,
             item,
@@ -149,22 +154,10 @@ def positions_in(path: Path, name: str) -> Positions:
     Raises:
         ArtefactError: as ``Packed.load``.
     """
-    with _open(path) as stored:
-        found = _read_positions(name, stored)
+    found = _read_positions(name, Arrays(path))
     if found is None:
-        raise ArtefactError(f"{path}: not a file of positions; {AGAIN}")
+        raise fault(path, "not a file of positions")
     return found
-
-
-def _open(path: str | Path) -> Any:
-    """The arrays of a file, each read when asked for, after the checksum was verified."""
-    try:
-        content = Path(path).read_bytes()
-    except OSError as fault:
-        raise ArtefactError(f"{path}: no positions kept ({fault.strerror}); {AGAIN}") from fault
-    if hashlib.sha256(content[:-SEAL]).hexdigest().encode() != content[-SEAL:]:
-        raise ArtefactError(f"{path}: the positions were changed or cut short; {AGAIN}")
-    return np.load(io.BytesIO(content), allow_pickle=False)
 
 
 def seal_of(path: Path) -> str:
@@ -177,9 +170,9 @@ def seal_of(path: Path) -> str:
         with path.open("rb") as file:
             file.seek(-SEAL, os.SEEK_END)
             return file.read().decode("ascii")
-    except (OSError, UnicodeDecodeError) as fault:
-        reason = getattr(fault, "strerror", None) or "no seal"
-        raise ArtefactError(f"{path}: no positions kept ({reason}); {AGAIN}") from fault
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no seal"
+        raise fault(path, f"no positions kept ({reason})") from error
 
 
 def _position_arrays(name: str, positions: Positions) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from bench.disk.storage import write_json, write_whole
 from bench.errors import DataError
 from bench.results.row_damage import POSITIONS, damage_of, seal_beside
 from bench.results.row_files import read_row, readable
+from bench.results.storable import plain_row
 
 ABSENT = "absent"  # stands in a file name for a cell that was asked for but could not be resolved
 ANSWERED = "answered"  # in the run-store folder of a cell: its row was written from here
@@ -186,7 +187,7 @@ class Store:
             stage: whether its method is a stage.
             pack: writes the packed positions to a path; None for a row without.
         """
-        row = replace(row, reason=self._without_paths(row.reason))
+        row = plain_row(replace(row, reason=self._without_paths(row.reason)))
         path, sync = self.row_path(row.cell, stage=stage), row.status == "done"
         for damage in damage_of(path):
             set_aside(damage)

@@ -14,7 +14,7 @@ from bench.results.packed import Packed
 USER = np.array([1, 1, 2, 3, 4, 4])
 TARGET = np.array([11, 12, 11, 13, 14, 12])
 COLD = np.array([0, 0, 0, 1, 1, 1], bool)
-NASTY = 'no GPU | <script>alert("1")</script>\n& 8_GiB, 50 % {of} it'
+NASTY = 'no GPU | <script>alert("1")</script> & 8_GiB, 50 % {of} it'
 M = MISSING
 VALID = Positions(np.array([0] + 7 * [M], np.uint8))  # NDCG@5 = 1 / 8
 #            row   0  1  2  3  4  5

@@ -13,7 +13,7 @@ import bench.claims
 from bench.api import default_store
 from bench.claims.paper import VERSIONS
 
-INVENTED = {"v", "newer version", "0123456789abcdef", "0123456789", "fedcba9876"}
+INVENTED = {"v", "newer_version", "0123456789abcdef", "0123456789", "fedcba9876"}
 
 
 @pytest.fixture(autouse=True)

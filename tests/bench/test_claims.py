@@ -509,10 +509,10 @@ def test_agreement_never_mixes_boards():
 
 def test_agreement_never_mixes_versions_of_a_dataset():
     sasrec = replace(CELL, method="sasrec", loss="ce", backbone=None, decoder=None)
-    newer = replace(sasrec, data_version="newer version")
+    newer = replace(sasrec, data_version="newer_version")
     have = [(c, {"ndcg@10": ours(0.02, cell=c)}) for c in (CELL, sasrec, newer)]
     found = {(a.dataset, a.methods) for a in agreement(have, {}, {})}
-    assert found == {("book@v", 1), ("book@v", 2), ("book@newer ve", 1)}
+    assert found == {("book@v", 1), ("book@v", 2), ("book@newer_ve", 1)}
 
 
 @pytest.mark.parametrize(

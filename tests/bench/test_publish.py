@@ -61,8 +61,8 @@ def change(path, **parts):
         ({"provenance": {"dirty": True}}, "made by uncommitted code"),
         ({"provenance": {"commit": "unknown"}}, "made by uncommitted code"),
         ({"cell": {"method": "habit"}}, "method 'habit' is not defined in this repository"),
-        ({"cell": {"dataset": "../../x"}}, "dataset '../../x' is not defined in this repository"),
-        ({"cell": {"scale": "../x"}}, "scale '../x' is unknown"),
+        ({"cell": {"dataset": "of_mine"}}, "dataset 'of_mine' is not defined in this repository"),
+        ({"cell": {"scale": "huge"}}, "scale 'huge' is unknown"),
         ({"cell": {"contents": {"method": "0123"}}}, "its method is a plugin's"),
     ],
 )
@@ -74,6 +74,21 @@ def test_rows_that_are_not_the_project_s_are_refused_and_named(project, parts, s
     assert f"refused: {path.relative_to(project)}: {said}" in out
     assert "3 rows published, 0 were there, 1 refused" in out
     assert not any("popularity" in name for name in published(project))
+    assert sorted(path.name for path in project.iterdir()) == [
+        "README.md",
+        "leaderboards",
+        "results",
+    ]
+
+
+@pytest.mark.parametrize("parts", [{"dataset": "../../x"}, {"scale": "../x"}])
+def test_rows_that_would_leave_the_folder_are_left_out(project, parts, capsys):
+    (path,) = project.glob("results/rows/office/small/popularity-*.json")
+    change(path, cell=parts)
+    assert main(["publish"]) == 1
+    said = capsys.readouterr()
+    assert f"left out: {path.relative_to(project)}: not a row: cell." in said.err
+    assert "3 rows published, 0 were there, 0 refused" in said.out
     assert sorted(path.name for path in project.iterdir()) == [
         "README.md",
         "leaderboards",

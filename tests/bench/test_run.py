@@ -41,7 +41,7 @@ def test_a_broken_row_delays_the_tables_and_stops_no_cell(tmp_path, capsys, monk
     board = _Board(default_store(tmp_path / "out", tmp_path / "run"), str(tmp_path / "out"))
     monkeypatch.setattr(board, "EVERY_SECONDS", -1.0)
 
-    def broken(*words):
+    def broken(*words, **more):
         raise ValueError("row.json: not\na row")
 
     monkeypatch.setattr("bench.board.write_board", broken)

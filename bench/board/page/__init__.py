@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from bench.board.examples import Examples
 from bench.board.findings import findings, summary
 from bench.board.page.data import page_data
 from bench.board.section import REHEARSAL, RULE, Section, first_section
+from bench.plain_text import in_html
 from bench.results.table_key import TableKey
 
 HERE = Path(__file__).parent
@@ -40,7 +40,7 @@ def page(sections: Sequence[Section], examples: Mapping[TableKey, Examples] | No
         "style": style,
         "script": script,
         "findings": _findings(sections),
-        "rule": html.escape(RULE),
+        "rule": in_html(RULE),
         "data": _json(page_data(sections, examples or {})),
     }
     return re.sub(r"@@(\w+)@@", lambda mark: parts[mark[1]], _part("page.html"))
@@ -51,17 +51,15 @@ def _findings(sections: Sequence[Section]) -> str:
     section = first_section(sections)
     if section is None:
         return "<p>No rows with numbers yet: <code>python -m bench run --suite paper</code> makes them.</p>"
-    told = [
-        f'<p class="about">Board {html.escape(section.name)}: {html.escape(summary(section))}</p>'
-    ]
+    told = [f'<p class="about">Board {in_html(section.name)}: {in_html(summary(section))}</p>']
     if section.scale == REHEARSAL:
         told.append(
             '<p class="about">This is a rehearsal on small samples: it says nothing of the paper\'s data.</p>'
         )
     told.append('<ol class="findings">')
     told += [
-        f"<li><strong>{html.escape(one.head)}.</strong> {html.escape(one.text)} "
-        f"<code>{html.escape(one.command)}</code></li>"
+        f"<li><strong>{in_html(one.head)}.</strong> {in_html(one.text)} "
+        f"<code>{in_html(one.command)}</code></li>"
         for one in findings(section)
     ]
     return "\n".join([*told, "</ol>"])

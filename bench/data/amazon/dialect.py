@@ -137,6 +137,7 @@ class Utf8(io.RawIOBase):
         self.encoding = encoding
         self.ready, self.given, self.rest, self.held = b"", 0, b"", ""
         self.lines = self.bad_lines = 0
+        self.tail = b""
         self.example = ""
 
     def readable(self) -> bool:
@@ -159,6 +160,16 @@ class Utf8(io.RawIOBase):
         self.given += len(piece)
         return piece
 
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether what was read so far has no line break at its end."""
+        return bool(self.tail) and not self.tail.endswith((b"\n", b"\r"))
+
+    @property
+    def last_line(self) -> str:
+        """The end of the last line read so far, for a message."""
+        return self.tail.rpartition(b"\n")[2].decode("utf-8", "replace")
+
     def close(self) -> None:
         """Close the file below as well."""
         self.source.close()
@@ -172,6 +183,7 @@ class Utf8(io.RawIOBase):
                 data = self._swapped(data, last=not chunk)
             if data or not chunk:
                 self.lines += data.count(b"\n")
+                self.tail = (self.tail + data)[-40:]
                 return data
 
     def _utf8(self, chunk: bytes) -> bytes:

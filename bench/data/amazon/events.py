@@ -140,6 +140,14 @@ class EventLog:
             "rows without an item were dropped": ("item", _absent(item)),
             "rows with a negative user id were dropped": ("user", _negative(user)),
             "rows with a negative item id were dropped": ("item", _negative(item)),
+            "rows with a control character in the user id were dropped": (
+                "user",
+                unprintable(user),
+            ),
+            "rows with a control character in the item id were dropped": (
+                "item",
+                unprintable(item),
+            ),
             "rows without a time that can be read were dropped": ("time", ~number),
             EARLY: ("time", number & (block.value < 0)),
         }
@@ -202,6 +210,11 @@ def _negative(names: pa.Array) -> BoolArray:
     if not pc.any(dashed).as_py():
         return _flags(dashed)
     return _flags(pc.fill_null(pc.match_substring_regex(names, r"^-[0-9]+(\.[0-9]+)?$"), False))
+
+
+def unprintable(names: pa.Array) -> BoolArray:
+    """Names with a control character, such as NUL, which few formats can hold."""
+    return _flags(pc.fill_null(pc.match_substring_regex(names, "[\\x00-\\x1f\\x7f]"), False))
 
 
 def _flags(column: pa.Array) -> BoolArray:

@@ -17,6 +17,7 @@ from bench.data.files import row_error
 from bench.errors import DataError
 
 csv.field_size_limit(1 << 24)
+OPEN_END = "files end within a line; if one was cut off there, its last row is not whole"
 HEADER_WORDS = {"user", "userid", "user_id", "item", "itemid", "item_id", "movieid", "timestamp"}
 
 
@@ -46,7 +47,9 @@ def column_names(
         return list(_open_parquet(path).schema_arrow.names)
     line = first_line(path, dialect)
     between = dialect.between(line, len(names))
-    present = next(_reader(io.StringIO(line.replace(between, _byte(between))), between), [])
+    present = next(
+        _rows(path, io.StringIO(line.replace(between, _byte(between))), between), (1, [])
+    )[1]
     if not names:
         return present
     if HEADER_WORDS & {cell.strip().lower() for cell in present}:
@@ -66,10 +69,21 @@ def _byte(between: str) -> str:
     return between if len(between) == 1 else LONG
 
 
-def _reader(text: io.TextIOBase, between: str) -> Iterator[list[str]]:
+def _rows(path: str | Path, text: io.TextIOBase, between: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows with the line on which each ends.
+
+    Raises:
+        DataError: with the line at which the text is no CSV.
+    """
     if _quoted(between):
-        return csv.reader(text, delimiter=_byte(between))
-    return csv.reader(text, delimiter=_byte(between), quoting=csv.QUOTE_NONE)
+        reader = csv.reader(text, delimiter=_byte(between))
+    else:
+        reader = csv.reader(text, delimiter=_byte(between), quoting=csv.QUOTE_NONE)
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise row_error(Path(path), reader.line_num, f"not CSV ({error})") from error
 
 
 def _quoted(between: str) -> bool:
@@ -86,8 +100,7 @@ def numbered_rows(path: str | Path, dialect: Dialect = PLAIN) -> Iterator[tuple[
     between = dialect.between(first_line(path, dialect))
     with open_text(path, Repairs(), dialect, between=between) as stream:
         text = io.TextIOWrapper(io.BufferedReader(stream), "utf-8-sig", "replace", newline="")
-        reader = _reader(text, between)
-        yield from ((reader.line_num, row) for row in reader if row)  # type: ignore[attr-defined]
+        yield from ((line, row) for line, row in _rows(path, text, between) if row)
 
 
 def tables(
@@ -169,6 +182,7 @@ def _csv(
         raise row_error(Path(path), _odd_line(path, dialect), f"a {faults[0]}; repair the row")
     example = f"line {_odd_line(path, dialect)}: {faults[0]}" if faults else ""
     repairs.count("lines had the wrong number of columns and were skipped", len(faults), example)
+    repairs.count(OPEN_END, int(stream.is_open_ended), f"{Path(path).name}: {stream.last_line!r}")
     check_share(path, len(faults), rows + len(faults), example)
     check_bytes(path, stream.bad_lines, rows + len(faults), stream.example)
 
@@ -192,7 +206,7 @@ def _odd_line(path: str | Path, dialect: Dialect) -> int | str:
     try:
         _, header = next(rows)
         return next(line for line, row in rows if len(row) != len(header))
-    except (StopIteration, csv.Error):
+    except (StopIteration, DataError):
         return "unknown"
 
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from bench.cell import digest
 from bench.data.amazon.columns import check_cut
+from bench.data.amazon.events import unprintable
 from bench.data.amazon.streams import Repairs, file_digest
 from bench.data.amazon.tables import column_names, numbered_rows, tables
 from bench.data.amazon.times import Times
@@ -21,6 +22,7 @@ from bench.data.files import row_error, short
 from bench.data.formats.padding import without_padding
 from bench.data.formats.titles import clean_titles
 from bench.errors import DataError
+from bench.plain_text import one_line
 from bench.types import BoolArray, Catalogue, Dataset, IntArray, Ragged, Split, Windows
 
 USER, HISTORY, ITEM, TIME = "user_id", "item_id_list", "item_id", "timestamp"
@@ -43,7 +45,9 @@ def typed(path: Path, wanted: str) -> str:
     for name in names:
         if name.partition(":")[0] == wanted:
             return name
-    raise DataError(f"{path}: no field {wanted!r}; its header has {', '.join(names)}")
+    raise DataError(
+        f"{path}: no field {wanted!r}; its header has {one_line(', '.join(names), 200)}"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +86,13 @@ def domain_of(stem: Path) -> str:
     if not about.is_file():
         return "item"
     try:
-        return str(json.loads(about.read_text(encoding="utf-8"))["domain"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{about}: no domain can be read ({error}); delete the file") from error
+        domain = json.loads(about.read_text(encoding="utf-8"))["domain"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        said = short(str(error))
+        raise DataError(f"{about}: no domain can be read ({said}); delete the file") from error
+    if not isinstance(domain, str) or not domain.isidentifier():
+        raise DataError(f"{about}: the domain {short(domain)} is not one word; delete the file")
+    return domain
 
 
 def read_split(stem: Path, fields: Fields) -> Dataset:
@@ -146,6 +154,7 @@ def _columns(path: Path, fields: Fields, repairs: Repairs) -> pa.Table:
     for ours, fault in faults.items():
         if (blank := _blank(table[ours])).any():
             raise _row_fault(path, int(np.argmax(blank)), f"{fault}; remove the row")
+        _check_printed(path, ours, table[ours])
     place = table.column_names.index("history")
     return table.set_column(place, "history", _lists(table))
 
@@ -171,6 +180,13 @@ def _blank(column: pa.ChunkedArray) -> BoolArray:
     return pc.equal(pc.utf8_trim_whitespace(column), "").to_numpy()
 
 
+def _check_printed(path: Path, what: str, column: pa.ChunkedArray) -> None:
+    if (odd := unprintable(column.combine_chunks())).any():
+        row = int(np.argmax(odd))
+        fault = f"{what} {short(column[row].as_py())} has a control character; repair the row"
+        raise _row_fault(path, row, fault)
+
+
 def _row_fault(path: Path, row: int, fault: str) -> DataError:
     """The error for a row, counted from 0 below the header, with its line in the file."""
     return row_error(path, _line(path, row), fault)
@@ -191,7 +207,8 @@ def _catalogue(
         parts += [table["item"].combine_chunks() for table in raw.values()]
         names = pc.unique(pa.concat_arrays(parts)).to_pylist()
         whole = all(name.isascii() and name.isdigit() for name in names)
-        tokens = sorted(names, key=int) if whole else sorted(names)
+        # whole numbers by length first: Python reads none of thousands of digits
+        tokens = sorted(names, key=lambda n: (len(n.lstrip("0")) if whole else 0, n.lstrip("0"), n))
         note = (
             f"{path.name} is missing: the catalogue is the {len(tokens)} items that occur in rows"
         )
@@ -200,18 +217,15 @@ def _catalogue(
     table = _read(path, {item: "item"} | ({} if title is None else {title: "title"}), repairs)
     if (blank := _blank(table["item"])).any():
         raise _row_fault(path, int(np.argmax(blank)), "an item without a token; remove the row")
+    _check_printed(path, "item", table["item"])
     tokens = table["item"].combine_chunks()
     if len(pc.unique(tokens)) != len(tokens):
         raise DataError(f"{path}: an item occurs twice; remove one of its rows")
     if title is None:
-        return (
-            tokens,
-            [""] * len(tokens),
-            (f"{path.name} has no title or name: no item has a title",),
-        )
-    titles, said = clean_titles(
-        table["title"].to_pylist(), range(1, len(tokens) + 1), where=str(path)
-    )
+        none = f"{path.name} has no title or name: no item has a title"
+        return tokens, [""] * len(tokens), (none,)
+    ids = range(1, len(tokens) + 1)
+    titles, said = clean_titles(table["title"].to_pylist(), ids, where=str(path))
     return tokens, titles, said
 
 

@@ -67,6 +67,8 @@ def read_titles(path: Path, domain: str = "item") -> Titles:
     """
     try:
         pairs = json.loads(read_text(path), object_pairs_hook=list)
+    except DataError:
+        raise
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
     except ValueError as error:  # a number of too many digits

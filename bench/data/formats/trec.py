@@ -8,15 +8,20 @@ tools get the numbers of the board.
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 
+from bench.data.files import short
+from bench.data.formats.titles import MAX_ID
 from bench.disk.storage import write_whole
 from bench.errors import ConfigError, DataError
 from bench.types import Catalogue, Exam, Identity, IntArray, Ranking
+
+_WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 
 def write_run(
@@ -116,13 +121,14 @@ def read_run(path: str | Path, n_queries: int, catalogue: Catalogue | None = Non
         catalogue: the items, where documents are called by their own ids and not by number.
 
     Raises:
-        DataError: a line is not of six fields of the right kind, or names a query out of range.
+        DataError: a line is not of six fields of the right kind, or names a query or an item out of range.
     """
     found: list[list[tuple[float, int, int]]] = [[] for _ in range(n_queries)]
     own = _items(catalogue)
     for number, fields in _rows(path, 6):
         fields[2] = own.get(fields[2], fields[2])
         query, item, rank, score = _parsed(path, number, fields, (0, 2, 3), 4)
+        _check_item(path, number, item, catalogue)
         if not 0 <= query < n_queries:
             raise DataError(f"{path}, line {number}: query {query} is not in 0..{n_queries - 1}")
         found[int(query)].append((-score, int(rank), int(item)))
@@ -144,13 +150,15 @@ def read_qrels(path: str | Path, catalogue: Catalogue | None = None) -> IntArray
         catalogue: the items, where documents are called by their own ids and not by number.
 
     Raises:
-        DataError: a line is not of four whole numbers, or queries are not 0, 1, 2 ... once each.
+        DataError: a line is not of four whole numbers, names an item out of range, or queries are not
+            0, 1, 2 ... once each.
     """
     target: dict[int, int] = {}
     own = _items(catalogue)
     for number, fields in _rows(path, 4):
         fields[2] = own.get(fields[2], fields[2])
         query, item, grade, _ = _parsed(path, number, fields, (0, 2, 3), 3)
+        _check_item(path, number, item, catalogue)
         if grade > 0:
             if query in target:
                 raise DataError(f"{path}, line {number}: query {query} has a second answer")
@@ -177,11 +185,22 @@ def _rows(path: str | Path, width: int) -> list[tuple[int, list[str]]]:
 def _parsed(
     path: str | Path, number: int, fields: list[str], whole: tuple[int, int, int], real: int
 ) -> tuple[int, int, int, float]:
+    for place in whole:
+        if not _WHOLE.fullmatch(fields[place]):
+            raise DataError(
+                f"{path}, line {number}: {short(fields[place])} is not a whole number of at most 18 digits"
+            )
+    first, second, third = (int(fields[place]) for place in whole)
     try:
-        first, second, third = (int(fields[place]) for place in whole)
         value = float(fields[real])
-    except ValueError as error:
-        raise DataError(f"{path}, line {number}: {error}") from error
-    if value != value:
-        raise DataError(f"{path}, line {number}: the score is not a number")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{path}, line {number}: {short(fields[real])} is not a finite number")
     return first, second, third, value
+
+
+def _check_item(path: str | Path, line: int, item: int, catalogue: Catalogue | None) -> None:
+    most = MAX_ID if catalogue is None else catalogue.n_items
+    if not 1 <= item <= most:
+        raise DataError(f"{path}, line {line}: item {item} is not in 1..{most}")

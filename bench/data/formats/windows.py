@@ -60,7 +60,8 @@ def read_windows(
         DataError: with the line, at the first row that is not ``int,[id, ..., id],int`` with two ids or
             more, at an id without a title, or at a file without rows.
     """
-    cells = _cells(path, read_text(path))
+    text = read_text(path)
+    cells = _cells(path, text)
     values, length_W = _parse(cells)
     n_rows = len(length_W)
     last_W = np.cumsum(length_W) - 1
@@ -83,10 +84,16 @@ def read_windows(
         raise cells.error(int(np.argmin(kept_W)), fault)
     history = Ragged(mapped[inside], np.concatenate([[0], np.cumsum(kept_W)]))
     user_W, timestamp_W = np.array(cells.users, np.int64), np.array(cells.times, np.int64)
-    dropped = int((mapped == 0).sum())
-    note = f"{path.name}: {dropped} history items without a title are dropped"
+    notes = []
+    if dropped := int((mapped == 0).sum()):
+        notes.append(f"{path.name}: {dropped} history items without a title are dropped")
+    if not text.endswith(("\n", "\r")):
+        line = cells.line_W[-1]
+        notes.append(
+            f"{path.name} ends within line {line}; if it was cut off there, its last row is not whole"
+        )
     windows = Windows(titles.catalogue, user_W, history, mapped[last_W], timestamp_W)
-    return windows, (note,) if dropped else ()
+    return windows, tuple(notes)
 
 
 def _parse(cells: _Cells) -> tuple[IntArray, IntArray]:

@@ -1,8 +1,11 @@
 """Downloads against a real server on this machine that breaks off, lies and refuses on demand."""
 
+import contextlib
 import re
 import threading
+import time
 from collections import Counter
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -25,6 +28,8 @@ class Server(ThreadingHTTPServer):
         self.asked = Counter()
         self.ranges = []
         self.knows_ranges = True
+        self.lengths = {}  # path: what is announced instead of the true length
+        self.drips = 0.0  # seconds before each piece of a slow answer
 
     @property
     def base(self):
@@ -50,10 +55,18 @@ class Handler(BaseHTTPRequestHandler):
                 return self.send_error(416)
             body, status = body[int(wanted[1]) :], 206
         self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", server.lengths.get(self.path, str(len(body))))
         self.end_headers()
+        while server.drips and body:
+            time.sleep(server.drips)
+            try:
+                self.wfile.write(body[:1000])
+            except OSError:
+                return None
+            body = body[1000:]
         cuts = server.break_after.get(self.path)
-        self.wfile.write(body[: cuts.pop(0)] if cuts else body)
+        with contextlib.suppress(ConnectionError):  # a client may have enough before the end
+            self.wfile.write(body[: cuts.pop(0)] if cuts else body)
         return None
 
 
@@ -203,3 +216,42 @@ def test_the_files_at_hand_are_the_pinned_ones(published, made):
     if folder == "toy" and name.endswith(".csv"):
         pytest.skip("toy's files are at hand without three of their columns")
     assert blob_id((published(folder) / name).read_bytes()) == made.blob
+
+
+@pytest.mark.parametrize("length", ["", "-5", "many", "1e9", "9" * 30, str(10**15)])
+def test_an_announced_length_that_is_no_sense_is_survived(server, tmp_path, length):
+    made = pin(server)
+    server.lengths[url_path(made)] = length
+    fetch([made], tmp_path, base=server.base, pauses=(0,))
+    assert (tmp_path / made.target).read_bytes() == CONTENT
+
+
+def test_an_announced_length_that_is_too_small_gives_another_file(server, tmp_path):
+    made = pin(server)
+    server.lengths[url_path(made)] = "5"
+    with pytest.raises(DataError, match="another file than the pinned one"):
+        fetch([made], tmp_path, base=server.base, pauses=(0,))
+    assert not any((tmp_path / "book").iterdir())
+
+
+def test_more_bytes_than_a_file_may_have_are_not_kept(server, tmp_path):
+    made = replace(pin(server), most=len(CONTENT) - 1)
+    with pytest.raises(
+        DataError, match=r"more than the 511,999 bytes that it may have, expected git"
+    ):
+        fetch([made], tmp_path, base=server.base, pauses=(0, 0))
+    assert server.asked[url_path(made)] == 1
+    assert not any((tmp_path / "book").iterdir())
+
+
+def test_a_server_that_drips_is_left_in_time(server, tmp_path):
+    made = pin(server)
+    server.drips = 0.2  # seconds between two pieces of 1,000 bytes: 100 s for all of them
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="the time for all downloads is over"):
+        fetch([made], tmp_path, base=server.base, pauses=(0, 0), seconds=1.0)
+    assert time.monotonic() - began < 20
+    server.drips = 0.0
+    lines = []
+    fetch([made], tmp_path, base=server.base, say=lines.append)
+    assert (tmp_path / made.target).read_bytes() == CONTENT and "taken up" in lines[0]

@@ -33,9 +33,8 @@ def with_times(times):
 
 
 def csv(path, rows):
-    path.write_text(
-        "\n".join(",".join(map(str, row)) for row in [rows[0], *map(dict.values, rows)])
-    )
+    lines = (",".join(map(str, row)) for row in [rows[0], *map(dict.values, rows)])
+    path.write_text("\n".join(lines) + "\n")
     return path
 
 

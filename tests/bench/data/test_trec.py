@@ -56,7 +56,7 @@ def test_items_go_by_their_own_ids(tmp_path):
     assert [line.split()[2] for line in lines] == ["B%201", "50%25", "x5", "x4"]  # 1 and 3 are one
     assert read_run(tmp_path / "run", 2, catalogue).item_QK.tolist() == [[1, 2], [5, 4]]
     assert read_qrels(tmp_path / "qrels", catalogue).tolist() == [2, 5]
-    with pytest.raises(DataError, match="invalid literal"):
+    with pytest.raises(DataError, match="not a whole number"):
         read_run(tmp_path / "run", 2)
 
 
@@ -123,8 +123,8 @@ def test_ir_measures_gives_the_numbers_of_the_board(tmp_path, rows, scored, iden
     ("line", "message"),
     [
         ("0 Q0 5 1 0.5", "5 fields, 6 are needed"),
-        ("0 Q0 x 1 0.5 t", "line 1: invalid literal"),
-        ("0 Q0 5 1 nan t", "not a number"),
+        ("0 Q0 x 1 0.5 t", "line 1: 'x' is not a whole number"),
+        ("0 Q0 5 1 nan t", "not a finite number"),
         ("9 Q0 5 1 0.5 t", r"query 9 is not in 0..1"),
     ],
 )
