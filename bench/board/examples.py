@@ -18,10 +18,10 @@ import numpy as np
 
 from bench.board.entry import Entry
 from bench.data.load import load_dataset
+from bench.disk.storage import write_whole
 from bench.errors import BenchError, DataError
 from bench.evaluation.positions import MISSING
 from bench.results.packed import Packed, seal_of
-from bench.results.store import write_whole
 from bench.results.table_key import TableKey
 from bench.types import Dataset, IntArray
 

@@ -5,11 +5,12 @@ Text is escaped; numbers are printed to a tenth of a pixel, so equal rows give e
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from bench.plain_text import in_html
 
 # Okabe and Ito's colours, told apart by people with any colour vision; dashes tell the same
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#767676")
@@ -195,4 +196,4 @@ def _file(title: str, height: int, parts: Sequence[str]) -> str:
 
 
 def _text(value: str) -> str:
-    return html.escape(" ".join(value.split()))
+    return in_html(value)

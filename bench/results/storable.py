@@ -17,7 +17,7 @@ from bench.results.row_values import BIGGEST, DEEPEST, LONGEST
 
 
 def plain_row(row: Row) -> Row:
-    """The row with its reason on one line and its facts as plain JSON, both without tokens of this machine."""
+    """The row with its reason on one line, its facts as plain JSON, and no tokens of this machine."""
     reason = _level(one_line(without_secrets(row.reason), LONGEST))
     return replace(row, reason=reason, facts=plain_facts(row.facts))
 
