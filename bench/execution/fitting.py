@@ -6,8 +6,8 @@ import json
 import shutil
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ class Fitting:
         self.meter.add("fit", cost)
         return method
 
-    def run(self, method: Method, fit: partial[None], facts: dict[str, Any]) -> None:
+    def run(self, method: Method, fit: Callable[[], None], facts: dict[str, Any]) -> None:
         """Fit a method and save it; the cost of interrupted attempts is added to this one's.
 
         Args:

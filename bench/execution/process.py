@@ -1,4 +1,4 @@
-"""What the process of a cell does, here or in a Slurm job, and how it ended.
+"""How the process of a cell ended, here or in a Slurm job.
 
 A process says how it ended on a channel of our own. Its exit code may be the plugin's, so that no code means
 anything but that the process is gone.
@@ -6,14 +6,12 @@ anything but that the process is gone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from bench.cell import Cell
-from bench.execution.runner import Surroundings, run_cell
-from bench.results.storage import storage_fault
+from bench.execution.asking import Alone
 
-Kind = Literal["over", "busy", "died", "lost", "storage"]
+Kind = Literal["over", "busy", "died", "lost", "memory", "fault", "storage"]
 
 
 @dataclass(frozen=True)
@@ -22,28 +20,18 @@ class End:
 
     Attributes:
         kind: ``over`` (the cell has its row), ``busy`` (another runner holds the cell), ``died`` (no row was
-            left), ``lost`` (the machine or the cluster took it away) or ``storage`` (nothing can be written).
+            left), ``lost`` (the machine or the cluster took it away), ``memory`` (it ran out of memory that
+            others may have been using), ``fault`` (a fault that it could not write down itself) or
+            ``storage`` (nothing can be written).
         how: the reason, for whoever reads the board.
         hint: what may help.
+        alone: what the cell should have for itself when it is tried again.
     """
 
     kind: Kind
     how: str = ""
     hint: str = ""
-
-
-def run_claimed(cell: Cell, where: Surroundings) -> End:
-    """Run a cell in this process, unless another process holds it."""
-    try:
-        with where.store.claim(cell.key) as held:
-            if not held:
-                return End("busy", "another runner held the cell")
-            run_cell(cell, where)
-    except OSError as fault:
-        if disk := storage_fault(fault):
-            return End("storage", str(disk))
-        raise
-    return End("over")
+    alone: Alone = ""
 
 
 def died(what: str, code: int) -> End:
@@ -54,4 +42,5 @@ def died(what: str, code: int) -> End:
         code: its exit code; negative for a signal.
     """
     told = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return End("died", f"{what} ended with {told}", "probably out of memory" if code == -9 else "")
+    end = End("died", f"{what} ended with {told}")
+    return replace(end, hint="probably out of memory", alone="host") if code == -9 else end

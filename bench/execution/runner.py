@@ -8,63 +8,31 @@ from __future__ import annotations
 
 import contextlib
 import json
-import random
-import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.cell import Cell, K, Row, Run
-from bench.data.exams import first_seen
-from bench.data.load import load_dataset
-from bench.errors import BenchError, DataError, Unavailable
-from bench.evaluation.candidates import KNOWN, recommend_known
-from bench.evaluation.checks import check_ranking
+from bench.cell import Cell, Row
+from bench.errors import BenchError, Unavailable
 from bench.evaluation.lists import top_lists
 from bench.evaluation.positions import positions
 from bench.evaluation.strata import strata
-from bench.execution.faults import log_trace, sentence
+from bench.execution.faults import Starved, log_trace, memory_of, sentence
 from bench.execution.fitting import Fitting
 from bench.execution.meter import Meter
 from bench.execution.status import Status
-from bench.method import Method, assign, configure
-from bench.registry import load_plugins, methods
-from bench.results.identity import declared
+from bench.execution.team import SOLO, Team
+from bench.execution.work import Surroundings, Work, family
+from bench.registry import load_plugins
 from bench.results.packed import Packed
 from bench.results.provenance import now, provenance
-from bench.results.source_hash import code_of, libraries
+from bench.results.source_hash import code_of
 from bench.results.storage import storage_fault
 from bench.results.store import Store
-from bench.types import Dataset, Exam, Queries, Ranking
-
-
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """Where a cell runs; picklable, so that it can be handed to another process.
-
-    Attributes:
-        store: where rows and artefacts go.
-        data_root: where datasets are, None for the default.
-        plugins: files to import first.
-        device: ``cpu`` or ``cuda``.
-        threads: CPU threads this cell may use.
-        needs: by name, the folders of the fitted methods that the cell needs.
-        fresh: fit again, whatever an earlier attempt has left.
-        seen: ``Store.stamp`` of the cell at the time of the plan. If the stamp has changed since, another
-            process has run the cell in the meantime, and its row is returned. None to run in any case.
-    """
-
-    store: Store
-    data_root: Path | None = None
-    plugins: tuple[str, ...] = ()
-    device: str = "cpu"
-    threads: int = 1
-    needs: dict[str, Path] = field(default_factory=dict)
-    fresh: bool = False
-    seen: str | None = None
+from bench.types import Exam, Ranking
 
 
 @dataclass(frozen=True)
@@ -73,7 +41,8 @@ class Attempt:
 
     cell: Cell
     where: Surroundings
-    meter: Meter = field(default_factory=Meter)
+    team: Team
+    meter: Meter
 
     @cached_property
     def status(self) -> Status:
@@ -102,7 +71,7 @@ class Attempt:
         return self.where.store.folder(self.cell.key)
 
 
-def run_cell(cell: Cell, where: Surroundings) -> Row:
+def run_cell(cell: Cell, where: Surroundings, team: Team = SOLO) -> Row:
     """Run one cell and write its row, whatever happens short of the process being killed.
 
     The caller must hold the store's lock on the cell (``Store.claim``).
@@ -110,9 +79,11 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
     Args:
         cell: what is run.
         where: store, data, device and inputs.
+        team: the cell's other ranks.
 
     Raises:
         KeyboardInterrupt: passed on; nothing is written.
+        Starved: it ran out of memory that other cells may have been using; no result of the cell.
         StorageError: the disk is full or may not be written; no result of the cell.
     """
     if where.seen is not None and (answer := where.store.answered_since(cell, where.seen)):
@@ -120,21 +91,13 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
     load_plugins(where.plugins)
     # now, as the tree may be at another commit by the end of a long fit
     place = {**provenance(threads=where.threads, device=where.device), "code": _code(cell)}
-    attempt = Attempt(cell, where)
+    if where.ask.ranks > 1:
+        place["ranks"] = where.ask.ranks
+    attempt = Attempt(cell, where, team, Meter(team.bills))
     if where.fresh:
         attempt.fitting.forget()
-    # any fault becomes a row with its reason, so that one broken cell never ends a run
-    try:
-        row, packed = _fit_and_examine(attempt)
-    except Unavailable as reason:
-        row, packed = Row(cell=cell, status="left out", reason=str(reason)), None
-    except Exception as fault:
-        if disk := storage_fault(fault):
-            raise disk from fault
-        log_trace(where.store.folder(cell.key))
-        row = Row(cell=cell, status="failed", reason=sentence(fault), cost=attempt.meter.cost)
-        packed = None
-    facts = {"family": _family(cell), **row.facts}
+    row, packed = _row_of(attempt)
+    facts = {"family": family(cell), **row.facts}
     row = replace(row, facts=facts, provenance={**place, "date": now()})
     stage = facts["family"] == "stage"
     where.store.write(row, stage=stage, pack=packed.save if packed else None)
@@ -143,81 +106,51 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
     return row
 
 
-def _fit_and_examine(attempt: Attempt) -> tuple[Row, Packed | None]:
+def _row_of(attempt: Attempt) -> tuple[Row, Packed | None]:
+    """The cell's row, of a fault too, so that one broken cell never ends a run."""
     cell, where = attempt.cell, attempt.where
+    try:
+        return _fit_and_examine(attempt)
+    except Exception as own:
+        fault = attempt.team.cause(own)
+    if (memory := memory_of(fault)) in where.shares:
+        raise Starved(sentence(fault), memory) from fault
+    if isinstance(fault, Unavailable):
+        return Row(cell=cell, status="left out", reason=str(fault)), None
+    if disk := storage_fault(fault):
+        raise disk from fault
+    log_trace(where.store.folder(cell.key), fault)
+    return Row(cell=cell, status="failed", reason=sentence(fault), cost=attempt.meter.cost), None
+
+
+def _fit_and_examine(attempt: Attempt) -> tuple[Row, Packed | None]:
+    cell, where, team = attempt.cell, attempt.where, attempt.team
     attempt.status.enter("data")
-    dataset = load_dataset(cell.dataset, where.data_root, uncut=cell.uncut)
-    _check_unchanged(cell, dataset)
-    _seed_everything(cell, where.threads)
-    method, run = _build(attempt)
-    if cell.select_on == "test":
-        run.facts["selected_on"] = "test"
-    chosen_on = {"valid": dataset.split.valid, "test": dataset.split.test}[cell.select_on]
-    exam = chosen_on.sample(cell.valid_rows if cell.select_on == "valid" else cell.test_rows)
-    fit = partial(method.fit, dataset.split.train.sample(cell.train_rows), exam, run)
+    team.join(where.device)
+    team.tell("begin")
+    work = Work.begin(cell, where, attempt.progress)
     if earlier := attempt.fitting.restored(where.device):
-        method = earlier
+        work.method = earlier
+        team.tell("restore")
     else:
         attempt.status.enter("fit")
-        attempt.fitting.run(method, fit, run.facts)
+        team.tell("fit")
+        attempt.fitting.run(work.method, work.fit, work.run.facts)
     bill = json.loads(attempt.fitting.bill.read_text(encoding="utf-8"))
-    if method.family == "stage":
+    if work.method.family == "stage":
         return Row(cell=cell, status="done", cost=attempt.meter.cost, facts=bill["facts"]), None
-    return _examine(attempt, method, dataset, bill["facts"])
+    return _examine(attempt, work, bill["facts"])
 
 
-def _check_unchanged(cell: Cell, dataset: Dataset) -> None:
-    """Raise DataError if data, versions or models have changed since the cell got its key."""
-    axes = {"loss": cell.loss, "decoder": cell.decoder, "backbone": cell.backbone}
-    now = declared(cell.method, **axes, config=cell.config)
-    same = {
-        cell.dataset: dataset.version == cell.data_version,
-        f"the version of {cell.method} or of its axes": now.versions == cell.versions,
-        f"a file or model of {cell.method}": now.contents == cell.contents,
-    }
-    for what, unchanged in same.items():
-        if not unchanged:
-            raise DataError(f"{what} changed on disk since the plan was made; plan again")
-
-
-def _build(attempt: Attempt) -> tuple[Method, Run]:
-    cell, where = attempt.cell, attempt.where
-    kind: type[Method] = methods.get(cell.method)
-    config = dict(cell.config)
-    upstream = _upstream(where)
-    facts: dict[str, Any] = {"upstream": upstream, "upstream_seconds": sum(upstream.values())}
-    inputs = dict(where.needs)
-    if tuning := inputs.pop("tuning", None):
-        best = json.loads((tuning / "best.json").read_text(encoding="utf-8"))
-        config = assign(config, best["config"])
-        facts["tuned"] = best["config"]
-    given = configure(kind, config, stored=True)
-    method = kind(given, loss=cell.loss, decoder=cell.decoder, backbone=cell.backbone)
-    scratch = attempt.folder / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    run = Run(
-        seed=cell.seed,
-        device=where.device,
-        folder=scratch,
-        inputs=inputs,
-        progress=attempt.progress,
-        facts=facts,
-    )
-    return method, run
-
-
-def _examine(
-    attempt: Attempt, method: Method, dataset: Dataset, facts: dict[str, Any]
-) -> tuple[Row, Packed]:
-    cell, cost, train = attempt.cell, attempt.meter.cost, dataset.split.train
-    exams = {"recommend": dataset.split.test.sample(cell.test_rows)}
-    if dataset.split.held_out:
-        exams = {"validate": dataset.split.valid.sample(cell.valid_rows), **exams}
+def _examine(attempt: Attempt, work: Work, facts: dict[str, Any]) -> tuple[Row, Packed]:
+    cell, cost, dataset, exams = attempt.cell, attempt.meter.cost, work.dataset, work.exams
+    method, train = work.method, dataset.split.train
     rankings: dict[str, Ranking] = {}
-    for phase, exam in exams.items():
+    for phase in exams:
         attempt.status.enter(phase)
+        attempt.team.tell(f"recommend {phase}")
         with attempt.meter.phase(phase):
-            rankings[phase] = _recommend(method, exam.queries, cell, dataset)
+            rankings[phase] = work.recommend(phase)
     test, ranking = exams["recommend"], rankings["recommend"]
     seconds = cost["recommend"]["seconds"] or 0.0
     cost["recommend"]["users_per_second"] = len(test) / max(seconds, 1e-9)
@@ -238,18 +171,6 @@ def _examine(
     return Row(cell=cell, status="done", n=len(test), cost=cost, facts=facts), packed
 
 
-def _recommend(method: Method, queries: Queries, cell: Cell, dataset: Dataset) -> Ranking:
-    n_items = queries.catalogue.n_items
-    # an item list may lose entries to shared titles, so it starts out longer than the K that count
-    k = min(2 * K if method.identity == "item" else K, n_items)
-    if cell.protocol == KNOWN:
-        ranking = recommend_known(method, queries, k, first_seen(dataset.split))
-    else:
-        ranking = method.recommend(queries, k)
-    check_ranking(ranking, queries, k, n_items)
-    return ranking
-
-
 def _proof(ranking: Ranking) -> dict[str, Any]:
     proof: dict[str, Any] = {}
     if ranking.certified_Q is not None:
@@ -266,35 +187,8 @@ def _keep_lists(store: Store, cell: Cell, ranking: Ranking, exam: Exam) -> None:
     store.write_lists(cell.key, lists)
 
 
-def _upstream(where: Surroundings) -> dict[str, float]:
-    """By key, seconds of fit of every cell that this one needs, directly or not, each counted once."""
-    found: dict[str, float] = {}
-    for model in where.needs.values():
-        saved = json.loads((model.parent / "fit.json").read_text(encoding="utf-8"))
-        found |= saved["facts"].get("upstream", {})
-        found[model.parent.name] = saved["cost"]["seconds"]
-    return found
-
-
-def _seed_everything(cell: Cell, threads: int) -> None:
-    """Seed the global random generators as well, for libraries that use them."""
-    random.seed(cell.seed)
-    np.random.seed(cell.seed)
-    # a floor must not be charged the time and memory of a library that it does not use
-    used = libraries(cell.method, config=cell.config)
-    if _family(cell) != "floor" or "torch" in used or "torch" in sys.modules:
-        import torch
-
-        torch.manual_seed(cell.seed)
-        torch.set_num_threads(threads)
-
-
 def _code(cell: Cell) -> str:
     """Hash of the source that runs; empty where it cannot be read."""
     with contextlib.suppress(BenchError, OSError, SyntaxError):
         return code_of(cell.method, loss=cell.loss, decoder=cell.decoder, config=cell.config)
     return ""
-
-
-def _family(cell: Cell) -> str:
-    return str(methods.get(cell.method).family) if cell.method in methods else "unknown"
