@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cell import Row
 from bench.errors import ConfigError
-from bench.execution.local import LocalExecutor, slots
+from bench.execution.local import LocalExecutor
+from bench.execution.places import places
 from bench.execution.refresh import look_again
-from bench.execution.runner import Surroundings
 from bench.execution.schedule import Executor, Progress, Schedule
+from bench.execution.work import Surroundings
 from bench.experiment.choice import Choice
 from bench.experiment.grid import Grid, expand
 from bench.experiment.plan import Plan, Reuse, make_plan
-from bench.experiment.suite import Suite, choose_scale, read
+from bench.experiment.suite import Suite, choose_scale, read, scales
 from bench.questions.ask import lists, recommend, why, wins
 from bench.registry import load_plugins, near
 from bench.results.places import RESULTS, default_data_root, default_store
@@ -56,12 +57,15 @@ class Order:
         choice: scale (``auto`` is resolved by ``prepare``), profile and filters.
         reuse, retry: see ``bench.experiment.plan.make_plan``.
         plugins: files that register more methods.
-        jobs: cells at a time; None for one a GPU, or as many as cores and memory carry.
+        jobs: cells at a time; None for as many as GPUs, cores and memory carry.
+        gpus_per_cell: processes, each with its own GPU, of every cell whose method can share its work; on a
+            CPU they share the cores. None for what suite or scale say, as far as there are GPUs.
         gpus: indices of the GPUs to use; None for all, empty for none.
         limit_seconds: longest life of one cell; None for ten times what was predicted, an hour at least;
             ``math.inf`` for none.
         device: ``cpu`` or ``cuda``, where the cells will run; None for what this machine offers.
         microscope: how often each training is looked at; 0 for as often as costs little, None for never.
+        gpus_there: GPUs that one cell can have where cells run elsewhere; None for those of this machine.
     """
 
     suite: str = "paper"
@@ -74,17 +78,20 @@ class Order:
     limit_seconds: float | None = None
     device: str | None = None
     microscope: int | None = None
+    gpus_per_cell: int | None = None
+    gpus_there: int | None = None
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """An order with its suite read, its scale chosen and its plan made."""
+    """An order with its suite read, its scale chosen, its plan made and the device that its cells run on."""
 
     order: Order
     suite: Suite
     store: Store
     plan: Plan
     why_scale: str
+    device: str = "cpu"
 
 
 def prepare(order: Order, store: Store | None = None) -> Prepared:
@@ -103,7 +110,7 @@ def prepare(order: Order, store: Store | None = None) -> Prepared:
     look_again()
     load_plugins(order.plugins)
     # what is wrong with a number or a folder is told before anything is read
-    place = slots(order.jobs, order.gpus)[0]
+    here = places(order.jobs, order.gpus)
     store = store or default_store()
     _check_limit(order.limit_seconds)
     for option, folder in (("--out", store.rows), ("--store", store.root)):
@@ -113,9 +120,38 @@ def prepare(order: Order, store: Store | None = None) -> Prepared:
     choice = replace(order.choice, scale=scale)
     grid = expand(suite, choice)
     _check_cells(grid)
-    device = order.device or ("cpu" if place.gpu is None else "cuda")
-    plan = make_plan(grid, store, choice, reuse=order.reuse, retry=order.retry, device=device)
-    return Prepared(replace(order, choice=choice), suite, store, plan, why)
+    device = order.device or here.device
+    there = len(here.gpus) if order.gpus_there is None else order.gpus_there
+    plan = make_plan(
+        grid,
+        store,
+        choice,
+        reuse=order.reuse,
+        retry=order.retry,
+        device=device,
+        ranks=_ranks(
+            order.gpus_per_cell, suite.gpus_per_cell or scales()[scale].gpus_per_cell, there
+        ),
+    )
+    return Prepared(replace(order, choice=choice), suite, store, plan, why, device)
+
+
+def _ranks(asked: int | None, usual: int, there: int) -> int:
+    """Processes of a cell whose method can share its work.
+
+    Args:
+        asked: by the user.
+        usual: what suite or scale say.
+        there: GPUs that one cell can have; 0 for the CPU.
+    """
+    if asked is None:
+        return max(min(usual, there), 1)
+    if asked < 1 or (there and asked > there):
+        most = f"from 1 to {there}, the GPUs there are" if there else "1 or more"
+        raise ConfigError(
+            f"--gpus-per-cell {asked}: it must be {most}; leave it out for the scale's"
+        )
+    return asked
 
 
 def _check_cells(grid: Grid) -> None:
@@ -157,8 +193,8 @@ def _make_folder(option: str, folder: Path) -> None:
 
 def local_executor(prepared: Prepared) -> LocalExecutor:
     """The executor of this machine for a prepared plan."""
-    places = slots(prepared.order.jobs, prepared.order.gpus)
-    return LocalExecutor(places, [job.cell for job in prepared.plan.todo])
+    here = places(prepared.order.jobs, prepared.order.gpus)
+    return LocalExecutor(here, [job.cell for job in prepared.plan.todo])
 
 
 def execute(

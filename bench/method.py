@@ -184,6 +184,19 @@ class Method(ABC):
         raise ConfigError(f"{self.name} has no language model to export; --trec writes its lists")
 
     @classmethod
+    def spreads(cls, config: Any, *, loss: str | None) -> bool:
+        """Whether several processes may share the work of one cell, by way of ``bench.ranks``.
+
+        Each runs ``fit`` and ``recommend`` with the same arguments and has to end with the same result as
+        one process alone, rounding aside: the number of processes is no part of what identifies a result.
+
+        Args:
+            config: the method's configuration.
+            loss: name of its loss, if any.
+        """
+        return False
+
+    @classmethod
     def estimate_seconds(cls, config: Any, size: Size) -> float:
         """A rough estimate of the whole cell's seconds on two cores, used until a real cell was timed.
 

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from bench.api import Order, default_store, execute, prepare
 from bench.cell import Cell, Row
+from bench.execution.asking import Ask
 from bench.execution.process import End
-from bench.execution.runner import Surroundings
+from bench.execution.work import Surroundings
 from bench.experiment.choice import Choice
 
 SUITE = "title: t\ndatasets: [ml_100k]\ntest_rows: 20\nrows: [{method: popularity}]\n"
@@ -51,6 +52,10 @@ class InPlace:
     def has_room(self) -> bool:
         """Whether one of the two places is free."""
         return self.running < 2
+
+    def fits(self, ask: Ask) -> bool:
+        """Always; see ``has_room``."""
+        return True
 
     def is_left(self, cell: Cell) -> bool:
         """Never."""

@@ -15,7 +15,7 @@ from bench.cell import Row
 from bench.cli._options import clock
 from bench.execution.schedule import Progress
 from bench.execution.status import read_status, remaining
-from bench.experiment.plan import spent
+from bench.experiment.forecast import spent
 from bench.results.figures import Figures, figures_beside
 from bench.results.store import Store
 

@@ -53,6 +53,20 @@ def add_suite_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--plugin", action="append", default=[], help="a file that registers more")
 
 
+def add_rank_option(group: argparse._ArgumentGroup) -> None:
+    """How many GPUs a cell has."""
+    group.add_argument(
+        "--gpus-per-cell",
+        type=_count,
+        metavar="N",
+        help="let N processes with a GPU each share the work of every cell whose method can (language "
+        "models; the others keep one): rows of a batch and queries are dealt out, each seen once, and the "
+        "results are those of one GPU at the same batch, so that no row is made again; without a GPU the N "
+        "processes share the cores (default: the suite's or the scale's, 4 at scale full, as far as "
+        "there are GPUs)",
+    )
+
+
 def add_store_options(parser: argparse.ArgumentParser) -> None:
     """Where data, rows and artefacts are."""
     group = parser.add_argument_group("where")
@@ -97,6 +111,7 @@ def order_of(options: argparse.Namespace) -> Order:
         plugins=tuple(options.plugin),
         jobs=getattr(options, "jobs", None),
         gpus=getattr(options, "gpus", None),
+        gpus_per_cell=getattr(options, "gpus_per_cell", None),
         limit_seconds=_limit(getattr(options, "limit_minutes", None)),
     )
 

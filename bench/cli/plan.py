@@ -9,13 +9,22 @@ from tabulate import tabulate
 
 from bench.api import default_store, prepare
 from bench.board.folder import check_ours
-from bench.cli._options import add_store_options, add_suite_options, clock, order_of
+from bench.cli._options import (
+    add_rank_option,
+    add_store_options,
+    add_suite_options,
+    clock,
+    order_of,
+)
 from bench.cli.run import banner, kept_faults, without_backbone
+from bench.execution.places import kept_for
 from bench.experiment.plan import KEPT, Job
 
 ABOUT = """\
 Print the cells of a suite in the order they would run, what the store already has, and how long each may
-take (measured on an earlier row of the same kind, or the method's own estimate, marked ~).
+take (measured on an earlier row of the same kind, or the method's own estimate, marked ~). The column "on" is
+what a cell runs on: its GPUs, one a process, or what it took of one at the peak of an earlier row, so that it
+may share it with others; or the CPU and the processes that share the cell's work there.
 
   python -m bench plan --suite paper --scale small --datasets book --data-root data
 """
@@ -30,6 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_suite_options(parser)
+    add_rank_option(parser.add_argument_group("how"))
     add_store_options(parser)
     parser.set_defaults(func=main)
 
@@ -43,8 +53,10 @@ def main(options: argparse.Namespace) -> int:
     for number, job in enumerate(prepared.plan.jobs, 1):
         state = _state(job)
         time = ("" if job.measured else "~") + clock(job.seconds) if job.todo else ""
-        table.append([number, job.cell.name, state, time, "" if job.asked else "needed by others"])
-    print(tabulate(table, headers=["", "cell", "", "time", ""], tablefmt="simple"))
+        asked = "" if job.asked else "needed by others"
+        on = runs_on(job, prepared.device) if job.todo else ""
+        table.append([number, job.cell.name, state, time, on, asked])
+    print(tabulate(table, headers=["", "cell", "", "time", "on", ""], tablefmt="simple"))
     why: dict[str, list[str]] = {}
     for cell, reason in prepared.plan.left_out:
         why.setdefault(reason, []).append(cell.name)
@@ -65,6 +77,22 @@ def main(options: argparse.Namespace) -> int:
     )
     print(f"about {clock(prepared.plan.seconds)} in all, one cell after the other")
     return 1 if without_backbone(prepared) else 0
+
+
+def runs_on(job: Job, device: str) -> str:
+    """What a cell runs on, e.g. ``2 GPUs``, ``3.1 GiB of a GPU``, ``CPU, 2 processes``.
+
+    Args:
+        job: the cell, planned.
+        device: ``cpu`` or ``cuda``.
+    """
+    if device == "cpu":
+        return "CPU" if job.ranks == 1 else f"CPU, {job.ranks} processes"
+    if job.ranks > 1:
+        return f"{job.ranks} GPUs"
+    return (
+        "1 GPU" if job.gpu_bytes is None else f"{kept_for(job.gpu_bytes) / 2**30:.1f} GiB of a GPU"
+    )
 
 
 def _state(job: Job) -> str:

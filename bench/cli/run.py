@@ -18,12 +18,19 @@ from bench.board.folder import check_ours, claim
 from bench.cell import Row
 from bench.cli._left_out import LeftOut
 from bench.cli._live import Watch
-from bench.cli._options import _count, _gpus, add_store_options, add_suite_options, clock, order_of
+from bench.cli._options import (
+    _count,
+    _gpus,
+    add_rank_option,
+    add_store_options,
+    add_suite_options,
+    clock,
+    order_of,
+)
 from bench.cli._options import shown_path as shown
 from bench.cli.board import left_alone
 from bench.disk.storage import storage_fault
 from bench.errors import ConfigError
-from bench.execution.local import describe
 from bench.execution.schedule import Executor, Progress, summary
 from bench.execution.slurm import SlurmExecutor
 from bench.execution.slurm_words import Queue, read_words
@@ -53,15 +60,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_suite_options(parser)
     add_store_options(parser)
     group = parser.add_argument_group("how")
+    add_rank_option(group)
     group.add_argument(
         "--jobs",
         type=int,
-        help="cells at a time, 1 or more (default: one a GPU, else as many as cores and memory carry)",
+        help="cells at a time, 1 or more (default: as many as cores and memory carry; on GPUs one each, and "
+        "up to 4 on one where the peaks measured on earlier rows of their kind fit together)",
     )
     group.add_argument(
         "--gpus",
         type=_gpus,
-        help="the GPUs to use, one cell each: indices such as 0,2, in the order of their bus ids and "
+        help="the GPUs to use: indices such as 0,2, in the order of their bus ids and "
         'counted among those in CUDA_VISIBLE_DEVICES if it is set; none (or "") for the CPU, where '
         "--scale auto then stays embedded (default: all)",
     )
@@ -110,7 +119,7 @@ def _main(options: argparse.Namespace) -> int:
     check_ours(Path(options.out))
     order, queue = replace(order_of(options), microscope=options.microscope), _queue(options)
     if queue is not None:
-        order = replace(order, device=queue.device)
+        order = replace(order, device=queue.device, gpus_there=queue.gpus)
     prepared = prepare(order, store)
     jobs = SlurmExecutor(queue, store) if queue else None
     banner(prepared)
@@ -218,7 +227,7 @@ def _queue(options: argparse.Namespace) -> Queue | None:
 
 def _local(prepared: Prepared) -> Executor:
     executor = local_executor(prepared)
-    print(describe(executor.places))
+    print(executor.places)
     return executor
 
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from bench.cell import HEADLINE, Cell, Row
 from bench.evaluation.metrics import gain
-from bench.execution.process import run_claimed
-from bench.execution.runner import Surroundings
-from bench.experiment.plan import spent
+from bench.execution.claimed import run_claimed
+from bench.execution.work import Surroundings
+from bench.experiment.forecast import spent
 from bench.results.packed import Packed
 from bench.results.row_files import read_row
 from bench.results.store import Store

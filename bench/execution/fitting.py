@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +74,15 @@ class Fitting:
         except DamagedError as damage:
             set_aside(damage)
             return None
-        except Exception:  # whatever is wrong with it, fitting again is the way out
-            print(trace(), flush=True)
+        except Exception as fault:  # whatever is wrong with it, fitting again is the way out
+            print(trace(fault), flush=True)
             self.forget()
             return None
         self.meter.add("fit", cost)
         return method
 
     def run(
-        self, method: Method, fit: partial[None], facts: dict[str, Any], inputs: Untouched
+        self, method: Method, fit: Callable[[], None], facts: dict[str, Any], inputs: Untouched
     ) -> None:
         """Fit a method and save it; the cost of interrupted attempts is added to this one's.
 

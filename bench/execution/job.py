@@ -13,8 +13,10 @@ from pathlib import Path
 from bench.cell import Cell
 from bench.disk.sealed import read_note, write_note
 from bench.errors import DamagedError
-from bench.execution.process import End, run_claimed
-from bench.execution.runner import Surroundings
+from bench.execution.claimed import run_claimed
+from bench.execution.process import End
+from bench.execution.team import SOLO, Team
+from bench.execution.work import Surroundings
 from bench.results.store import Store
 
 BODY = "from bench.execution.job import main; main()"
@@ -33,9 +35,19 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if os.environ.get("SLURM_RESTART_COUNT", "0") != "0":
         where = replace(where, fresh=False)  # what the first start of this job fitted is new enough
-    end = run_claimed(cell, where)
-    if end.kind != "over":
-        write_note(word_path(where.store, os.environ["SLURM_JOB_ID"]), asdict(end))
+
+    def say(end: End) -> None:
+        if end.kind != "over":
+            write_note(word_path(where.store, os.environ["SLURM_JOB_ID"]), asdict(end))
+
+    team = None
+    if where.ask.ranks > 1:
+        gpus = (
+            os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if where.device == "cuda" else []
+        )
+        team = Team.fork(cell, where, gpus, say)
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0] if gpus else ""
+    say(run_claimed(cell, where, team or SOLO))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # libraries leave threads behind that would hold the job open

@@ -1,4 +1,4 @@
-"""Cells as child processes of this machine: one process a cell, one slot a GPU or a share of the cores.
+"""Cells as child processes of this machine, each in a place of its own (see ``places``).
 
 A crash, a leak or a memory kill stays inside its own process. Cells that need heavy libraries are forked
 from a server process that has them loaded, so they start in well under a second; the others start from
@@ -12,31 +12,30 @@ to be at work.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 import types
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import connection, forkserver
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-import psutil
-
 from bench.cell import Cell
-from bench.errors import ConfigError, StorageError
-from bench.execution.process import End, died, log_to, run_claimed
-from bench.execution.runner import Surroundings
-from bench.results.machine import usable_gpus
+from bench.errors import StorageError
+from bench.execution.asking import Ask
+from bench.execution.claimed import run_claimed
+from bench.execution.death import end_group_with, wait_and_end_group
+from bench.execution.places import Places, Slot
+from bench.execution.process import End, died, log_to
+from bench.execution.team import Team
+from bench.execution.work import Surroundings
 from bench.results.source_hash import libraries
 
-CELL_GIB = 6.0  # what the largest cells of scale embedded need
 NO_CODE = 255  # what multiprocessing makes of a child whose server died before it
 SERVERS = 3  # tries to fork from a server that was killed; each try starts another one
 SERVER_SECONDS = 0.3  # between two of them
@@ -49,19 +48,6 @@ HEAVY = {
     "transformers": ("transformers", "transformers.models.llama.modeling_llama"),
     "peft": ("peft",),
 }
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A place for one cell at a time.
-
-    Attributes:
-        gpu: the GPU that the cell alone may see, as CUDA_VISIBLE_DEVICES names it; None for a CPU slot.
-        threads: CPU threads of the cell.
-    """
-
-    gpu: str | None
-    threads: int
 
 
 @dataclass
@@ -105,39 +91,6 @@ class Handle:
         self.process.join(END_SECONDS)
 
 
-def slots(jobs: int | None, gpus: Sequence[int] | None = None) -> list[Slot]:
-    """One slot a GPU if there are any, else ``jobs`` shares of the cores.
-
-    On a CPU the default packs cells rather than threads, as these models are too small for many threads to
-    help one of them: two threads a cell, one on a machine of three cores or fewer, and memory for each.
-
-    Args:
-        jobs: most cells at a time, None for the default.
-        gpus: which GPUs, counted among those this process may see; None for all, empty for the CPU.
-
-    Raises:
-        ConfigError: fewer than one job, or a GPU that does not exist.
-    """
-    if jobs is not None and jobs < 1:
-        raise ConfigError(
-            f"--jobs {jobs}: it must be 1 or more; leave it out for one a GPU, or as many as the cores carry"
-        )
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    if found := [name for name, _ in usable_gpus(gpus)]:
-        n = min(jobs or len(found), len(found))
-        return [Slot(name, max(cores // n, 1)) for name in found[:n]]
-    n = min(jobs or _carried(cores), cores)
-    return [Slot(None, max(cores // n, 1)) for _ in range(n)]
-
-
-def _carried(cores: int) -> int:
-    """Cells that this machine's cores and memory carry at a time."""
-    by_memory = int(psutil.virtual_memory().available / 2**30 / CELL_GIB)
-    return max(1, min(cores if cores < 4 else cores // 2, by_memory))
-
-
 def heavy(cell: Cell) -> set[str]:
     """The heavy libraries that a cell may import."""
     found = libraries(cell.method, loss=cell.loss, decoder=cell.decoder, config=cell.config)
@@ -148,12 +101,12 @@ class LocalExecutor:
     """Starts cells on this machine.
 
     Args:
-        places: the slots; see ``slots``.
+        places: what this machine has; see ``places``.
         cells: what will run; their libraries begin to load at once, beside the first cells.
     """
 
-    def __init__(self, places: Sequence[Slot], cells: Iterable[Cell] = ()) -> None:
-        self.places, self.free = list(places), list(places)
+    def __init__(self, places: Places, cells: Iterable[Cell] = ()) -> None:
+        self.places = places
         self._spawn = multiprocessing.get_context("spawn")
         self._forkserver = multiprocessing.get_context("forkserver")
         self._forkserver.set_forkserver_preload([PRELOAD])
@@ -165,23 +118,29 @@ class LocalExecutor:
 
     @property
     def has_room(self) -> bool:
-        """Whether another cell can start now."""
-        return bool(self.free)
+        """Whether some cell may be able to start now."""
+        return len(self.places.taken) < self.places.most
+
+    def fits(self, ask: Ask) -> bool:
+        """Whether a cell that asks for this can start now."""
+        return self.places.find(ask) is not None
 
     def is_left(self, cell: Cell) -> bool:
         """Never: no cell of this machine outlives its runner."""
         return False
 
-    def start(self, cell: Cell, where: Surroundings) -> Handle:
-        """Start a cell in a free slot."""
-        slot = self.free.pop(0)
-        device = "cpu" if slot.gpu is None else "cuda"
-        where = replace(where, threads=slot.threads, device=device)
+    def start(self, cell: Cell, where: Surroundings) -> Handle | None:
+        """Start a cell; None if there is no place for it at present."""
+        slot = self.places.find(where.ask)
+        if slot is None:
+            return None
+        where = replace(where, threads=slot.threads, device=slot.device, shares=slot.shares)
         ours, theirs = multiprocessing.Pipe()
+        self.places.take(slot)
         try:
-            process = self._start(cell, (cell, where, slot.gpu, theirs))
+            process = self._start(cell, (cell, where, slot.gpus, theirs))
         except BaseException:
-            self._free(slot)
+            self.places.give_back(slot)
             raise
         finally:
             theirs.close()
@@ -207,14 +166,10 @@ class LocalExecutor:
         return process
 
     def finish(self, handle: Handle) -> None:
-        """Give a cell's slot back."""
+        """Give a cell's place back."""
         handle.process.join(END_SECONDS)
         handle.channel.close()
-        self._free(handle.slot)
-
-    def _free(self, slot: Slot) -> None:
-        self.free.append(slot)
-        self.free.sort(key=self.places.index)
+        self.places.give_back(handle.slot)
 
     def stop(self, handles: Sequence[Handle]) -> None:
         """End every cell that is left."""
@@ -247,49 +202,28 @@ def _nameless_script() -> Iterator[None]:
         sys.modules["__main__"] = script
 
 
-def _child(cell: Cell, where: Surroundings, gpu: str | None, channel: Connection) -> None:
+def _child(cell: Cell, where: Surroundings, gpus: Sequence[str], channel: Connection) -> None:
     """Body of a cell's process."""
     os.setsid()
-    _let_the_kernel_end_us(channel)
+    end_group_with(channel)
     if channel.poll():  # the runner says nothing, so this is the end of it: it died before we began
         os._exit(0)
-    threading.Thread(target=_end_with_runner, args=(channel,), daemon=True).start()
-    os.environ["CUDA_VISIBLE_DEVICES"] = gpu or ""
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0] if gpus else ""
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the order in which slots count
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+    def say(end: End) -> None:
+        channel.send_bytes(json.dumps(asdict(end)).encode())
+
     try:
         log_to(where.store.folder(cell.key) / "log.txt")
     except StorageError as disk:
-        end = End("storage", str(disk))
-    else:
-        end = run_claimed(cell, where)
-    channel.send_bytes(json.dumps(asdict(end)).encode())
+        say(End("storage", str(disk)))
+        os._exit(0)
+    team = Team.fork(cell, where, gpus, say, held=[channel])
+    wait_and_end_group(channel)  # from here on there are threads, and no other rank can be forked
+    say(run_claimed(cell, where, team))
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
     os._exit(0)  # libraries leave threads behind that would hold the process open
-
-
-def _let_the_kernel_end_us(channel: Connection) -> None:
-    """Ask Linux to kill this process and what it started once the runner's end of the pipe is closed.
-
-    A thread cannot do it while one long call of a library holds the interpreter.
-    """
-    if sys.platform == "linux":
-        fcntl.fcntl(channel.fileno(), fcntl.F_SETOWN, -os.getpgrp())
-        fcntl.fcntl(channel.fileno(), fcntl.F_SETSIG, signal.SIGKILL)
-        flags = fcntl.fcntl(channel.fileno(), fcntl.F_GETFL)
-        fcntl.fcntl(channel.fileno(), fcntl.F_SETFL, flags | os.O_ASYNC)
-
-
-def _end_with_runner(channel: Connection) -> None:
-    """End this process, and what it started, when the runner is gone."""
-    connection.wait([channel])
-    os.killpg(0, signal.SIGKILL)
-
-
-def describe(places: Sequence[Slot]) -> str:
-    """One line about the slots, e.g. ``1 cell at a time, 2 threads each, no GPU``."""
-    gpus = [slot.gpu for slot in places if slot.gpu is not None]
-    kind = f"GPU {', '.join(gpus)}" if gpus else "no GPU"
-    return f"{len(places)} cell(s) at a time, {places[0].threads} thread(s) each, {kind}"

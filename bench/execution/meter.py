@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,22 +21,29 @@ TICK_SECONDS = 0.05
 class Meter:
     """Measures named phases of one process.
 
+    Args:
+        others: what the phase at hand costs each process that works on the same thing, once they are done
+            with it: processor time and joules are added, of GPU memory the highest peak counts.
+
     Attributes:
         cost: by phase: ``seconds``, ``cpu_seconds``, ``peak_host_bytes`` (resident set of the process and
             its children), ``peak_gpu_bytes``, ``joules``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, others: Callable[[], Sequence[Bill]] = tuple) -> None:
+        self.others = others
         self.cost: dict[str, Bill] = {}
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[Reading]:
         """Measure the body of a ``with``; costs of a phase that is entered again add up."""
         reading = Reading()
+        others: Sequence[Bill] = ()
         try:
             yield reading
+            others = self.others()
         finally:
-            self.add(name, reading.close())
+            self.add(name, _with(reading.close(), others))
 
     def add(self, name: str, bill: Bill) -> None:
         """Add an earlier part of the same phase: sums for time and energy, maxima for memory.
@@ -55,6 +62,18 @@ class Meter:
 
 
 Bill = dict[str, "float | None"]
+
+
+def _with(own: Bill, others: Sequence[Bill]) -> Bill:
+    """The cost of one phase in several processes; seconds and host memory of the first hold for all."""
+    whole = Meter()
+    whole.add("", own)
+    for bill in others:
+        used = {"cpu_seconds": bill["cpu_seconds"]}
+        if bill["peak_gpu_bytes"] is not None:  # else the energy is that of the processor all share
+            used |= {key: bill[key] for key in ("peak_gpu_bytes", "joules")}
+        whole.add("", used)
+    return whole.cost.get("", own)
 
 
 @dataclass(frozen=True)

@@ -7,68 +7,34 @@ are measured apart. The fitted method is saved first, so a cell that is killed l
 from __future__ import annotations
 
 import contextlib
-import json
-import random
-import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.cell import Cell, K, Row, Run
-from bench.data.exams import first_seen
-from bench.data.load import load_dataset
+from bench.cell import Cell, Row
 from bench.disk.storage import storage_fault
-from bench.errors import BenchError, DamagedError, DataError, Unavailable
-from bench.evaluation.candidates import KNOWN, recommend_known
-from bench.evaluation.checks import check_ranking, proven
+from bench.errors import BenchError, DamagedError, Unavailable
+from bench.evaluation.checks import proven
 from bench.evaluation.lists import top_lists
 from bench.evaluation.positions import positions
 from bench.evaluation.strata import strata
-from bench.execution.faults import log_trace, sentence
-from bench.execution.fitting import Fitting, read_bill, upstream_seconds
+from bench.execution.faults import Starved, log_trace, memory_of, sentence
+from bench.execution.fitting import Fitting, read_bill
 from bench.execution.meter import Meter
 from bench.execution.status import Status
+from bench.execution.team import SOLO, Team
 from bench.execution.untouched import Untouched
-from bench.method import Method, assign, configure
-from bench.registry import load_plugins, methods
-from bench.results.identity import declared
+from bench.execution.work import Surroundings, Work, family
+from bench.registry import load_plugins
 from bench.results.packed import Packed
 from bench.results.provenance import now, provenance
-from bench.results.source_hash import code_of, libraries
+from bench.results.source_hash import code_of
 from bench.results.storable import check_readable
 from bench.results.store import Store
-from bench.types import Dataset, Exam, Queries, Ranking
-
-
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """Where a cell runs; picklable, so that it can be handed to another process.
-
-    Attributes:
-        store: where rows and artefacts go.
-        data_root: where datasets are, None for the default.
-        plugins: files to import first.
-        device: ``cpu`` or ``cuda``.
-        threads: CPU threads this cell may use.
-        needs: by name, the folders of the fitted methods that the cell needs.
-        fresh: fit again, whatever an earlier attempt has left.
-        seen: ``Store.stamp`` of the cell at the time of the plan. If the stamp has changed since, another
-            process has run the cell in the meantime, and its row is returned. None to run in any case.
-        microscope: how often a training is looked at, see ``Run``.
-    """
-
-    store: Store
-    data_root: Path | None = None
-    plugins: tuple[str, ...] = ()
-    device: str = "cpu"
-    threads: int = 1
-    needs: dict[str, Path] = field(default_factory=dict)
-    fresh: bool = False
-    seen: str | None = None
-    microscope: int | None = None
+from bench.types import Exam, Ranking
 
 
 @dataclass(frozen=True)
@@ -77,7 +43,8 @@ class Attempt:
 
     cell: Cell
     where: Surroundings
-    meter: Meter = field(default_factory=Meter)
+    team: Team
+    meter: Meter
 
     @cached_property
     def status(self) -> Status:
@@ -106,7 +73,7 @@ class Attempt:
         return self.where.store.folder(self.cell.key)
 
 
-def run_cell(cell: Cell, where: Surroundings) -> Row:
+def run_cell(cell: Cell, where: Surroundings, team: Team = SOLO) -> Row:
     """Run one cell and write its row, whatever happens short of the process being killed.
 
     The caller must hold the store's lock on the cell (``Store.claim``).
@@ -114,9 +81,11 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
     Args:
         cell: what is run.
         where: store, data, device and inputs.
+        team: the cell's other ranks.
 
     Raises:
         KeyboardInterrupt: passed on; nothing is written.
+        Starved: it ran out of memory that other cells may have been using; no result of the cell.
         StorageError: the disk is full or may not be written; no result of the cell.
         DamagedError: what the cell needs is not as it was written; it has to be made again first.
     """
@@ -125,24 +94,13 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
     load_plugins(where.plugins)
     # now, as the tree may be at another commit by the end of a long fit
     place = {**provenance(threads=where.threads, device=where.device), "code": _code(cell)}
-    attempt = Attempt(cell, where)
+    if where.ask.ranks > 1:
+        place["ranks"] = where.ask.ranks
+    attempt = Attempt(cell, where, team, Meter(team.bills))
     if where.fresh:
         attempt.fitting.forget()
-    # any fault becomes a row with its reason, so that one broken cell never ends a run
-    try:
-        row, packed = _fit_and_examine(attempt)
-        check_readable(row)
-    except Unavailable as reason:
-        row, packed = Row(cell=cell, status="left out", reason=str(reason)), None
-    except DamagedError:
-        raise
-    except Exception as fault:
-        if disk := storage_fault(fault):
-            raise disk from fault
-        log_trace(where.store.folder(cell.key))
-        row = Row(cell=cell, status="failed", reason=sentence(fault), cost=attempt.meter.cost)
-        packed = None
-    facts = {"family": _family(cell), **row.facts}
+    row, packed = _row_of(attempt)
+    facts = {"family": family(cell), **row.facts}
     row = replace(row, facts=facts, provenance={**place, "date": now()})
     stage = facts["family"] == "stage"
     where.store.write(row, stage=stage, pack=packed.save if packed else None)
@@ -151,81 +109,59 @@ def run_cell(cell: Cell, where: Surroundings) -> Row:
     return row
 
 
-def _fit_and_examine(attempt: Attempt) -> tuple[Row, Packed | None]:
+def _row_of(attempt: Attempt) -> tuple[Row, Packed | None]:
+    """The cell's row, of a fault too, so that one broken cell never ends a run."""
     cell, where = attempt.cell, attempt.where
+    try:
+        row, packed = _fit_and_examine(attempt)
+        check_readable(row)
+    except DamagedError:
+        raise
+    except Exception as own:
+        fault = attempt.team.cause(own)
+    else:
+        return row, packed
+    if (memory := memory_of(fault)) in where.shares:
+        raise Starved(sentence(fault), memory) from fault
+    if isinstance(fault, Unavailable):
+        return Row(cell=cell, status="left out", reason=str(fault)), None
+    if disk := storage_fault(fault):
+        raise disk from fault
+    log_trace(where.store.folder(cell.key), fault)
+    return Row(cell=cell, status="failed", reason=sentence(fault), cost=attempt.meter.cost), None
+
+
+def _fit_and_examine(attempt: Attempt) -> tuple[Row, Packed | None]:
+    cell, where, team = attempt.cell, attempt.where, attempt.team
     attempt.status.enter("data")
-    dataset = load_dataset(cell.dataset, where.data_root, uncut=cell.uncut)
-    _check_unchanged(cell, dataset)
-    _seed_everything(cell, where.threads)
-    method, run = _build(attempt)
-    if cell.select_on == "test":
-        run.facts["selected_on"] = "test"
-    chosen_on = {"valid": dataset.split.valid, "test": dataset.split.test}[cell.select_on]
-    exam = chosen_on.sample(cell.valid_rows if cell.select_on == "valid" else cell.test_rows)
-    rows = dataset.split.train.sample(cell.train_rows)
-    fit = partial(method.fit, rows, exam, run)
+    team.join(where.device)
+    team.tell("begin")
+    work = Work.begin(cell, where, attempt.progress)
     if earlier := attempt.fitting.restored(where.device):
-        method = earlier
+        work.method = earlier
+        team.tell("restore")
     else:
         attempt.status.enter("fit")
-        attempt.fitting.run(method, fit, run.facts, Untouched(train=rows, valid=exam))
+        team.tell("fit")
+        train, exam = work.lessons
+        inputs = Untouched(train=train, valid=exam)
+        attempt.fitting.run(work.method, work.fit, work.run.facts, inputs)
     bill = read_bill(attempt.folder)
-    if method.family == "stage":
+    if work.method.family == "stage":
         return Row(cell=cell, status="done", cost=attempt.meter.cost, facts=bill["facts"]), None
-    return _examine(attempt, method, dataset, bill["facts"])
+    return _examine(attempt, work, bill["facts"])
 
 
-def _check_unchanged(cell: Cell, dataset: Dataset) -> None:
-    """Raise DataError if data, versions or models have changed since the cell got its key."""
-    axes = {"loss": cell.loss, "decoder": cell.decoder, "backbone": cell.backbone}
-    now = declared(cell.method, **axes, config=cell.config)
-    same = {
-        cell.dataset: dataset.version == cell.data_version,
-        f"the version of {cell.method} or of its axes": now.versions == cell.versions,
-        f"a file or model of {cell.method}": now.contents == cell.contents,
-    }
-    for what, unchanged in same.items():
-        if not unchanged:
-            raise DataError(f"{what} changed on disk since the plan was made; plan again")
-
-
-def _build(attempt: Attempt) -> tuple[Method, Run]:
-    cell, where = attempt.cell, attempt.where
-    kind: type[Method] = methods.get(cell.method)
-    config = dict(cell.config)
-    upstream = upstream_seconds(where.needs.values())
-    facts: dict[str, Any] = {"upstream": upstream, "upstream_seconds": sum(upstream.values())}
-    inputs = dict(where.needs)
-    if tuning := inputs.pop("tuning", None):
-        best = json.loads((tuning / "best.json").read_text(encoding="utf-8"))["config"]
-        config, facts["tuned"] = assign(config, best), best
-    given = configure(kind, config, stored=True)
-    method = kind(given, loss=cell.loss, decoder=cell.decoder, backbone=cell.backbone)
-    run = Run(
-        seed=cell.seed,
-        device=where.device,
-        folder=attempt.folder / "scratch",
-        inputs=inputs,
-        progress=attempt.progress,
-        facts=facts,
-        microscope=where.microscope,
-    )
-    return method, run
-
-
-def _examine(
-    attempt: Attempt, method: Method, dataset: Dataset, facts: dict[str, Any]
-) -> tuple[Row, Packed]:
-    cell, cost, train = attempt.cell, attempt.meter.cost, dataset.split.train
-    exams = {"recommend": dataset.split.test.sample(cell.test_rows)}
-    if dataset.split.held_out:
-        exams = {"validate": dataset.split.valid.sample(cell.valid_rows), **exams}
+def _examine(attempt: Attempt, work: Work, facts: dict[str, Any]) -> tuple[Row, Packed]:
+    cell, cost, dataset, exams = attempt.cell, attempt.meter.cost, work.dataset, work.exams
+    method, train = work.method, dataset.split.train
     rankings: dict[str, Ranking] = {}
-    for phase, exam in exams.items():
+    for phase in exams:
         attempt.status.enter(phase)
-        inputs = Untouched(queries=exam.queries)
+        attempt.team.tell(f"recommend {phase}")
+        inputs = Untouched(queries=exams[phase].queries)
         with attempt.meter.phase(phase):
-            rankings[phase] = _recommend(method, exam.queries, cell, dataset)
+            rankings[phase] = work.recommend(phase)
         inputs.check("recommend")
     test, ranking = exams["recommend"], rankings["recommend"]
     seconds = cost["recommend"]["seconds"] or 0.0
@@ -247,18 +183,6 @@ def _examine(
     return Row(cell=cell, status="done", n=len(test), cost=cost, facts=facts), packed
 
 
-def _recommend(method: Method, queries: Queries, cell: Cell, dataset: Dataset) -> Ranking:
-    n_items = queries.catalogue.n_items
-    # an item list may lose entries to shared titles, so it starts out longer than the K that count
-    k = min(2 * K if method.identity == "item" else K, n_items)
-    if cell.protocol == KNOWN:
-        ranking = recommend_known(method, queries, k, first_seen(dataset.split))
-    else:
-        ranking = method.recommend(queries, k)
-    check_ranking(ranking, queries, k, n_items)
-    return ranking
-
-
 def _keep_lists(store: Store, cell: Cell, ranking: Ranking, exam: Exam) -> None:
     lists: dict[str, Any] = {"item_QK": ranking.item_QK.astype(np.int32), "target_Q": exam.target_Q}
     if ranking.score_QK is not None:
@@ -266,25 +190,8 @@ def _keep_lists(store: Store, cell: Cell, ranking: Ranking, exam: Exam) -> None:
     store.write_lists(cell.key, lists)
 
 
-def _seed_everything(cell: Cell, threads: int) -> None:
-    """Seed the global random generators as well, for libraries that use them."""
-    random.seed(cell.seed)
-    np.random.seed(cell.seed)
-    # a floor must not be charged the time and memory of a library that it does not use
-    used = libraries(cell.method, config=cell.config)
-    if _family(cell) != "floor" or "torch" in used or "torch" in sys.modules:
-        import torch
-
-        torch.manual_seed(cell.seed)
-        torch.set_num_threads(threads)
-
-
 def _code(cell: Cell) -> str:
     """Hash of the source that runs; empty where it cannot be read."""
     with contextlib.suppress(BenchError, OSError, SyntaxError):
         return code_of(cell.method, loss=cell.loss, decoder=cell.decoder, config=cell.config)
     return ""
-
-
-def _family(cell: Cell) -> str:
-    return str(methods.get(cell.method).family) if cell.method in methods else "unknown"

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 from bench.cell import Cell, Row
 from bench.errors import StorageError
+from bench.execution.asking import Alone, Ask
 from bench.execution.process import End, Kind
-from bench.execution.runner import Surroundings
+from bench.execution.work import Surroundings
 from bench.experiment.plan import Job, Plan
 from bench.registry import methods
 from bench.results.provenance import provenance
@@ -21,7 +22,7 @@ from bench.results.store import Store
 POLL_SECONDS = 0.1
 LEAST_LIMIT, LIMIT_FACTOR = 3600.0, 10.0  # seconds; times the predicted duration of a cell
 # starts of a cell that all came to the same end, after which it is given up
-MOST: dict[Kind, int] = {"died": 2, "lost": 5, "busy": 20, "damaged": 5}
+MOST: dict[Kind, int] = {"died": 2, "memory": 3, "fault": 1, "lost": 5, "busy": 20, "damaged": 5}
 KILL_SECONDS = 45.0  # until a queue has ended the job it was asked to end
 BUSY_SECONDS = 5.0  # before a cell that another runner holds is asked for again
 
@@ -45,7 +46,10 @@ class Executor(Protocol):
 
     @property
     def has_room(self) -> bool:
-        """Whether another cell can start now."""
+        """Whether some cell may be able to start now."""
+
+    def fits(self, ask: Ask) -> bool:
+        """Whether a cell that asks for this can start now."""
 
     def is_left(self, cell: Cell) -> bool:
         """Whether an earlier runner may have left the cell at work; ``start`` then takes it up."""
@@ -98,6 +102,7 @@ class Schedule:
     any_version: bool = False
     notify: Callable[[Progress], None] = lambda progress: None
     _tries: Counter[tuple[str, Kind]] = field(default_factory=Counter, repr=False)
+    _alone: dict[str, Alone] = field(default_factory=dict, repr=False)
     _begun: set[str] = field(default_factory=set, repr=False)
     _jobs: dict[str, Job] = field(default_factory=dict, repr=False)
     _not_before: dict[str, float] = field(default_factory=dict, repr=False)
@@ -136,9 +141,15 @@ class Schedule:
             early = time.monotonic() < self._not_before.get(job.cell.key, 0.0)
             if early or open_keys & set(job.cell.needs.values()):
                 continue
+            # a cell that needs more than is free lets others pass; they are few enough to end
+            if not self.executor.fits(self._ask(job)):
+                continue
             progress.waiting.remove(job)
             if not self._start(progress, job) and job not in progress.waiting:
                 open_keys.discard(job.cell.key)
+
+    def _ask(self, job: Job) -> Ask:
+        return Ask(job.ranks, job.gpu_bytes, self._alone.get(job.cell.key, ""))
 
     def _start(self, progress: Progress, job: Job) -> bool:
         needs = self._inputs(progress, job)
@@ -161,6 +172,7 @@ class Schedule:
             self.where,
             needs=needs,
             seen=self._jobs[cell.key].seen,
+            ask=self._ask(job),
             fresh=self.where.fresh and cell.key not in self._begun,
         )
         handle = self.executor.start(cell, where)
@@ -226,12 +238,14 @@ class Schedule:
             progress.rows.append(row)
             return
         kind: Kind = "died" if end.kind == "over" else end.kind
+        if end.alone:
+            self._alone[self._jobs[cell.key].cell.key] = end.alone
         self._tries[cell.key, kind] += 1
         if (tries := self._tries[cell.key, kind]) < MOST[kind]:
             self._bring_back(progress, cell)
             self._requeue(progress, cell, seconds=BUSY_SECONDS if kind == "busy" else 0.0)
             return
-        reason = f"{end.how or 'it left no row'} {tries} times"
+        reason = (end.how or "it left no row") + (f" {tries} times" if tries > 1 else "")
         self._note(progress, cell, "failed", f"{reason}; {end.hint}" if end.hint else reason)
 
     def _bring_back(self, progress: Progress, cell: Cell) -> None:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from bench.cell import Cell
 from bench.errors import Unavailable
+from bench.execution.asking import Ask
 from bench.execution.job import script, take_word
 from bench.execution.process import End, Kind, died
-from bench.execution.runner import Surroundings
 from bench.execution.slurm_commands import (
     ALIVE,
     GOING,
@@ -31,6 +31,7 @@ from bench.execution.slurm_commands import (
     submit,
 )
 from bench.execution.slurm_words import Queue
+from bench.execution.work import Surroundings
 from bench.results.store import Store
 
 POLL_SECONDS = 2.0  # between two questions to squeue, at least
@@ -134,6 +135,10 @@ class SlurmExecutor:
         """Whether another job may be submitted."""
         return self.queued < self.queue.at_once and time.monotonic() >= self._shut_until
 
+    def fits(self, ask: Ask) -> bool:
+        """Always: a job is given what --slurm names, or waits for it in the queue."""
+        return True
+
     def is_left(self, cell: Cell) -> bool:
         """Whether an earlier runner, or an sbatch that gave no answer, may have left a job of the cell."""
         return self._record(cell).exists()
@@ -144,8 +149,8 @@ class SlurmExecutor:
         if not held.enter_context(where.store.claim(f"{cell.key}.queue")):
             held.close()
             return None
-        cpus = int(self.queue.words["cpus"])
-        where = replace(where, threads=cpus, device=self.queue.device)
+        threads = max(int(self.queue.words["cpus"]) // where.ask.ranks, 1)
+        where = replace(where, threads=threads, device=self.queue.device)
         try:
             job = self._find(cell) or self._submit(cell, where)
         except NotNow as fault:

@@ -32,9 +32,14 @@ class Queue:
         return int(self.words["at_once"])
 
     @property
+    def gpus(self) -> int:
+        """GPUs of a job."""
+        return int(self.words.get("gpus", "0"))
+
+    @property
     def device(self) -> str:
         """``cpu`` or ``cuda``, where the jobs run."""
-        return "cuda" if int(self.words.get("gpus", "0")) else "cpu"
+        return "cuda" if self.gpus else "cpu"
 
     @property
     def options(self) -> list[str]:

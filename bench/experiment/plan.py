@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from bench.cell import AXES, Cell, Row, Size
-from bench.data.load import load_dataset
+from bench.cell import Cell, Row
 from bench.experiment.choice import Choice
+from bench.experiment.forecast import (
+    START_SECONDS,
+    earlier_row,
+    gpu_peak,
+    guessed,
+    history_of,
+    spent,
+)
 from bench.experiment.grid import Grid
 from bench.method import Method, configure
 from bench.registry import methods
 from bench.results.badges import CODE_CHANGED, badges
-from bench.results.row_files import rows_under
 from bench.results.store import Hit, Store
 
 Reuse = Literal["auto", "same-code", "rows", "any", "never"]
 KEPT = frozenset({"done", "failed", "left out"})  # answers that are not asked for again
-START_SECONDS = 1.0  # what a cell costs before it does anything, from a warm process
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Job:
         asked: True if the suite asks for it, False if another cell needs it.
         seen: ``Store.stamp`` of the cell when the plan was made.
         guess: the method's own estimate of the seconds, whether or not an earlier row was found.
+        ranks: processes that share its work, each with a GPU of its own where there are GPUs.
+        gpu_bytes: peak GPU memory of an earlier row of the same kind; None if none was measured.
     """
 
     cell: Cell
@@ -48,6 +55,8 @@ class Job:
     seen: str = ""
     guess: float = 0.0
     changed: tuple[str, ...] = ()
+    ranks: int = 1
+    gpu_bytes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,7 @@ def make_plan(
     reuse: Reuse = "auto",
     retry: bool = False,
     device: str = "cpu",
+    ranks: int = 1,
 ) -> Plan:
     """Decide what runs and in which order.
 
@@ -88,6 +98,7 @@ def make_plan(
             same data, ``never`` runs everything again.
         retry: run failed and left-out cells again.
         device: ``cpu`` or ``cuda``, where the cells will run; durations of the other kind do not count.
+        ranks: processes of each cell whose method can share its work among several.
     """
     cells = grid.by_key
     asked = {cell.key for cell in grid.cells}
@@ -109,23 +120,28 @@ def make_plan(
                 or hits[need] != "done"
                 or store.artefact(cells[need], any_version=reuse == "any") is None
             }
-    history = _history(store, device)
+    history = history_of(store, device)
     jobs = {}
     for key, cell in cells.items():
-        guess = _guess(cell, choice.data_root)
-        found = _measured(cell, history)
-        jobs[key] = Job(
-            cell,
-            hits[key],
-            todo=key in todo,
-            seconds=guess if found is None else found,
-            measured=found is not None,
-            asked=key in asked,
-            seen=seen[key],
-            guess=guess,
-            changed=changed.get(key, ()),
-        )
+        known = Job(cell, hits[key], key in todo, 0.0, False, key in asked, seen[key])
+        known = replace(known, changed=changed.get(key, ()))
+        jobs[key] = _sized(known, ranks if _spreads(cell) else 1, history, choice.data_root)
     return Plan([jobs[key] for key in _cheap_first(jobs)], grid.left_out)
+
+
+def _sized(job: Job, ranks: int, history: list[Row], root: Path | None) -> Job:
+    """The job with the time and memory that it is expected to take on so many ranks."""
+    guess, earlier = guessed(job.cell, root), earlier_row(job.cell, ranks, history)
+    job = replace(job, guess=guess, seconds=guess, ranks=ranks)
+    if earlier is None:
+        return job
+    seconds = START_SECONDS + spent(earlier)
+    return replace(job, seconds=seconds, measured=True, gpu_bytes=gpu_peak(earlier))
+
+
+def _spreads(cell: Cell) -> bool:
+    method: type[Method] = methods.get(cell.method)
+    return method.spreads(configure(method, cell.config, stored=True), loss=cell.loss)
 
 
 def _changed(store: Store, cell: Cell) -> tuple[str, ...]:
@@ -166,56 +182,3 @@ def _cheap_first(jobs: Mapping[str, Job]) -> Iterator[str]:
                 done.add(key)
                 yield key
         waiting -= done
-
-
-def _history(store: Store, device: str) -> list[Row]:
-    """The finished rows of a store that were made on such a device."""
-    homes = [store.rows, store.root / "stages", *filter(None, [store.published])]
-    rows = [row for home in homes for _, row in rows_under(home)]
-    return [
-        row
-        for row in rows
-        if row.status == "done"
-        and str(row.provenance.get("device", "")).partition(":")[0] == device
-    ]
-
-
-def spent(row: Row) -> float:
-    """Seconds a row took, phases added up."""
-    return sum(phase.get("seconds") or 0.0 for phase in row.cost.values())
-
-
-def _kind(cell: Cell) -> tuple[object, ...]:
-    """All that cells must share for the duration of one to predict that of the other."""
-    size = (cell.train_rows, cell.test_rows, cell.config.get("epochs"), cell.tune)
-    # of a search: what it tries, how often, and how long each time
-    inner = [str(cell.config.get(name)) for name in ("method", *AXES, "trials")]
-    values = cell.config.get("values")
-    inner.append(str(values.get("epochs") if isinstance(values, Mapping) else None))
-    axes = tuple(getattr(cell, axis) for axis in AXES)
-    return (cell.dataset, cell.method, *axes, cell.scale, *size, *inner)
-
-
-def _measured(cell: Cell, history: list[Row]) -> float | None:
-    """Seconds that the latest cell of the same kind took; None if there was none."""
-    alike = [row for row in history if _kind(row.cell) == _kind(cell)]
-    if not alike:
-        return None
-    latest = max(alike, key=lambda row: str(row.provenance.get("date", "")))
-    return START_SECONDS + spent(latest)
-
-
-def _guess(cell: Cell, root: Path | None) -> float:
-    """The method's own estimate of a cell's seconds."""
-    method: type[Method] = methods.get(cell.method)
-    split = load_dataset(cell.dataset, root, uncut=cell.uncut).split
-    size = Size(
-        train_rows=min(cell.train_rows or len(split.train), len(split.train)),
-        test_rows=min(cell.test_rows or len(split.test), len(split.test)),
-        n_items=split.train.n_items,
-        loss=cell.loss,
-        backbone=cell.backbone,
-    )
-    return START_SECONDS + method.estimate_seconds(
-        configure(method, cell.config, stored=True), size
-    )

@@ -57,6 +57,8 @@ class Suite(_Strict):
     Attributes:
         datasets, seeds: a list, or a list by scale.
         train_rows, valid_rows, test_rows: caps instead of the scale's.
+        gpus_per_cell: GPUs of each cell that can share its work among several, instead of the scale's; no
+            more than there are.
     """
 
     title: str
@@ -68,6 +70,7 @@ class Suite(_Strict):
     train_rows: Rows = None
     valid_rows: Rows = None
     test_rows: Rows = None
+    gpus_per_cell: Annotated[int, Field(gt=0)] | None = None
 
     def datasets_at(self, scale: str) -> list[str]:
         """Dataset names at a scale."""
@@ -81,13 +84,14 @@ class Suite(_Strict):
 
 
 class Scale(_Strict):
-    """How large a run is: caps on rows, the default backbone, and configs cut to size."""
+    """How large a run is: caps on rows, the default backbone, configs cut to size, GPUs of a cell."""
 
     about: str
     backbone: str
     train_rows: dict[str, Rows]
     valid_rows: dict[str, Rows]
     test_rows: Rows = None
+    gpus_per_cell: Annotated[int, Field(gt=0)] = 1
     config: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 

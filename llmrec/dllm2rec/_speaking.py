@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from transformers import GenerationConfig
 
+from bench import ranks
 from bench.types import Queries, Ranking
 from llmrec.decode.base import Decoded, Decoder, blank
 from llmrec.decode.generate import NO_SAMPLING, own_generation, run
@@ -32,7 +33,7 @@ class Listener(Decoder):
         max_new_tokens: longest answer.
 
     Attributes:
-        heard: per prompt ``text``, ``ids``, ``logp``, ``tokens``, as ``written`` returns them.
+        heard: per prompt of this rank ``text``, ``ids``, ``logp``, ``tokens``, as ``written`` returns them.
     """
 
     reads_base: ClassVar[bool] = True  # who listens compares with what the bare model embeds
@@ -98,7 +99,7 @@ def written(speaker: Any, queries: Queries, *, beams: int, max_new_tokens: int) 
         return lines
     assert ranking.failed_Q is not None, "a generative method says which queries it could not ask"
     asked = some[~np.asarray(ranking.failed_Q)]
-    for query, line in zip(asked, listener.heard, strict=True):
+    for query, line in zip(asked, ranks.collected(listener.heard), strict=True):
         lines[query] = line
     return lines
 

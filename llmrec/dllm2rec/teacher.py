@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from bench import ranks
 from bench.cell import Need, Run, Size, digest
 from bench.config import Config
 from bench.errors import ConfigError
@@ -76,6 +77,11 @@ class TeacherStage(Method):
     }
 
     @classmethod
+    def spreads(cls, config: Any, *, loss: str | None) -> bool:
+        """As the teacher's own decoding."""
+        return True
+
+    @classmethod
     def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:
         """The fitted teacher."""
         if methods.get(config.method).family != "llm":
@@ -98,11 +104,12 @@ class TeacherStage(Method):
         path = run.folder / f"gen-{digest(meta)[:16]}.jsonl"
         point_ND = self._points(speaker, train.catalogue)
         run.facts["seconds_titles"] = round(time.perf_counter() - started, 1)
-        done = {line["row"] for line in _jsonl.read(path)}
+        done = ranks.agreed({line["row"] for line in _jsonl.read(path)})
         todo = np.array([row for row in row_T if int(row) not in done], np.int64)
         before = time.perf_counter()
         self._speak(speaker, train, todo, path, run)
         run.facts["seconds_rows"] = round(time.perf_counter() - before, 1)
+        ranks.wait()  # the first rank has written the last lines
         line_T = {line["row"]: line for line in _jsonl.read(path)}
         self.lines = [line_T[int(row)] for row in row_T]
         rank = self._nearest if self.config.rank == "l2" else self._listed
@@ -169,12 +176,13 @@ class TeacherStage(Method):
         return np.concatenate([np.zeros((1, point_ID.shape[1]), np.float32), point_ID])
 
     def _speak(self, speaker: Any, train: Windows, row_T: IntArray, path: Path, run: Run) -> None:
-        """Append a line for each row."""
+        """Append a line for each row; the method shares the rows of a chunk among the ranks."""
         from llmrec.dllm2rec._speaking import beamed, written
 
         c = self.config
-        for done in range(0, len(row_T), self.config.chunk):
-            rows = row_T[done : done + self.config.chunk]
+        chunk = c.chunk * ranks.size()
+        for done in range(0, len(row_T), chunk):
+            rows = row_T[done : done + chunk]
             history = train.history.take(rows)
             queries = Queries(train.catalogue, train.user_W[rows], history, train.timestamp_W[rows])
             if c.rank == "l2":
@@ -182,7 +190,10 @@ class TeacherStage(Method):
                 lines = list(written(speaker, queries, **new))
             else:
                 lines = list(beamed(speaker, queries, self._k))
-            _jsonl.append(path, ({"row": int(r), **x} for r, x in zip(rows, lines, strict=True)))
+            if ranks.rank() == 0:
+                _jsonl.append(
+                    path, ({"row": int(r), **x} for r, x in zip(rows, lines, strict=True))
+                )
             run.progress(done + len(rows), len(row_T), tokens=sum(x["tokens"] for x in lines))
 
     def _nearest(

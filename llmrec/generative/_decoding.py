@@ -19,6 +19,7 @@ from bench.types import Exam, FloatArray, IntArray, Queries, Ranking, Windows
 from llmrec.decode import checks
 from llmrec.decode.base import Decoder, WeighsByPopularity
 from llmrec.decode.scoring import OF_TRAINING
+from llmrec.decode.sharing import decode_shared
 from llmrec.generative._config import GenerativeConfig
 from llmrec.generative._ranking import as_ranking, prompts_for
 from llmrec.lm.backbone import Backbone
@@ -68,6 +69,11 @@ class Decoding(Method):
             ConfigError: the model cannot be written in that form; says why.
         """
         export(self.lm, folder, form=form)
+
+    @classmethod
+    def spreads(cls, config: Any, *, loss: str | None) -> bool:
+        """Training and decoding, but not on TRL's trainer, which repeats rows to fill a batch."""
+        return bool(config.loss_options.get("route") != "trl")
 
     @contextmanager
     def decoding_by(self, decoder: Any) -> Iterator[None]:
@@ -146,7 +152,7 @@ class Decoding(Method):
     def _decode(self, queries: Queries, k: int, progress: Any = None) -> Ranking:
         decoder = self._decoder()
         prompts, fits_Q = prompts_for(self.prompter, queries, self.config.history)
-        decoded = decoder(self.lm, prompts, self.trie, self._width(k), progress=progress)
+        decoded = decode_shared(decoder, self.lm, prompts, self.trie, self._width(k), progress)
         facts = {
             "decoder": decoder.rule,
             "prompts_too_long": int((~fits_Q).sum()),

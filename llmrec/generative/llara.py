@@ -11,16 +11,14 @@ counter of the curriculum restarts with every epoch, so that p never exceeds 1 /
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import NonNegativeFloat
 from torch import nn
 
 from bench.cell import Run
-from bench.errors import ConfigError
 from bench.registry import losses, methods
 from bench.types import Exam, Windows
 from llmrec.generative._soft import (
@@ -102,6 +100,11 @@ class LLaRA(SoftGenerative):
     Config = LLaRAConfig
     toy: ClassVar = {**SoftGenerative.toy, "sasrec": TOY_SASREC}
 
+    @classmethod
+    def spreads(cls, config: Any, *, loss: str | None) -> bool:
+        """Not with a draw for each micro-batch: those of several ranks are others than one rank's."""
+        return config.curriculum_unit != "micro" and super().spreads(config, loss=loss)
+
     def style(self) -> Style:
         """A slot behind each title."""
         return replace(super().style(), item_slots=True)
@@ -111,13 +114,7 @@ class LLaRA(SoftGenerative):
 
         Raises:
             ArtefactError: it was trained on other rows.
-            ConfigError: draws for each micro-batch on several ranks.
         """
-        if self.config.curriculum_unit == "micro" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise ConfigError(
-                "curriculum_unit is 'micro' on several GPUs, whose micro-batches would then disagree "
-                "on what is trained; use 'step'"
-            )
         sasrec = sequential(run.load("sasrec"))
         check_trained_on(sasrec.seen, train, "sasrec")
         if self.config.curriculum == "text":

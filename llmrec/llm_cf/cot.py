@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PositiveInt
 
+from bench import ranks
 from bench.cell import Run, Size, digest
 from bench.config import Config
 from bench.errors import ContractError, Unavailable
@@ -64,6 +65,11 @@ class CoTStage(Method):
     tags: ClassVar = frozenset({"text", "pretrained"})
     backbones = BACKBONES
     toy: ClassVar = {"backbone": "tiny", "source": "template", "text_encoder": "hash"}
+
+    @classmethod
+    def spreads(cls, config: Any, *, loss: str | None) -> bool:
+        """Whether a language model writes."""
+        return bool(config.source == "local")
 
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:
         """Draw the entries, get their texts and embed texts and titles.
@@ -187,17 +193,20 @@ class CoTStage(Method):
         from llmrec.llm_cf._cot_writer import Writer
 
         (lm, cache, embed), rule = tools, self._rule()
-        writer, there = Writer(lm, rule), cache.lines()
+        writer, there = Writer(lm, rule), ranks.agreed(cache.lines())
         todo = [at for at, cot_id in enumerate(entries.ids) if cot_id not in there]
         asked = {at: writer.prompt(train, entries, at) for at in todo}
         order = sorted(todo, key=lambda at: (len(asked[at][1]), at))
-        for start in range(0, len(order), rule.batch):
+        # a batch stays whole on one rank, as what is sampled depends on who is in it
+        for start in ranks.mine(range(0, len(order), rule.batch)):
             batch = order[start : start + rule.batch]
             lines = self._batch(train, entries, batch, asked, (writer, embed, run))
             cache.add(lines, planned=len(entries))
             run.progress(start + len(batch), len(order), tokens=writer.read + writer.written)
-        run.facts.update({"written_now": len(todo), "tokens_read": writer.read})
-        run.facts["tokens_written"] = writer.written
+        # every rank has written its batches when all have said how much that was
+        read, written = zip(*ranks.everyones((writer.read, writer.written)), strict=True)
+        run.facts.update({"written_now": len(todo), "tokens_read": sum(read)})
+        run.facts["tokens_written"] = sum(written)
 
     def _batch(
         self,

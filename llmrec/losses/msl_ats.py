@@ -20,9 +20,10 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, model_validator
-from torch import Tensor, distributed
+from torch import Tensor
 from typing_extensions import Self
 
+from bench import ranks
 from bench.errors import ConfigError
 from bench.registry import losses
 from llmrec.lm.head import Head
@@ -60,15 +61,6 @@ def adaptive_tau(gap: float, variance: float, m: float, eta: float) -> float:
     return (gap + math.sqrt(discriminant)) / (2 * bound)
 
 
-def sum_over_ranks(sums: Tensor) -> Tensor:
-    """Add up a tensor over all ranks; itself where torch.distributed is not running."""
-    if distributed.is_available() and distributed.is_initialized():
-        if distributed.get_backend() == "nccl":
-            sums = sums.to(torch.device("cuda", torch.cuda.current_device()))
-        distributed.all_reduce(sums)
-    return sums
-
-
 class MSLATSConfig(MSLConfig):
     """Adaptive temperature; the defaults are the authors'."""
 
@@ -102,7 +94,7 @@ class MSLATS(MSL):
         """As every loss; refuses a catalogue for which ``m * eta`` is at most 1."""
         super().__init__(config, trie, vocabulary=vocabulary, avt=avt)
         self.m = self._valid_tokens()
-        self.reduce: Callable[[Tensor], Tensor] = sum_over_ranks
+        self.reduce: Callable[[Tensor], Tensor] = ranks.summed
         self.tau = self.config.start
         self.found = 0.0  # what Eq. 12 gave at the latest update, before the clamp
         self.updates = self.clamped = self.unobserved = 0

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench import ranks
 from bench.cell import Run
 from bench.disk.sealed_arrays import read_array, write_array
 from bench.errors import ContractError
@@ -48,6 +49,7 @@ class PreferenceBatchLoss:
         self.steps, self.tokens = 0, 0
         self.sums: list[list[float]] = []  # by epoch: rows, then COLUMNS
         self.first_loss: list[float] = [0.0, 0.0]  # rows and summed loss of the first step
+        self._fresh = [0.0] * (2 + len(COLUMNS))  # of this step, on this rank: tokens, then as sums
         self.latest: list[float] = []  # means of COLUMNS over the latest micro-batch
 
     @property
@@ -100,6 +102,7 @@ class PreferenceBatchLoss:
         reference_BJ = np.stack([self.reference(row) for row in rows])
         log_prob_BJ, tokens = self.log_probs(lm, [row.prompt for row in rows], leaf_BJ)
         self.tokens += tokens
+        self._fresh[0] += tokens
         reference = torch.as_tensor(reference_BJ, device=log_prob_BJ.device)
         try:
             return self.judge(log_prob_BJ, reference)
@@ -128,6 +131,10 @@ class PreferenceBatchLoss:
         return loss_B.sum()
 
     def _record(self, numbers: list[float]) -> None:
+        self._fresh[1:] = [old + new for old, new in zip(self._fresh[1:], numbers, strict=True)]
+        self._add(numbers)
+
+    def _add(self, numbers: list[float]) -> None:
         while len(self.sums) <= self.epoch:
             self.sums.append([0.0] * (1 + len(COLUMNS)))
         self.sums[-1] = [old + new for old, new in zip(self.sums[-1], numbers, strict=True)]
@@ -135,7 +142,13 @@ class PreferenceBatchLoss:
             self.first_loss = [self.first_loss[0] + numbers[0], self.first_loss[1] + numbers[1]]
 
     def step(self) -> None:
-        """Count the optimizer step; the count decides the epoch."""
+        """Count the optimizer step, and what the other ranks saw in it; the count decides the epoch."""
+        if ranks.size() > 1:
+            fresh = torch.tensor(self._fresh, dtype=torch.float64)
+            tokens, *numbers = (ranks.summed(fresh.clone()) - fresh).tolist()
+            self.tokens += round(tokens)
+            self._add(numbers)
+        self._fresh = [0.0] * len(self._fresh)
         self.steps += 1
 
     def snapshot(self) -> dict[str, Any]:
@@ -153,6 +166,7 @@ class PreferenceBatchLoss:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` returned."""
         vars(self).update(copy.deepcopy(dict(state)))
+        self._fresh = [0.0] * len(self._fresh)  # states are taken between steps
 
     def facts(self) -> Mapping[str, Any]:
         """Tokens, the first step's loss and, by epoch, mean rewards (beta included) and margins.
@@ -189,17 +203,9 @@ def with_reference(
     path = run.folder / f"reference-{_mark(lm, rows, leaf_EWJ)}.npy"
     reference_EWJ = read_array(path)
     if reference_EWJ is None:
-        lm.eval()
-        prompts = [row.prompt for row in rows]
-        order, total = longest_first(rows, log_probs.trie), leaf_EWJ.shape[0] * len(rows)
-        reference_EWJ = np.empty(leaf_EWJ.shape, np.float32)
-        for e, leaf_WJ in enumerate(leaf_EWJ):
-            done = e * len(rows)
-            for part_B, log_prob_BJ in _reference(lm, prompts, leaf_WJ, log_probs, order, size):
-                reference_EWJ[e, part_B] = log_prob_BJ
-                done += len(part_B)
-                run.progress(0, 1, reference=done / total)
-        write_array(path, reference_EWJ)
+        reference_EWJ = _all_references(lm, rows, leaf_EWJ, log_probs, size, run)
+        if ranks.rank() == 0:
+            write_array(path, reference_EWJ)
     bad = np.flatnonzero(~np.isfinite(reference_EWJ).all((0, 2)))
     if len(bad):
         raise ContractError(
@@ -210,6 +216,28 @@ def with_reference(
         dataclasses.replace(row, reference_EJ=reference_EWJ[:, w].astype(np.float32))
         for w, row in enumerate(rows)
     ]
+
+
+def _all_references(
+    lm: Backbone,
+    rows: Sequence[PreferenceRow],
+    leaf_EWJ: IntArray,
+    log_probs: LogProbs,
+    size: int,
+    run: Run,
+) -> FloatArray:
+    """Log-probabilities of all answers, float32 [E, W, J]; each rank computes its share of the rows."""
+    lm.eval()
+    prompts = [row.prompt for row in rows]
+    mine = ranks.mine(longest_first(rows, log_probs.trie))
+    reference_EWJ, done = np.zeros(leaf_EWJ.shape, np.float32), 0
+    for e, leaf_WJ in enumerate(leaf_EWJ):
+        for part_B, log_prob_BJ in _reference(lm, prompts, leaf_WJ, log_probs, mine, size):
+            reference_EWJ[e, part_B] = log_prob_BJ
+            done += len(part_B)
+            run.progress(0, 1, reference=done / (len(leaf_EWJ) * len(mine)))
+    ranks.summed(torch.from_numpy(reference_EWJ))  # a row that is another rank's is 0 here
+    return reference_EWJ
 
 
 @torch.no_grad()

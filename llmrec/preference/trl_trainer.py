@@ -103,7 +103,7 @@ def train_with_trl(
         validate: metrics of the model as it stands; None keeps the last epoch.
 
     Raises:
-        ConfigError: the batch is no multiple of ranks times micro-batch.
+        ConfigError: the batch is no multiple of the micro-batch.
     """
     args = _arguments(recipe, run, len(rows), batch_loss)
     padding = lm.tokenizer.pad_token  # TRL sets it where there is none
@@ -125,15 +125,11 @@ def train_with_trl(
 
 
 def _arguments(recipe: Recipe, run: Run, n_rows: int, batch_loss: PreferenceBatchLoss) -> Any:
-    from accelerate import PartialState
-
-    ranks = PartialState(cpu=run.device == "cpu").num_processes
     answers = 1 + batch_loss.loss.config.negatives
-    micro = recipe.micro_batch or divisor(recipe.batch // ranks, first_try(recipe, run) // answers)
-    if recipe.batch % (micro * ranks):
+    micro = recipe.micro_batch or divisor(recipe.batch, first_try(recipe, run) // answers)
+    if recipe.batch % micro:
         raise ConfigError(
-            f"batch is {recipe.batch}; route trl needs a multiple of micro_batch times ranks "
-            f"({micro} x {ranks})"
+            f"batch is {recipe.batch}; route trl needs a multiple of micro_batch ({micro})"
         )
     return arguments(
         recipe,
@@ -142,7 +138,7 @@ def _arguments(recipe: Recipe, run: Run, n_rows: int, batch_loss: PreferenceBatc
         validating=False,  # DPOTrainer would want a dataset for it; see ``lend``
         kind=DPOConfig,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=recipe.batch // (micro * ranks),
+        gradient_accumulation_steps=recipe.batch // micro,
         beta=batch_loss.loss.config.beta,
         disable_dropout=not batch_loss.loss.config.dropout,
         max_length=None,
@@ -207,19 +203,17 @@ class SeveralNegatives(SelectingTrainer, DPOTrainer):
         log_prob_BJ = self._log_probs(model, inputs)
         with torch.no_grad(), trl_utils.use_adapter(self._bare(), adapter_name=REFERENCE):
             reference_BJ = self._log_probs(model, inputs)
-        loss = batch_loss.judge(log_prob_BJ, reference_BJ) / self._rows_meant(len(log_prob_BJ))
+        loss = batch_loss.judge(log_prob_BJ, reference_BJ) / self._rows_meant()
         for name, value in zip(COLUMNS[1:], batch_loss.latest[1:], strict=True):
             self._metrics["train"][name.replace("reward_", "rewards/")].append(value)
         self.last_loss = float(loss.detach())
         return loss
 
-    def _rows_meant(self, n_rows: int) -> float:
+    def _rows_meant(self) -> float:
         """What the summed loss of a micro-batch is divided by; Trainer takes the mean over them.
 
         The last micro-batch of an epoch may be short, and its rows would then weigh more than the others.
         """
-        if self.accelerator.num_processes > 1:
-            return n_rows  # ranks are filled up, so that all micro-batches are equally long
         args, n_all = self.args, len(self.order)
         batch = args.per_device_train_batch_size * args.gradient_accumulation_steps
         before = self.state.global_step * batch % (-(-n_all // batch) * batch)

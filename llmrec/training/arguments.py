@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bench import ranks
 from bench.cell import SELECT_BY, Run
 from bench.errors import ConfigError
 
@@ -34,27 +35,23 @@ def arguments(
         **more: values that differ or that the subclass adds.
 
     Raises:
-        ConfigError: a batch that the ranks cannot share.
+        ConfigError: a floor with a schedule that has none.
     """
-    from accelerate import PartialState
     from transformers import TrainingArguments
     from transformers.utils import logging
 
     logging.set_verbosity_error()
-    ranks = PartialState(cpu=run.device == "cpu").num_processes
-    if recipe.batch % ranks:
-        raise ConfigError(f"batch is {recipe.batch}; it must be a multiple of {ranks} ranks")
     total = -(-n_rows // recipe.batch) * recipe.epochs
     warmup = recipe.warmup_steps if recipe.warmup_steps >= 1 else total * recipe.warmup_steps
     values: dict[str, Any] = dict(
         output_dir=str(run.folder / "tuning"),
-        per_device_train_batch_size=recipe.batch // ranks,
+        per_device_train_batch_size=recipe.batch,  # Trainer knows of no ranks, see ``trainer``
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.lr,
         warmup_steps=int(min(warmup, total // 10)),
         max_grad_norm=recipe.clip,
         weight_decay=0.0,
-        seed=run.seed_for("dropout"),
+        seed=run.seed_for("dropout" if ranks.rank() == 0 else f"dropout of rank {ranks.rank()}"),
         use_cpu=run.device == "cpu",
         eval_strategy="epoch" if validating else "no",
         save_strategy="epoch",

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from bench import ranks
 from llmrec.lm.backbone import Backbone
 from llmrec.losses.base import Loss, NotFinite
 from llmrec.training.packing import Example, all_answers, lay_out, micro_batches, states
@@ -36,7 +37,7 @@ class BatchLoss(Protocol):
         """The rows of an optimizer step, cut into micro-batches.
 
         Args:
-            rows: of the step, on this rank.
+            rows: of the step, on this rank; at least one.
             size: rows of a micro-batch at most.
         """
 
@@ -52,7 +53,7 @@ class BatchLoss(Protocol):
         """
 
     def step(self) -> None:
-        """Called once after each optimizer step."""
+        """Called once after each optimizer step, on every rank."""
 
     def snapshot(self) -> dict[str, Any]:
         """All state, to undo a step that ran out of memory."""
@@ -81,7 +82,7 @@ class TokenBatchLoss:
 
     def __init__(self, loss: Loss, trie: Trie, *, shared: int = 0) -> None:
         self.loss, self.trie, self.shared = loss, trie, shared
-        self.tokens = 0
+        self.tokens = self.fresh = 0
 
     def right_answers(self, rows: Sequence[Example]) -> list[Example]:
         """The rows as they are."""
@@ -112,8 +113,9 @@ class TokenBatchLoss:
         """
         layout = lay_out(rows, self.trie, self.loss, pad=lm.pad_id, shared=self.shared)
         self.tokens += layout.tokens
+        self.fresh += layout.tokens
         if len(layout.answers) == 0:
-            # a zero that depends on every parameter, so that a distributed backward pass waits for none
+            # a zero that depends on every parameter, so that all get a gradient whatever the row
             zero = torch.zeros((), device=lm.device)
             return sum(((p * 0).sum() for p in lm.trainable().values()), zero)
         layout = layout.to(lm.device)
@@ -123,16 +125,19 @@ class TokenBatchLoss:
             raise fault.among([row.number for row in rows]) from None
 
     def step(self) -> None:
-        """Let the loss update its temperature."""
+        """Let the loss update its temperature; count the tokens of the other ranks."""
         self.loss.step()
+        fresh = torch.tensor(self.fresh, dtype=torch.float64)
+        self.tokens += int(ranks.summed(fresh)) - self.fresh
+        self.fresh = 0
 
     def snapshot(self) -> dict[str, Any]:
         """All state of the loss, and the tokens counted so far."""
-        return {"tokens": self.tokens, "loss": dict(vars(self.loss))}
+        return {"tokens": self.tokens, "fresh": self.fresh, "loss": dict(vars(self.loss))}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Undo what happened since ``snapshot``."""
-        self.tokens = state["tokens"]
+        self.tokens, self.fresh = state["tokens"], state["fresh"]
         vars(self.loss).update(state["loss"])
 
     def state_dict(self) -> Mapping[str, float]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from bench import ranks
 from bench.cell import SELECT_BY, Run
 from bench.disk.manifest import check_folder
 from llmrec.lm.backbone import Backbone
@@ -105,12 +106,13 @@ def tune(
         validate: metrics of the model as it stands, ``ndcg@5`` among them; None keeps the last epoch.
 
     Raises:
-        ConfigError: a batch that the ranks cannot share.
+        ConfigError: a schedule that is none.
         Unavailable: not even one row fits into memory.
     """
-    from llmrec.training.trainer import Shuffle, Step, Tuner
+    from llmrec.training.trainer import RankArguments, Shuffle, Step, Tuner
 
-    args = arguments(recipe, run, len(rows), validating=validate is not None)
+    validating = validate is not None
+    args = arguments(recipe, run, len(rows), validating=validating, kind=RankArguments)
     tuner = Tuner(
         Step(lm, batch_loss),
         rows,
@@ -135,7 +137,7 @@ def drive(tuner: Any, recipe: Recipe, run: Run, rows: Sequence[Any]) -> None:
     """
     from transformers import PrinterCallback
 
-    from llmrec.training.trainer import Follow
+    from llmrec.training.follow import Follow
 
     lm, batch_loss = tuner.step_module.lm, tuner.step_module.batch_loss
     folder = Path(tuner.args.output_dir)
@@ -150,6 +152,7 @@ def drive(tuner: Any, recipe: Recipe, run: Run, rows: Sequence[Any]) -> None:
     if not _ended_early(tuner, last_checkpoint(folder), recipe.patience):
         tuner.train(resume_from_checkpoint=last_checkpoint(folder))
     best = tuner.state.best_global_step
+    ranks.wait()  # the checkpoint of the best epoch is written by the first rank
     if tuner.validate is not None and best:
         chosen = folder_of(folder, best)
         check_folder(chosen)
@@ -167,7 +170,7 @@ def _ended_early(tuner: Any, checkpoint: str | None, patience: int | None) -> bo
     """
     from transformers import TrainerState
 
-    from llmrec.training.trainer import exhausted
+    from llmrec.training.follow import exhausted
 
     if checkpoint is None:
         return False

@@ -1,17 +1,21 @@
-"""Hugging Face's Trainer with our step: one of its batches is one optimizer step of this rank.
+"""Hugging Face's Trainer with our step: one of its batches is one optimizer step.
 
 The step is cut into micro-batches here, so that rows can be sorted by length, halved when memory runs
 out, and normalised by the global count of the optimizer step: sum of the loss over all micro-batches and
 ranks, divided by the number of counted tokens over all of them.
+
+Every rank has a Trainer that takes itself to be alone and draws the whole batch; the step deals the rows
+out. So each row is seen once a pass, whatever the batch and the number of ranks. Gradients are added up once,
+behind the last micro-batch, rather than by DistributedDataParallel within the backward pass: a rank may then
+have no row at all, or run out of memory and try again, without the others waiting inside theirs.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +25,9 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainingArguments
 
-from bench.cell import Run
+from bench import ranks
 from bench.disk.storage import writing
 from bench.errors import Unavailable
 from llmrec.lm.backbone import Backbone
@@ -39,6 +43,7 @@ from llmrec.training.checkpoint import (
     restore_generators,
     save_weights,
 )
+from llmrec.training.exchange import add_up_gradients
 
 
 class Shuffle(Sampler[int]):
@@ -60,7 +65,7 @@ class Shuffle(Sampler[int]):
 
 
 class Step(torch.nn.Module):
-    """Model and loss as one module, from rows to their summed loss, for distributed wrappers."""
+    """Model and loss as one module, from rows to their summed loss."""
 
     def __init__(self, lm: Backbone, batch_loss: BatchLoss) -> None:
         super().__init__()
@@ -75,6 +80,15 @@ class Step(torch.nn.Module):
 def rows_of(batch: Sequence[int]) -> dict[str, Tensor]:
     """Row numbers as a batch."""
     return {"row": torch.tensor(batch)}
+
+
+class RankArguments(TrainingArguments):
+    """Arguments of a Trainer that takes itself to be alone; the first rank writes to disk."""
+
+    @property
+    def should_save(self) -> bool:
+        """Whether this process writes checkpoints."""
+        return ranks.rank() == 0
 
 
 class SelectingTrainer(Trainer):
@@ -110,7 +124,16 @@ class SelectingTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(_of_rank(output_dir))
+        ranks.wait()  # the first rank now writes the file that says that the checkpoint is whole
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(None if checkpoint is None else _of_rank(checkpoint))
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if ranks.rank():
+            return
         target = output_dir or self.args.output_dir
         assert target is not None, "``arguments`` always names a folder for checkpoints"
         folder = Path(target)
@@ -133,14 +156,16 @@ class SelectingTrainer(Trainer):
             StorageError: the disk is full or may not be written.
         """
         folder, step = Path(str(self.args.output_dir)), self.state.global_step
-        if self.args.should_save:  # what an earlier attempt has left there
+        first = self.args.should_save and ranks.rank() == 0
+        if first:  # what an earlier attempt has left there
             shutil.rmtree(folder_of(folder, step), ignore_errors=True)
-        self.accelerator.wait_for_everyone()
+        ranks.wait()
         with writing(folder_of(folder, step)):
             write()
-        self.accelerator.wait_for_everyone()  # each rank has written its random numbers
-        if self.args.should_save:
+        ranks.wait()  # each rank has written its random numbers
+        if first:
             keep_only(folder, {step, self.state.best_global_step})
+        ranks.wait()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
@@ -148,6 +173,11 @@ class SelectingTrainer(Trainer):
         state = json.loads((folder / STATE).read_text())
         self.step_module.batch_loss.load_state_dict(loss_state(folder))
         self.seconds, self.micro_batch = state["seconds"], state["micro_batch"]
+
+
+def _of_rank(checkpoint: str) -> str:
+    """The folder of a checkpoint in which this rank keeps its random generators."""
+    return str(Path(checkpoint, *([f"rank-{ranks.rank()}"] if ranks.rank() else [])))
 
 
 class Tuner(SelectingTrainer):
@@ -215,20 +245,20 @@ class Tuner(SelectingTrainer):
         return self.lr_scheduler
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """One optimizer step of this rank; halves the micro-batch when GPU memory runs out.
+        """One optimizer step; halves the micro-batch when GPU memory runs out.
 
         Args:
-            model: the step module, as a distributed wrapper shows it.
-            inputs: numbers of this rank's rows under ``row``.
+            model: the step module.
+            inputs: numbers of the rows of all ranks under ``row``.
             num_items_in_batch: passed by Trainer and not used; counts come from the loss.
         """
         started = time.perf_counter()
         model.train()
         lm, batch_loss = self.step_module.lm, self.step_module.batch_loss
-        rows = [self.rows[row] for row in inputs["row"].tolist()]
-        mine = torch.tensor(batch_loss.count(rows), device=self.args.device)
-        count = float(self.accelerator.reduce(mine, "sum"))
-        scale = self.accelerator.num_processes / max(count, 1.0)  # DDP takes the mean over ranks
+        rows = [self.rows[row] for row in ranks.mine(inputs["row"].tolist())]
+        mine = batch_loss.count(rows) if rows else 0
+        count = ranks.summed(torch.tensor(mine, dtype=torch.float64))
+        scale = 1 / max(float(count), 1.0)
         # a retry with smaller micro-batches has to see the loss and the random numbers of the first try
         before, chance = batch_loss.snapshot(), generators(self.args.device)
         while True:
@@ -240,19 +270,16 @@ class Tuner(SelectingTrainer):
                 self._shrink(model, fault)
                 batch_loss.restore(before)
                 restore_generators(chance, self.args.device)
+        add_up_gradients(lm.trainable().values(), total)
         self.seconds += time.perf_counter() - started
         self.last_loss = float(total)
         return total
 
     def _accumulate(self, model: Any, rows: Sequence[Any], scale: float) -> Tensor:
-        parts = list(self.step_module.batch_loss.parts(rows, self.micro_batch))
         total = torch.zeros((), device=self.args.device)
-        for number, part in enumerate(parts, 1):
-            # ranks exchange gradients once a step, with the last micro-batch
-            last = number == len(parts)
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
-                loss = model(part) * scale
-                self.accelerator.backward(loss)
+        for part in self.step_module.batch_loss.parts(rows, self.micro_batch) if rows else ():
+            loss = model(part) * scale
+            self.accelerator.backward(loss)
             total += loss.detach()
         return total
 
@@ -265,34 +292,3 @@ class Tuner(SelectingTrainer):
         self.micro_batch = max(1, min(self.micro_batch, len(self.rows)) // 2)
         model.zero_grad()
         torch.cuda.empty_cache()
-
-
-class Follow(TrainerCallback):
-    """Callback that reports progress, lets the loss update its state, and ends training early."""
-
-    def __init__(self, run: Run, batch_loss: BatchLoss, patience: int | None) -> None:
-        self.run, self.batch_loss, self.patience = run, batch_loss, patience
-        self.tuner: SelectingTrainer | None = None
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Let the loss update its state and report the step; called by Trainer."""
-        self.batch_loss.step()
-        loss = self.tuner.last_loss if self.tuner else float("nan")
-        self.run.progress(state.global_step, state.max_steps, loss=loss)
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """End training once ``patience`` evaluations in a row brought nothing better; called by Trainer."""
-        if exhausted(state.log_history, args.metric_for_best_model, self.patience):
-            control.should_training_stop = True
-
-
-def exhausted(log: Sequence[Mapping[str, Any]], metric: str, patience: int | None) -> bool:
-    """Whether the last ``patience`` evaluations of a training brought nothing better.
-
-    Args:
-        log: entries of Trainer's ``log_history``.
-        metric: its name without ``eval_``; higher is better.
-        patience: evaluations without a better one that are allowed; None for any number.
-    """
-    seen = [entry[f"eval_{metric}"] for entry in log if f"eval_{metric}" in entry]
-    return patience is not None and len(seen) - int(np.argmax([*seen, -np.inf])) > patience

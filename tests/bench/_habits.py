@@ -50,6 +50,12 @@ class Habit(Method):
             time.sleep(0.05)
         if self.config.habit == "raises":
             raise ValueError("a planted fault | with a pipe\\nand a second line")
+        if self.config.habit == "starves":
+            tried = run.folder / "tried.txt"
+            tries = len(tried.read_text()) if tried.exists() else 0
+            tried.write_text("x" * (tries + 1))
+            if tries < self.config.code:
+                raise MemoryError("a planted fault")
         if self.config.habit == "unavailable":
             raise Unavailable("needs a machine that nobody has")
         if self.config.habit == "dies":

@@ -14,6 +14,7 @@ from _in_process import counted
 
 from bench.api import execute, prepare
 from bench.execution import local
+from bench.execution.places import places
 
 
 def _words(tmp_path):
@@ -75,7 +76,7 @@ def test_a_cell_outlives_the_server_it_was_forked_from(bench_order, store, tmp_p
 def test_a_killed_server_is_started_again(bench_order, store, forked, tell):
     before = set(multiprocessing.active_children())  # another test file's pool may be at work
     prepared = prepare(bench_order("good"), store)
-    executor = local.LocalExecutor(local.slots(1, []), [job.cell for job in prepared.plan.todo])
+    executor = local.LocalExecutor(places(1, []), [job.cell for job in prepared.plan.todo])
     first = forked()
     os.kill(first, signal.SIGKILL)
     (row,) = execute(prepared, executor=executor)

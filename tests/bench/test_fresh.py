@@ -9,7 +9,8 @@ from bench.api import Order, default_store, execute, prepare
 from bench.cell import Cell
 from bench.data import load
 from bench.execution import refresh
-from bench.execution.runner import Surroundings, run_cell
+from bench.execution.runner import run_cell
+from bench.execution.work import Surroundings
 from bench.experiment.choice import Choice
 from bench.registry import datasets
 from bench.results.provenance import provenance

@@ -17,8 +17,9 @@ from bench.data.load import forget, load_dataset
 from bench.errors import BenchError, ContractError
 from bench.evaluation.checks import check_ranking
 from bench.execution.faults import sentence
-from bench.execution.runner import Surroundings, run_cell
+from bench.execution.runner import run_cell
 from bench.execution.untouched import Untouched
+from bench.execution.work import Surroundings
 from bench.plain_text import neutral, one_line, printable
 from bench.redact import without_secrets
 from bench.registry import load_plugin

@@ -8,8 +8,8 @@ import pytest
 
 from bench.api import Order, default_store, execute, prepare
 from bench.errors import ConfigError
-from bench.execution import local
-from bench.execution.local import LocalExecutor, describe, slots
+from bench.execution import places as rooms
+from bench.execution.places import places
 from bench.experiment.choice import Choice
 from bench.experiment.suite import choose_scale
 
@@ -62,13 +62,13 @@ def gpus(monkeypatch):
         ("GPU-ab12", None, ["GPU-ab12"]),
         ("2,-1,0", None, ["2"]),
         ("0,0", None, ["0"]),
-        ("", None, [None]),
-        (None, [], [None]),
+        ("", None, []),
+        (None, [], []),
     ],
 )
-def test_a_slot_is_a_gpu_that_this_process_may_use(gpus, visible, asked, names):
+def test_the_gpus_are_those_that_this_process_may_use(gpus, visible, asked, names):
     gpus(80.0, 80.0, 80.0, 80.0, visible=visible)
-    assert [slot.gpu for slot in slots(None if names[0] else 1, asked)] == names
+    assert list(places(None, asked).gpus) == names
 
 
 def test_a_wrong_number_is_one_line_that_names_what_is_allowed(gpus):
@@ -76,9 +76,9 @@ def test_a_wrong_number_is_one_line_that_names_what_is_allowed(gpus):
     with pytest.raises(
         ConfigError, match="--gpus 5: there is no such GPU; allowed are 0, 1, or none"
     ):
-        slots(None, [5])
+        places(None, [5])
     with pytest.raises(ConfigError, match="--jobs 0: it must be 1 or more"):
-        slots(0)
+        places(0)
     gpus()
     with pytest.raises(ConfigError, match="no GPU was found"):
         prepare(Order(suite="smoke", gpus=[0]))
@@ -93,16 +93,6 @@ def test_scale_auto_looks_at_the_gpus_of_the_run(gpus):
     )  # fmt: skip
     gpus(80.0, 24.0, visible="")
     assert choose_scale("auto")[0] == "embedded"
-
-
-def test_slots_are_taken_in_their_order(gpus):
-    gpus(80.0, 80.0, visible="1,0")
-    executor = LocalExecutor(slots(None))
-    assert describe(executor.places).endswith("GPU 1, 0")
-    first, second = executor.free
-    executor.free = [second, first]
-    executor.free.sort(key=executor.places.index)
-    assert executor.free == [first, second]
 
 
 @pytest.fixture
@@ -140,6 +130,7 @@ def test_without_a_gpu_cells_are_packed_as_cores_and_memory_allow(
     cores, gib, cells, threads, monkeypatch
 ):
     memory = SimpleNamespace(available=gib * 2**30)
-    monkeypatch.setattr(local.psutil, "virtual_memory", lambda: memory)
-    monkeypatch.setattr(local.os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
-    assert [slot.threads for slot in slots(None, [])] == [threads] * cells
+    monkeypatch.setattr(rooms.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(rooms.os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    here = places(None, [])
+    assert (here.most, here.threads) == (cells, threads)

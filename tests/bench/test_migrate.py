@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.execution.runner import Surroundings, run_cell
+from bench.execution.runner import run_cell
+from bench.execution.work import Surroundings
 from bench.experiment.choice import Choice
 from bench.experiment.grid import expand
 from bench.experiment.migrate import migrate

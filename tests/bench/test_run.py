@@ -11,7 +11,8 @@ from bench.cli import main
 from bench.cli._options import _gpus, _limit, _names
 from bench.cli.run import _Board
 from bench.errors import ConfigError
-from bench.execution.runner import Surroundings, run_cell
+from bench.execution.runner import run_cell
+from bench.execution.work import Surroundings
 from bench.experiment.choice import Choice
 
 

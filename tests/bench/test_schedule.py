@@ -15,9 +15,10 @@ from _in_process import counted
 from bench.api import default_store, execute, prepare
 from bench.cell import Row
 from bench.execution.process import End, died
-from bench.execution.runner import Surroundings, run_cell
+from bench.execution.runner import run_cell
 from bench.execution.schedule import Progress, Schedule
 from bench.execution.status import Status, read_status, remaining
+from bench.execution.work import Surroundings
 from bench.experiment.plan import Plan
 from bench.results.packed import Packed
 from bench.results.row_files import read_row
@@ -158,6 +159,9 @@ class _Ends:
 
     def is_left(self, cell):
         return False
+
+    def fits(self, ask):
+        return True
 
     def finish(self, handle):
         pass

@@ -15,7 +15,8 @@ from bench.cli import main
 from bench.data.load import load_dataset
 from bench.evaluation.positions import Positions
 from bench.execution.again import NEAR, cheapest, compare, near_ties
-from bench.execution.runner import Surroundings, run_cell
+from bench.execution.runner import run_cell
+from bench.execution.work import Surroundings
 from bench.results.identity import declared
 from bench.results.packed import Packed
 from bench.results.row_files import read_row

@@ -146,10 +146,9 @@ def test_a_sasrec_of_other_data_is_refused(tmp_path, sasrec):
         fit("llara", tmp_path, inputs={"sasrec": tmp_path / "few" / "model"}, loss="lml")
 
 
-def test_draws_for_each_micro_batch_need_a_single_rank(tmp_path, sasrec, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="curriculum_unit is 'micro' on several GPUs"):
-        fit("llara", tmp_path, {"curriculum_unit": "micro"}, inputs=sasrec, loss="lml")
+def test_draws_for_each_micro_batch_keep_to_one_process():
+    assert LLaRA.spreads(configure(LLaRA, {}), loss="lml")
+    assert not LLaRA.spreads(configure(LLaRA, {"curriculum_unit": "micro"}), loss="lml")
 
 
 def test_its_sasrec_is_the_one_asked_for():

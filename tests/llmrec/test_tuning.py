@@ -333,19 +333,3 @@ def test_a_row_that_never_fits_is_reported(tmp_path):
     batch_loss.sum = starved
     with pytest.raises(Unavailable, match="single training row"):
         tune(setting.lm, setting.rows, batch_loss, RECIPE, run_in(tmp_path))
-
-
-def test_a_batch_the_ranks_cannot_share_is_refused(tmp_path, monkeypatch):
-    import accelerate
-
-    class Two:
-        num_processes = 2
-
-        def __init__(self, **_):
-            pass
-
-    monkeypatch.setattr(accelerate, "PartialState", Two)
-    setting = Setting()
-    recipe = dataclasses.replace(RECIPE, batch=7)
-    with pytest.raises(ConfigError, match="multiple of 2"):
-        tune(setting.lm, setting.rows, setting.batch_loss(), recipe, run_in(tmp_path))
