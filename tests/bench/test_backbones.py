@@ -29,11 +29,10 @@ def looked_up_anew():
 
 
 def test_known_names_folders_and_files_pass(tmp_path):
-    require_backbone(Speaks, "known", look=True)
     (tmp_path / "config.json").write_text("{}")
-    require_backbone(Speaks, str(tmp_path), look=True)
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    require_backbone(Speaks, str(tmp_path / "model.gguf"), look=True)
+    names = ("known", str(tmp_path), str(tmp_path / "model.gguf"))
+    assert [require_backbone(Speaks, name, look=True) for name in names] == [None] * 3
 
 
 @pytest.mark.parametrize("name", ["unknown", "/no/such/folder", "model.gguf", ""])
