@@ -88,7 +88,7 @@ def against_data(row: Row, packed: Packed, data: Dataset) -> Iterator[str]:
         and int(packed.lists.title_QK.max(initial=0)) > data.catalogue.n_items
     ):
         yield f"its lists name a title that is not among the {data.catalogue.n_items} items"
-    for name, mask_Q in strata(exam, data.split.train).items():
+    for name, mask_Q in strata(exam, data.split).items():
         held = packed.masks.get(name)
         if held is not None and not np.array_equal(held, mask_Q):
             here, there = int(held.sum()), int(mask_Q.sum())
