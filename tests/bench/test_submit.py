@@ -146,7 +146,9 @@ def test_rows_are_compared_with_the_data_at_hand(floor, tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     path = store.row_path(of)
     row, packed = read_row(path), Packed.load(path.with_suffix(".npz"))
-    row = replace(row, provenance={**row.provenance, "dirty": False, "commit": "abc"})
+    made = {**row.provenance, "dirty": False, "commit": "abc"}
+    made.pop("positions")  # as a forger would: it names the very file beside the row
+    row = replace(row, provenance=made)
     write(tmp_path / "sound", row, packed)
     assert main(["submit", "sound", "--out", "a"]) == 0
     assert "not compared" not in capsys.readouterr().out
@@ -179,6 +181,7 @@ def test_a_row_of_invented_positions_differs(floor, tmp_path, capsys):
     store, of = floor
     path = store.row_path(of)
     row, packed = read_row(path), Packed.load(path.with_suffix(".npz"))
+    row = replace(row, provenance={k: v for k, v in row.provenance.items() if k != "positions"})
     first = Positions(np.zeros(50, np.uint8))
     write(tmp_path / "rows", row, replace(packed, title=first, lists=None))
     other = replace(of, data_version="0" * 16)
