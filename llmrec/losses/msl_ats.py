@@ -3,6 +3,9 @@
 With Gaussian valid logits the target's share is P = exp((f - mu) / tau - s2 / (2 tau^2)) / m. Setting
 P = eta, C = ln(m eta), d = f - mu gives C tau^2 - d tau + s2 / 2 = 0; the larger root is the temperature.
 
+Where m eta is at most 1 (few valid tokens), every temperature gives the target eta or more; tau then goes to the upper
+clamp, the limit of the formula, and the row's fact ``ats_eta_above_chance`` is 0.
+
 ``corrected``: m is the mean number of valid tokens, statistics are taken within each row that has a
 choice, over the whole optimizer step and all ranks, and tau moves once a step, in training only.
 ``released`` (train_trie_token_ats): m is the root's fan-out, and logits of all rows with that fan-out are
@@ -40,22 +43,17 @@ def adaptive_tau(gap: float, variance: float, m: float, eta: float) -> float:
     """The temperature at which the target has probability ``eta`` among m Gaussian logits (MSL, Eq. 12).
 
     A discriminant below zero counts as zero, as in the authors' code; a gap below zero gives a value
-    without meaning, which the caller clamps.
+    without meaning, which the caller clamps. Where m * eta is at most 1, chance alone gives the target
+    ``eta``: the limit of the formula is taken, infinity above a gap of 0 and 0 below.
 
     Args:
         gap: target's logit minus the mean valid logit.
         variance: of the valid logits.
         m: number of valid tokens.
         eta: probability the target is meant to have.
-
-    Raises:
-        ConfigError: m * eta is at most 1, so that no temperature makes the target stand out.
     """
     if not m * eta > 1:
-        raise ConfigError(
-            f"m * eta is {m:.4g} * {eta:.4g} = {m * eta:.4g}; it must be above 1: raise eta, or count "
-            "m over more positions (ats m: avt, branching, first)"
-        )
+        return math.inf if gap > 0 else 0.0
     bound = math.log(m * eta)
     discriminant = max(0.0, gap * gap - 2 * bound * variance)
     return (gap + math.sqrt(discriminant)) / (2 * bound)
@@ -91,7 +89,7 @@ class MSLATS(MSL):
     Config = MSLATSConfig
 
     def __init__(self, config: Any, trie: Trie, *, vocabulary: int, avt: float) -> None:
-        """As every loss; refuses a catalogue for which ``m * eta`` is at most 1."""
+        """As every loss; the released form refuses a trie whose root has no choice."""
         super().__init__(config, trie, vocabulary=vocabulary, avt=avt)
         self.m = self._valid_tokens()
         self.reduce: Callable[[Tensor], Tensor] = ranks.summed
@@ -99,8 +97,11 @@ class MSLATS(MSL):
         self.found = 0.0  # what Eq. 12 gave at the latest update, before the clamp
         self.updates = self.clamped = self.unobserved = 0
         self._sums: Tensor | None = None
-        if trie.n_leaves > 1:
-            adaptive_tau(1.0, 1.0, self.m, self.config.eta)  # raises if m * eta is too small
+        if self.config.form == "released" and self.m < 2 <= trie.n_leaves:
+            raise ConfigError(
+                "form 'released' reads the first token of an answer alone, and here all answers begin alike; "
+                "use form: corrected, the default"
+            )
 
     def _valid_tokens(self) -> float:
         if self.config.form == "released" or self.config.m == "first":
@@ -148,10 +149,11 @@ class MSLATS(MSL):
 
     def _move(self, gap: float, variance: float) -> None:
         low, high = self.config.clamp
-        self.found = adaptive_tau(gap, variance, self.m, self.config.eta)
-        kept = min(max(self.found, low), high)  # a gap below zero gives no positive temperature
+        found = adaptive_tau(gap, variance, self.m, self.config.eta)
+        kept = min(max(found, low), high)  # a gap below zero gives no positive temperature
+        self.found = found if math.isfinite(found) else high  # checkpoints and rows hold numbers
         self.updates += 1
-        self.clamped += kept != self.found
+        self.clamped += kept != found
         self.tau = (1 - self.config.rate) * self.tau + self.config.rate * kept
 
     def state_dict(self) -> dict[str, float]:
@@ -172,6 +174,7 @@ class MSLATS(MSL):
             "tau": self.tau,
             "tau_unclamped": self.found,
             "ats_m": self.m,
+            "ats_eta_above_chance": float(self.m * self.config.eta > 1),
             "ats_updates": self.updates,
             "ats_clamped": share,
         }

@@ -232,16 +232,30 @@ def test_m_from_three_places():
     assert ats(twice, m="branching").m == ats(trie, m="branching").m  # by title, not by item
 
 
-@pytest.mark.parametrize("options", [{"avt": 4.0}, {"avt": 20.0, "eta": 0.05}])
-def test_too_few_valid_tokens_for_eta(options):
-    with pytest.raises(ConfigError, match="must be above 1"):
-        ats(wide_trie(), **options)
+@pytest.mark.parametrize("avt", [1.5, 4.0])
+def test_where_chance_alone_gives_eta_the_limit_of_the_formula_is_taken(avt):
+    """m * eta <= 1: any temperature does, and just above 1 the formula wants an ever larger one."""
+    trie, logits, answers = planted()
+    loss, nearly = ats(trie, avt=avt), ats(trie, avt=4.0001)
+    for one in (loss, nearly):
+        one(logits, EYE, answers)
+        one.step()
+    assert loss.tau == pytest.approx(0.95 * 1.5 + 0.05 * 5.0)
+    assert loss.tau == nearly.tau
+    facts = loss.facts()
+    assert (facts["ats_eta_above_chance"], facts["ats_clamped"]) == (0.0, 1.0)
+    assert nearly.facts()["ats_eta_above_chance"] == 1.0
+    assert math.isfinite(facts["tau_unclamped"]), "rows and checkpoints hold numbers"
+    below = ats(trie, avt=avt, start=3.0)
+    below(-logits, EYE, answers)
+    below.step()
+    assert below.tau == pytest.approx(0.95 * 3.0 + 0.05 * 1.5)
 
 
 def test_released_form_refuses_a_root_without_a_choice():
     """With tokenizers that keep the quote apart every answer starts alike (m = 1)."""
     trie = Trie.of([[7, 1, 0], [7, 2, 0]], 0)
-    with pytest.raises(ConfigError, match="must be above 1"):
+    with pytest.raises(ConfigError, match="all answers begin alike; use form: corrected"):
         ats(trie, form="released")
 
 
