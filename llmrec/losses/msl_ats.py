@@ -3,7 +3,7 @@
 With Gaussian valid logits the target's share is P = exp((f - mu) / tau - s2 / (2 tau^2)) / m. Setting
 P = eta, C = ln(m eta), d = f - mu gives C tau^2 - d tau + s2 / 2 = 0; the larger root is the temperature.
 
-Where m eta is at most 1 (few valid tokens), every temperature gives the target eta or more; tau then goes to the upper
+Where m eta is at most 1 (few valid tokens), chance alone gives the target eta; tau then goes to the upper
 clamp, the limit of the formula, and the row's fact ``ats_eta_above_chance`` is 0.
 
 ``corrected``: m is the mean number of valid tokens, statistics are taken within each row that has a

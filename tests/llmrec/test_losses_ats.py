@@ -83,6 +83,7 @@ def test_corrected_step_uses_the_statistics_within_rows():
         "tau": loss.tau,
         "tau_unclamped": pytest.approx(wanted, rel=1e-12),
         "ats_m": 20.0,
+        "ats_eta_above_chance": 1.0,
         "ats_updates": 1,
         "ats_clamped": 0.0,
     }
