@@ -157,6 +157,8 @@ def _run(options: argparse.Namespace, prepared: Prepared, executor: Executor) ->
     hits = len(prepared.plan.jobs) - len(prepared.plan.todo)
     parts = [*summary(rows), f"from the store {hits}"]
     print(f"{', '.join(parts)} in {clock(time.monotonic() - began)}; tables: {index}")
+    if said := board.headline():
+        print(said)
     return 1 if without_backbone(prepared) or any(row.status == "failed" for row in rows) else 0
 
 
@@ -259,3 +261,9 @@ class _Board:
         rows, out = self.store.rows, Path(self.out)
         write_board(rows, out, self.store.published, tell=self._left_out)
         return shown(Path(self.out) / "README.md")
+
+    def headline(self) -> str:
+        """What the tables say, in a sentence."""
+        from bench.board import headline
+
+        return headline(self.store.rows, self.store.published, self._left_out)

@@ -56,7 +56,7 @@ def test_tables_take_a_tenth_of_the_time_at_most(tmp_path, monkeypatch):
     board = _Board(default_store(tmp_path / "out", tmp_path / "run"), str(tmp_path / "out"))
     now, written = [0.0], []
 
-    def slow(*words):
+    def slow(*words, **options):
         written.append(now[0])
         now[0] += 60.0
 
@@ -170,3 +170,12 @@ def test_a_row_without_a_token_loss_says_why_it_has_no_record(tmp_path):
     where = Surroundings(store=prepared.store, microscope=0)
     row = run_cell(prepared.plan.jobs[0].cell, where)
     assert "over answer tokens" in row.facts["microscope"]["left_out"]
+
+
+def test_the_end_says_where_the_tables_are_and_what_they_say(tmp_path, capsys):
+    words = ["--suite", "smoke", "--scale", "embedded", "--methods", "markov,popularity"]
+    where = ["--out", str(tmp_path / "out"), "--store", str(tmp_path / "run"), "--gpus", "none"]
+    assert main(["run", *words, *where, "--limit", "60"]) == 0
+    *_, done, said = capsys.readouterr().out.strip().splitlines()
+    assert done.startswith("done 2") and done.endswith("README.md")
+    assert said.startswith("ml_100k: the largest NDCG@10 has markov, 0.0")
