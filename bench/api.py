@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cell import Row
 from bench.errors import ConfigError
+from bench.execution.asking import ranks_of
 from bench.execution.local import LocalExecutor
 from bench.execution.places import places
 from bench.execution.refresh import look_again
@@ -129,29 +130,11 @@ def prepare(order: Order, store: Store | None = None) -> Prepared:
         reuse=order.reuse,
         retry=order.retry,
         device=device,
-        ranks=_ranks(
+        ranks=ranks_of(
             order.gpus_per_cell, suite.gpus_per_cell or scales()[scale].gpus_per_cell, there
         ),
     )
     return Prepared(replace(order, choice=choice), suite, store, plan, why, device)
-
-
-def _ranks(asked: int | None, usual: int, there: int) -> int:
-    """Processes of a cell whose method can share its work.
-
-    Args:
-        asked: by the user.
-        usual: what suite or scale say.
-        there: GPUs that one cell can have; 0 for the CPU.
-    """
-    if asked is None:
-        return max(min(usual, there), 1)
-    if asked < 1 or (there and asked > there):
-        most = f"from 1 to {there}, the GPUs there are" if there else "1 or more"
-        raise ConfigError(
-            f"--gpus-per-cell {asked}: it must be {most}; leave it out for the scale's"
-        )
-    return asked
 
 
 def _check_cells(grid: Grid) -> None:

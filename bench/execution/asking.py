@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.errors import ConfigError
+
 Alone = Literal["", "gpu", "host"]
 
 
@@ -26,3 +28,24 @@ class Ask:
 
 
 ONE = Ask()
+
+
+def ranks_of(asked: int | None, usual: int, there: int) -> int:
+    """Processes of a cell whose method can share its work.
+
+    Args:
+        asked: by the user.
+        usual: what suite or scale say.
+        there: GPUs that one cell can have; 0 for the CPU.
+
+    Raises:
+        ConfigError: fewer than one, or more than there are GPUs.
+    """
+    if asked is None:
+        return max(min(usual, there), 1)
+    if asked < 1 or (there and asked > there):
+        most = f"from 1 to {there}, the GPUs there are" if there else "1 or more"
+        raise ConfigError(
+            f"--gpus-per-cell {asked}: it must be {most}; leave it out for the scale's"
+        )
+    return asked

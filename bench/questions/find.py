@@ -50,7 +50,7 @@ def find(text: str, store: Store) -> Found:
     if text.endswith(".json") and Path(text).is_file():
         return Found(Path(text), read_row(Path(text)))
     every = list(rows_of(store))
-    near = matching(text, every)
+    near = list({one.cell.key: one for one in reversed(matching(text, every))}.values())[::-1]
     if len(near) > 1 and "@" not in text:
         near = [one for one in near if one.cell.profile == "corrected"] or near
     if len(near) == 1:
@@ -81,10 +81,7 @@ def matching(text: str, rows: list[Found]) -> list[Found]:
 
 
 def rows_of(store: Store) -> Iterator[Found]:
-    """Own rows, then the published ones that they do not answer."""
-    seen = set()
+    """Own rows, then published ones; where both have a cell, both are there."""
     for folder in (store.rows, store.root / "stages", store.published):
         for path, row in rows_under(folder) if folder is not None and folder.is_dir() else ():
-            if row.cell.key not in seen:
-                seen.add(row.cell.key)
-                yield Found(path, row)
+            yield Found(path, row)

@@ -158,7 +158,7 @@ def test_two_cells_with_room_for_one_row_are_a_fault(tmp_path):
     """The searches differ, as the second row fixes a value; what is asked of the fit does not."""
     fixed = methods.get("sasrec").Config().dropout
     rows = "  - {method: sasrec, tune: 2}\n  - {method: sasrec, tune: 2, config: {dropout: %s}}\n"
-    with pytest.raises(SuiteError, match=r"1 fault.*\n.*/sasrec.*~2#0: asked for twice"):
+    with pytest.raises(SuiteError, match=r"1 fault.*\n.*/sasrec.*~2#0@\w+: asked for twice"):
         expand(_suite(tmp_path, BASE + rows % fixed), Choice())
     assert len(expand(_suite(tmp_path, BASE + rows % (fixed + 0.1)), Choice()).cells) == 2
 
