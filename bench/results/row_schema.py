@@ -149,6 +149,7 @@ class _Provenance(TypedDict, total=False):
     versions: dict[Name, Version] | None
     machine: Text
     threads: Count
+    ranks: Count
     device: Device
     positions: Digest
 

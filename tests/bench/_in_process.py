@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from bench.api import execute, prepare
-from bench.execution.process import End, run_claimed
+from bench.execution.claimed import run_claimed
+from bench.execution.process import End
 from bench.results.packed import Packed
 from bench.results.row_files import rows_under
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bench.board.render import escape_markdown
 from bench.cell import Cell, Row
 from bench.claims.paper import VERSIONS
 from bench.errors import ConfigError, DataError
@@ -108,7 +109,7 @@ def test_every_table_and_figure_is_there_with_its_numbers_as_csv(made):
     index = (out / "README.md").read_text()
     for name in PIECES:
         assert (out / f"{name}.md").is_file() and (out / f"{name}.csv").is_file()
-        assert f"{name}.md" in index
+        assert escape_markdown(f"{name}.md") in index
     for piece in pieces.values():
         for suffix in piece.charts:
             ElementTree.fromstring((out / f"{piece.name}{suffix}.svg").read_text())

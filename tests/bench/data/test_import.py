@@ -19,6 +19,7 @@ from bench.cli import main
 from bench.data.exams import rows_of
 from bench.data.formats.titles import DOMAINS
 from bench.data.published import read_published
+from bench.errors import DataError
 from bench.evaluation.metrics import means
 from bench.evaluation.positions import positions
 from bench.registry import datasets, load_plugin
@@ -190,13 +191,13 @@ def test_own_ids_survive_in_a_file_beside_it(tmp_path, capsys):
     exam = rows_of(found.split.test)
     for user, target in zip(exam.user_W.tolist(), exam.target_W.tolist(), strict=True):
         assert found.catalogue.item_name(target) == last[found.user_name(user)]
-    version = found.version
-    (tmp_path / "mine/ids.json").unlink()
-    assert read_published("mine", tmp_path, domain="item").version == version
     capsys.readouterr()
     (tmp_path / "mine/ids.json").write_text('{"users": {}, "items": {"1": "a"}}')
     assert main(["data", "describe", "mine", "--plugin", str(plugin)]) == 2
-    assert "item 2 has no name; import the data again" in capsys.readouterr().err
+    assert "ids.json is damaged" in capsys.readouterr().err
+    (tmp_path / "mine/ids.json").unlink()
+    with pytest.raises(DataError, match=r"ids.json is missing; move the folder away and import"):
+        read_published("mine", tmp_path, domain="item")
 
 
 def test_ten_rows_are_shown_as_understood_and_a_trial_writes_nothing(tmp_path, capsys):
