@@ -33,6 +33,9 @@ class InProcess:
 
     has_room = True
 
+    def fits(self, ask):
+        return True
+
     def is_left(self, cell):
         return False
 
