@@ -7,15 +7,15 @@ import signal
 # by name, what is about to be called there
 POINTS = {
     "a cell is chosen": "bench.execution.schedule:Schedule._start",
-    "a cell is claimed": "bench.execution.process:run_cell",
-    "its data is read": "bench.execution.runner:_seed_everything",
+    "a cell is claimed": "bench.execution.claimed:run_cell",
+    "its data is read": "bench.execution.work:_seed_everything",
     "its fit begins": "bench.execution.fitting:Fitting.run",
     "an epoch ends": "bench.execution.runner:Attempt.progress",
     "it is fitted": "bench.execution.fitting:keep",
     "its method is written": "bench.execution.fitting:Fitting._made",
     "its bill is written": "bench.execution.runner:_examine",
     "it has recommended": "bench.results.store:Store.write_lists",
-    "its lists are written": "bench.execution.runner:_proof",
+    "its lists are written": "bench.execution.runner:proven",
     "its row is to be written": "bench.results.store:Store.write",
     "its positions are written": "bench.results.store:seal_beside",
     "its row is written": "bench.results.store:write_json",
