@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from bench.api import _ranks, prepare
+from bench.api import prepare
 from bench.cell import Row
 from bench.cli.plan import runs_on
 from bench.errors import ConfigError
-from bench.execution.asking import Ask
+from bench.execution.asking import Ask, ranks_of
 from bench.execution.faults import Starved, memory_of
 from bench.execution.places import CELLS_A_GPU, Places, kept_for
 
@@ -128,8 +128,8 @@ def test_the_memory_that_ran_out_is_told_by_the_fault(fault, memory):
 
 
 def test_gpus_of_a_cell_are_those_asked_for_or_the_usual_as_far_as_there_are():
-    assert [_ranks(None, usual=4, there=there) for there in (0, 1, 2, 8)] == [1, 1, 2, 4]
-    assert _ranks(3, usual=4, there=8) == 3
-    assert _ranks(2, usual=1, there=0) == 2, "on a CPU, processes share the cores"
+    assert [ranks_of(None, usual=4, there=there) for there in (0, 1, 2, 8)] == [1, 1, 2, 4]
+    assert ranks_of(3, usual=4, there=8) == 3
+    assert ranks_of(2, usual=1, there=0) == 2, "on a CPU, processes share the cores"
     with pytest.raises(ConfigError, match="--gpus-per-cell 3: it must be from 1 to 2, the GPUs"):
-        _ranks(3, usual=4, there=2)
+        ranks_of(3, usual=4, there=2)

@@ -231,8 +231,10 @@ def test_another_question_has_another_file(tmp_path):
     assert len(list((tmp_path / "cache").rglob("*.jsonl"))) == 2
     cache = Cache(tmp_path, "a" * 64, {"x": 1})
     cache.add([{"cot_id": "1:1", "text": "t"}], planned=1)
+    other = Cache(tmp_path, "a" * 64, {"x": 2})
+    other.path.write_bytes(cache.path.read_bytes())
     with pytest.raises(ArtefactError, match="other questions"):
-        Cache(tmp_path, "a" * 64, {"x": 2}).lines()
+        other.lines()
 
 
 def test_useless_texts_are_tried_again_and_then_dropped(tmp_path, monkeypatch):
