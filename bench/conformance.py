@@ -20,9 +20,9 @@ from bench.component import Component, Kind, Loss
 from bench.errors import BenchError, ConfigError, ContractError, Unavailable
 from bench.evaluation.checks import check_ranking
 from bench.method import Method, configure, keep, losses_of, restore
-from bench.plain_text import one_line
-from bench.redact import without_secrets
 from bench.registry import decoders, methods
+from bench.text.plain import one_line
+from bench.text.secrets import without_secrets
 from bench.types import Catalogue, Exam, Queries, Ragged, Ranking, Windows
 
 N_ITEMS, N_ROWS, N_QUERIES = 40, 160, 24

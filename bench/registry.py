@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bench.errors import BenchError, UnknownName
-from bench.plain_text import one_line
-from bench.redact import without_secrets
+from bench.text.plain import one_line
+from bench.text.secrets import without_secrets
 
 if TYPE_CHECKING:
     from bench.component import Component, Loss

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bench.plain_text import neutral, one_line
+from bench.text.plain import neutral, one_line
 
 NOTHING = "—"
 Cells = Mapping[str, Any]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -10,14 +10,13 @@ from bench.board.all_datasets import overall
 from bench.board.costs import cost
 from bench.board.entry import Entry
 from bench.board.examples import read_examples
-from bench.board.findings import findings
 from bench.board.folder import check_ours, replace_files
 from bench.board.leaderboard import rank_entries
 from bench.board.page import page
 from bench.board.readme import fill
 from bench.board.render import Table, escape_markdown, to_csv, to_latex, to_markdown
 from bench.board.rows import read_folder, tables_of, with_published
-from bench.board.section import Section, first_leaderboard, first_section
+from bench.board.section import Section
 from bench.board.tables import overall_table, quality
 from bench.results.cache import Cache
 from bench.results.row_files import Tell, stop
@@ -37,6 +36,7 @@ def write_board(
     published: Path | None = None,
     readme: Path | None = None,
     tell: Tell = stop,
+    hear: Callable[[Sequence[Section]], object] = lambda sections: None,
 ) -> list[Path]:
     """Write all tables of all rows; returns the files, sorted.
 
@@ -51,6 +51,7 @@ def write_board(
         published: rows of others, shown in the tables that have rows of one's own; None for none.
         readme: a file with marks for an excerpt, which it is given; None for none.
         tell: hears of files of rows that are left out; by default the first of them is an error.
+        hear: is given the boards, once they are written.
 
     Raises:
         ConfigError: ``out_folder`` is not the suite's, or a file in it was changed since it was written.
@@ -79,30 +80,8 @@ def write_board(
     paths = replace_files(out, files)
     if readme is not None:
         fill(readme, sections)
+    hear(sections)
     return paths
-
-
-def headline(rows: Path, published: Path | None = None, tell: Tell = stop) -> str:
-    """What the tables of some rows say, in a sentence; empty where no row has numbers.
-
-    Args:
-        rows: folder of rows.
-        published: rows of others that stand in their tables; None for none.
-        tell: hears of files of rows that are left out.
-    """
-    cache = Cache.beside(rows)
-    found = read_folder(rows, tell) if published is None else with_published(rows, published, tell)
-    section = first_section(build(tables_of(found, cache, published, tell), cache))
-    board = first_leaderboard(section.leaderboards) if section else None
-    if section is None or board is None or not board.scored:
-        return ""
-    if said := findings(section):
-        return f"{said[0].head}: {said[0].text}"
-    line = board.scored[0]
-    return (
-        f"{board.key.dataset}: the largest NDCG@10 has {line.entry.name}, {line.mean:.4f} [{line.low:.4f}, "
-        f"{line.high:.4f}], rank {line.rank}"
-    )
 
 
 def build(tables: Mapping[TableKey, Sequence[Entry]], cache: Cache | None = None) -> list[Section]:

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from bench.errors import BenchError
-from bench.plain_text import printable
-from bench.redact import without_secrets
+from bench.text.plain import printable
+from bench.text.secrets import without_secrets
 
 VERBS = (
     "run", "plan", "list", "options", "show", "why", "lists", "wins", "recommend", "export", "board",

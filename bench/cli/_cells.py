@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from bench.plain_text import neutral, printable
+from bench.disk.storage import write_whole
 from bench.registry import load_plugins
 from bench.results.places import RESULTS
 from bench.results.store import Store
+from bench.text.plain import neutral, printable
 
 CELL = "a name as printed (book/sasrec+ce#0@1f0c9a), a label, a part of one, a key, or a row's file"
 FORMATS = ("text", "jsonl", "csv")
@@ -60,14 +61,12 @@ def write_answers(
     if options.to is None:
         _write(sys.stdout, records, lines, options.format)
         return
-    options.to.parent.mkdir(parents=True, exist_ok=True)
-    part = options.to.with_name(f".{options.to.name}.part")
-    try:
+
+    def fill(part: Path) -> None:
         with part.open("w", encoding="utf-8", newline="") as file:
             _write(file, records, lines, options.format)
-        part.replace(options.to)
-    finally:
-        part.unlink(missing_ok=True)
+
+    write_whole(options.to, fill)
 
 
 def _write(

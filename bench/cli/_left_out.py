@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from bench.errors import BenchError
-from bench.plain_text import one_line
-from bench.redact import without_secrets
+from bench.text.plain import one_line
+from bench.text.secrets import without_secrets
 
 
 class LeftOut:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cell import HEADLINE
 from bench.cli.board import ROWS, existing_folders
 from bench.errors import DataError, UnknownName
+from bench.questions.find import Found, matching
 from bench.results.places import PUBLISHED
 
 if TYPE_CHECKING:
@@ -214,10 +215,13 @@ def _entries(options: argparse.Namespace) -> list[Entry]:
 
 def _find(word: str, entries: Sequence[Entry], profile: str | None) -> Entry:
     """The one configuration that a label, a part of one, or a key means."""
-    key = word.rpartition("@")[2]  # printed names end in the first digits of a key
-    keyed = [e for e in entries if len(key) >= 6 and any(k.startswith(key) for k in _keys(e))]
-    exact = keyed or [e for e in entries if word in (_label(e), e.cell.label)]
-    near = exact or [entry for entry in entries if word in _label(entry)]
+    rows = {
+        row.cell.key: Found(path, row)
+        for e in entries
+        for path, row in zip(e.paths, e.done, strict=True)
+    }
+    keys = {found.cell.key for found in matching(word, list(rows.values()))}
+    near = [entry for entry in entries if not keys.isdisjoint(_keys(entry))]
     if len(near) > 1 and profile is None:  # a label alone means the usual protocol
         near = [entry for entry in near if entry.cell.profile == "corrected"] or near
     if len(near) == 1:

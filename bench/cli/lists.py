@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from bench.cli._cells import CELL, add_answers, add_places, places, titles, write_answers
@@ -54,15 +54,13 @@ def main(options: argparse.Namespace) -> int:
     limit = options.rows if options.rows is not None else READ if readable else None
     rows = list(chosen(exam, options.user, limit))
     records = (exam.record(row, options.top) for row in rows)
-    lines = _text(
-        found.cell.name, [exam.record(row, options.top) for row in rows[:1000]], len(exam)
-    )
-    write_answers(records, lines, options)
+    head = f"{found.cell.name}: {len(rows)} of {len(exam):,} test rows"
+    write_answers(records, _text(head, records), options)
     return 0
 
 
-def _text(name: str, records: list[dict[str, Any]], n: int) -> Iterator[str]:
-    yield f"{name}: {len(records)} of {n:,} test rows"
+def _text(head: str, records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    yield head
     for record in records:
         yield from _row(record)
 

@@ -8,10 +8,11 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from bench.api import Prepared, default_store, execute, local_executor, prepare
 from bench.board.folder import check_ours, claim
@@ -34,9 +35,12 @@ from bench.errors import ConfigError
 from bench.execution.schedule import Executor, Progress, summary
 from bench.execution.slurm import SlurmExecutor
 from bench.execution.slurm_words import Queue, read_words
-from bench.plain_text import one_line
-from bench.redact import without_secrets
 from bench.results.store import Store
+from bench.text.plain import one_line
+from bench.text.secrets import without_secrets
+
+if TYPE_CHECKING:
+    from bench.board.section import Section
 
 ABOUT = """\
 Run a suite and make its tables. Rows appear as they are finished; stop and start it at will: finished
@@ -243,6 +247,7 @@ class _Board:
         self.store, self.out = store, out
         self._seen, self._not_before = 0, -math.inf
         self._left_out = LeftOut()
+        self._sections: Sequence[Section] = ()
 
     def __call__(self, rows: list[Row]) -> None:
         began = time.monotonic()
@@ -259,11 +264,14 @@ class _Board:
         from bench.board import write_board
 
         rows, out = self.store.rows, Path(self.out)
-        write_board(rows, out, self.store.published, tell=self._left_out)
+        write_board(rows, out, self.store.published, tell=self._left_out, hear=self._hear)
         return shown(Path(self.out) / "README.md")
 
     def headline(self) -> str:
         """What the tables say, in a sentence."""
         from bench.board import headline
 
-        return headline(self.store.rows, self.store.published, self._left_out)
+        return headline(self._sections)
+
+    def _hear(self, sections: Sequence[Section]) -> None:
+        self._sections = sections

@@ -208,6 +208,6 @@ def _table(rows: list[tuple[Path, Row]]) -> str:
 
 
 def _said(path: Path) -> str:
-    from bench.plain_text import one_line
+    from bench.text.plain import one_line
 
     return one_line(str(path))

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cli.board import ROWS, existing_folders
-from bench.plain_text import one_line
 from bench.results.places import RESULTS
+from bench.text.plain import one_line
 
 if TYPE_CHECKING:
     from bench.cell import Row

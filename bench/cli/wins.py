@@ -50,15 +50,7 @@ def main(options: argparse.Namespace) -> int:
     a, b = (find(text, store) for text in (options.a, options.b))
     of_a, of_b = (answered(one, store, root) for one in (a, b))
     found = wins(of_a, of_b, options.metric)
-    records = [
-        {
-            **of_a.record(row),
-            "gap": float(found.gap_Q[row]),
-            "target_rank_b": of_b.rank(row),
-            "list_b": of_b.record(row)["list"],
-        }
-        for row in found.row_W[: options.rows].tolist()
-    ]
+    records = list(found.records(options.rows))
     head = (
         f"{options.metric} over {len(of_a):,} test rows: A ahead on {found.ahead}, B on {found.behind}, "
         f"level on {found.level}"

@@ -8,9 +8,10 @@ the entries changed places within rounding, else by how far the mean moved.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -115,7 +116,7 @@ def compare(row: Row, packed: Packed, scratch: Path, tolerance: float) -> Verdic
         return Verdict(True, f"the same {len(new)} positions")
     gap = float(np.mean(gain(new.title, HEADLINE)) - np.mean(gain(packed.title, HEADLINE)))
     told = f"{moved} of {len(new)} positions differ, {HEADLINE} by {gap:+.4f}"
-    near_Q = near_ties(store.folder(row.cell.key) / "lists.npz")
+    near_Q = near_ties(store.read_lists(row.cell.key) or {})
     if near_Q is not None and bool(near_Q[moved_Q].all()):
         return Verdict(True, f"{told}; all in lists with near ties (scores within {NEAR:g})")
     if abs(gap) <= tolerance:
@@ -123,16 +124,15 @@ def compare(row: Row, packed: Packed, scratch: Path, tolerance: float) -> Verdic
     return Verdict(False, f"{told}, more than the tolerance of {tolerance:g}")
 
 
-def near_ties(lists: Path) -> BoolArray | None:
+def near_ties(lists: Mapping[str, Any]) -> BoolArray | None:
     """Whether two neighbours of a list have scores that rounding may turn, bool [Q]; None without scores.
 
     Args:
-        lists: the file of lists in a run store.
+        lists: from ``Store.read_lists``.
     """
-    with np.load(lists, allow_pickle=False) as kept:
-        if "score_QK" not in kept:
-            return None
-        score_QK, item_QK = kept["score_QK"].astype(np.float64), kept["item_QK"]
+    if "score_QK" not in lists:
+        return None
+    score_QK, item_QK = lists["score_QK"].astype(np.float64), lists["item_QK"]
     first_QK, second_QK = score_QK[:, :-1], score_QK[:, 1:]
     with np.errstate(invalid="ignore"):  # places that are empty have no score
         close_QK = first_QK - second_QK <= NEAR * np.maximum(np.abs(first_QK), np.abs(second_QK))

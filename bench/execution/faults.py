@@ -8,8 +8,8 @@ from pathlib import Path
 from bench.disk.storage import writing
 from bench.errors import BenchError
 from bench.execution.asking import Alone
-from bench.plain_text import printable
-from bench.redact import without_secrets
+from bench.text.plain import printable
+from bench.text.secrets import without_secrets
 
 
 class Starved(BenchError):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.plain_text import in_html
+from bench.text.plain import in_html
 
 # Okabe and Ito's colours, told apart by people with any colour vision; dashes tell the same
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#767676")

@@ -67,11 +67,7 @@ def wins(
     """
     place, root = default_store(out, store), default_data_root(data_root)
     first, second = (answered(find(name, place), place, root) for name in (a, b))
-    found = compared(first, second, metric)
-    return [
-        {**first.record(row), "gap": float(found.gap_Q[row]), "target_rank_b": second.rank(row)}
-        for row in found.row_W.tolist()
-    ]
+    return list(compared(first, second, metric).records())
 
 
 def recommend(

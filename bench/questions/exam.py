@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ import numpy as np
 
 from bench.cell import Cell, K
 from bench.data.load import load_dataset
-from bench.disk.sealed_arrays import read_npz
-from bench.errors import ArtefactError, DamagedError, DataError
+from bench.errors import ArtefactError, DataError
 from bench.evaluation.positions import MISSING
 from bench.questions.find import Found
 from bench.results.packed import Packed
-from bench.results.store import LISTS, Store
+from bench.results.store import Store
 from bench.types import Catalogue, Dataset, Exam, FloatArray, IntArray
+
+Entries = list[dict[str, Any]]  # of a list: rank, item, title and perhaps score
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,15 +62,24 @@ class Answered:
             k: entries of the list.
         """
         queries = self.exam.queries
-        scores = None if self.score_QK is None else self.score_QK[row]
         return {
             "row": row,
             "user": self.dataset.user_name(int(queries.user_Q[row])),
             "history": [described(self.catalogue, item) for item in queries.history[row].tolist()],
             "target": described(self.catalogue, int(self.exam.target_Q[row])),
             "target_rank": self.rank(row),
-            "list": listed(self.catalogue, self.item_QK[row, :k], scores),
+            "list": self.list(row, k),
         }
+
+    def list(self, row: int, k: int = K) -> Entries:
+        """The list of one test row, ready for JSON.
+
+        Args:
+            row: its place in the exam, from 0.
+            k: entries of the list.
+        """
+        scores = None if self.score_QK is None else self.score_QK[row]
+        return listed(self.catalogue, self.item_QK[row, :k], scores)
 
 
 def described(catalogue: Catalogue, item: int) -> dict[str, str]:
@@ -77,9 +87,7 @@ def described(catalogue: Catalogue, item: int) -> dict[str, str]:
     return {"item": catalogue.item_name(item), "title": catalogue.titles[item]}
 
 
-def listed(
-    catalogue: Catalogue, item_K: IntArray, score_K: FloatArray | None
-) -> list[dict[str, Any]]:
+def listed(catalogue: Catalogue, item_K: IntArray, score_K: FloatArray | None) -> Entries:
     """The entries of one list: rank from 1, item, title and, where there are scores, the score.
 
     Args:
@@ -144,8 +152,8 @@ def answered(found: Found, store: Store, data_root: Path | None) -> Answered:
         raise DataError(
             f"{found.path} was examined on other test rows than {cell.dataset} has here"
         )
-    kept = _kept(store.folder(cell.key) / LISTS, exam)
-    if kept is not None:
+    kept = store.read_lists(cell.key)
+    if kept is not None and np.array_equal(kept.get("target_Q", ()), exam.target_Q):
         return Answered(
             dataset, exam, packed, kept["item_QK"], kept.get("score_QK"), by_title=False
         )
@@ -154,16 +162,6 @@ def answered(found: Found, store: Store, data_root: Path | None) -> Answered:
             f"{cell.name} was kept without its lists; run it again here with --reuse never"
         )
     return Answered(dataset, exam, packed, packed.lists.title_QK, None, by_title=True)
-
-
-def _kept(path: Path, exam: Exam) -> Mapping[str, Any] | None:
-    """The lists of the run store; None if they are not there, not as written or of another exam."""
-    try:
-        arrays = read_npz(path, of=path.parent.name)
-    except (OSError, DamagedError):
-        return None
-    same = np.array_equal(arrays.get("target_Q", ()), exam.target_Q)
-    return arrays if same and "item_QK" in arrays else None
 
 
 def chosen(found: Answered, users: Sequence[str] = (), limit: int | None = None) -> Iterator[int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,14 +21,31 @@ class Wins:
     Attributes:
         gap_Q: gain of the first minus that of the second, float64 [Q].
         row_W: the rows where the first is ahead, the largest gap first.
+        first, second: the cells.
         ahead, behind, level: how many rows each is ahead on, and on how many both gain the same.
     """
 
     gap_Q: FloatArray
     row_W: IntArray
+    first: Answered
+    second: Answered
     ahead: int
     behind: int
     level: int
+
+    def records(self, most: int | None = None) -> Iterator[dict[str, Any]]:
+        """The rows where the first is ahead, ready for JSON: as ``Answered.record``, with both lists.
+
+        Args:
+            most: how many; None for all.
+        """
+        for row in self.row_W[:most].tolist():
+            yield {
+                **self.first.record(row),
+                "gap": float(self.gap_Q[row]),
+                "target_rank_b": self.second.rank(row),
+                "list_b": self.second.list(row),
+            }
 
 
 def wins(first: Answered, second: Answered, metric: str) -> Wins:
@@ -48,4 +67,5 @@ def wins(first: Answered, second: Answered, metric: str) -> Wins:
     gap_Q = gain(first.packed.title, metric) - gain(second.packed.title, metric)
     order_Q = np.argsort(-gap_Q, kind="stable")
     ahead, behind = int((gap_Q > 0).sum()), int((gap_Q < 0).sum())
-    return Wins(gap_Q, order_Q[:ahead], ahead, behind, len(gap_Q) - ahead - behind)
+    level = len(gap_Q) - ahead - behind
+    return Wins(gap_Q, order_Q[:ahead], first, second, ahead, behind, level)

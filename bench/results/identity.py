@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.disk.digests import file_digest
 from bench.errors import ConfigError
 from bench.registry import Registry, decoders, losses, methods
 from bench.results.model_files import model_content, models_in
@@ -102,13 +103,12 @@ def files_content(folder: Path, files: Sequence[str]) -> str:
     for name in files:
         path = folder / name
         try:
-            content = path.read_bytes()
+            whole.update(f"{name} {file_digest(path)}\n".encode())
         except OSError as fault:
             raise ConfigError(
                 f"the declared file {path} cannot be read ({fault.strerror}); put it there, or take it out "
                 "of `files`"
             ) from fault
-        whole.update(f"{name} {len(content)}\n".encode() + content)
     return whole.hexdigest()[:16]
 
 

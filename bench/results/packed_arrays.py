@@ -18,7 +18,7 @@ from bench.cell import K
 from bench.errors import ArtefactError
 from bench.evaluation.lists import distinct
 from bench.evaluation.positions import MISSING
-from bench.plain_text import one_line
+from bench.text.plain import one_line
 
 SEAL = 64  # hex digits of SHA-256, kept as the comment of the zip archive
 AGAIN = "run the cell again with `bench run --reuse never`"

@@ -11,8 +11,8 @@ from pathlib import Path
 from bench.cell import Row
 from bench.disk.sealed import KEY, check_seal
 from bench.errors import BenchError, DataError
-from bench.plain_text import one_line
 from bench.results.row_schema import parse
+from bench.text.plain import one_line
 
 Tell = Callable[[BenchError], None]  # hears of a file that is left out
 MAX_BYTES = 4 << 20  # of a row's file; the largest of the published ones has 5 KB

@@ -22,8 +22,8 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import NotRequired, TypedDict
 
 from bench.cell import Chooser, Status
-from bench.plain_text import printable
 from bench.results.row_values import BIGGEST, PRINTED, check_nest, is_printed, quoted
+from bench.text.plain import printable
 
 HUGE = 1e18  # no count, no cost and no duration is larger
 NAME = r"^\w+(?:(?:\.|[+~-]+)\w+)*$"

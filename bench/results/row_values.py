@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from bench.plain_text import printable
+from bench.text.plain import printable
 
 LONGEST = 20_000  # characters of a text
 DEEPEST, MOST = 8, 20_000  # levels and values of a configuration or of the facts

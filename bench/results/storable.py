@@ -10,10 +10,10 @@ from typing import Any
 
 from bench.cell import Row
 from bench.errors import ContractError
-from bench.plain_text import one_line, printable
-from bench.redact import without_secrets
 from bench.results.row_schema import parse
 from bench.results.row_values import BIGGEST, DEEPEST, LONGEST
+from bench.text.plain import one_line, printable
+from bench.text.secrets import without_secrets
 
 
 def plain_row(row: Row) -> Row:

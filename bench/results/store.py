@@ -23,7 +23,7 @@ from typing import Any, Literal
 from bench.cell import Cell, Row
 from bench.disk.sealed import set_aside, write_note
 from bench.disk.storage import write_json, write_whole
-from bench.errors import DataError
+from bench.errors import DamagedError, DataError
 from bench.results.row_damage import POSITIONS, damage_of, seal_beside
 from bench.results.row_files import read_row, readable
 from bench.results.storable import plain_row
@@ -227,6 +227,19 @@ class Store:
 
         content = sealed_npz(arrays, of=key)
         write_whole(self.folder(key) / LISTS, lambda part: part.write_bytes(content))
+
+    def read_lists(self, key: str) -> Mapping[str, Any] | None:
+        """What ``write_lists`` kept; None if there are none, or they are not as they were written.
+
+        Args:
+            key: of the cell.
+        """
+        from bench.disk.sealed_arrays import read_npz
+
+        try:
+            return read_npz(self.folder(key) / LISTS, of=key)
+        except (OSError, DamagedError):
+            return None
 
     def forget_scratch(self, key: str) -> None:
         """Drop the checkpoints of a finished cell."""

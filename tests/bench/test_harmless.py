@@ -20,13 +20,13 @@ from bench.execution.faults import sentence
 from bench.execution.runner import run_cell
 from bench.execution.untouched import Untouched
 from bench.execution.work import Surroundings
-from bench.plain_text import neutral, one_line, printable
-from bench.redact import without_secrets
 from bench.registry import load_plugin
 from bench.results.identity import declared
 from bench.results.row_files import read_row
 from bench.results.storable import check_readable, plain_facts
 from bench.results.store import Store
+from bench.text.plain import neutral, one_line, printable
+from bench.text.secrets import without_secrets
 from bench.types import RandomTail, Ranking
 
 TOKEN = "hf_" + "aB3dE6gH9jK2"

@@ -219,7 +219,7 @@ def test_near_ties_and_small_moves_hold(floor, tmp_path):
         again.write_lists(of.key, lists)
         verdict = compare(row, claimed, tmp_path, tolerance)
         assert verdict.holds is holds and why in verdict.why
-    assert near_ties(again.folder(of.key) / "lists.npz").nonzero()[0].tolist() == [q]
+    assert near_ties(again.read_lists(of.key)).nonzero()[0].tolist() == [q]
 
 
 def test_the_cheapest_cells_without_needs_are_chosen():

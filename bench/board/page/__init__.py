@@ -19,8 +19,8 @@ from bench.board.examples import Examples
 from bench.board.findings import findings, summary
 from bench.board.page.data import page_data
 from bench.board.section import REHEARSAL, RULE, Section, first_section
-from bench.plain_text import in_html
 from bench.results.table_key import TableKey
+from bench.text.plain import in_html
 
 HERE = Path(__file__).parent
 SCRIPTS = ("basics.js", "table.js", "details.js", "charts.js", "main.js")

@@ -22,7 +22,7 @@ from bench.data.files import row_error, short
 from bench.data.formats.padding import without_padding
 from bench.data.formats.titles import clean_titles
 from bench.errors import DataError
-from bench.plain_text import one_line
+from bench.text.plain import one_line
 from bench.types import BoolArray, Catalogue, Dataset, IntArray, Ragged, Split, Windows
 
 USER, HISTORY, ITEM, TIME = "user_id", "item_id_list", "item_id", "timestamp"
