@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.cli._verb import add_verb
 from bench.errors import DataError
 from bench.results.cache import Cache
 from bench.results.places import OWN, PUBLISHED, RESULTS, published_beside, row_folders
@@ -28,12 +29,7 @@ folder that is not empty and that the suite did not make is refused.
 
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
-    parser = subparsers.add_parser(
-        "board",
-        help="rebuild the tables from the rows",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(subparsers, "board", "rebuild the tables from the rows", ABOUT)
     parser.add_argument("--rows", default=str(OWN), help="folder of rows (default: %(default)s)")
     parser.add_argument(
         "--out", default=str(RESULTS), help="folder of tables (default: %(default)s)"

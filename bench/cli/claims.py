@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bench.cli._verb import add_verb
 from bench.cli.board import ROWS
 from bench.errors import DataError
 from bench.results.places import row_folders
@@ -63,12 +64,7 @@ HEADS = (
 
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
-    parser = subparsers.add_parser(
-        "claims",
-        help="published numbers against ours",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(subparsers, "claims", "published numbers against ours", ABOUT)
     parser.add_argument("--rows", help=ROWS)
     parser.add_argument("--dataset", help="only this one: toy, book, clothing or office")
     parser.add_argument("--metric", help="only this one, e.g. ndcg@10")

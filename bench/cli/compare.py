@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bench.cell import HEADLINE
+from bench.cli._verb import add_verb
 from bench.cli.board import ROWS, existing_folders
 from bench.errors import DataError, UnknownName
 from bench.questions.find import Found, matching
@@ -36,12 +37,7 @@ label that fits one configuration; all its seeds are compared:
 
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
-    parser = subparsers.add_parser(
-        "compare",
-        help="paired difference of two configurations",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(subparsers, "compare", "paired difference of two configurations", ABOUT)
     parser.add_argument("a", metavar="A", help="label, part of a label, or key")
     parser.add_argument("b", metavar="B", help="the other one")
     parser.add_argument("--rows", help=ROWS)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bench.cli._exchange import EXPORTS, READERS
 from bench.cli._import import add_source, check_source, protocol_of, run_import
 from bench.cli._sizes import sizes
+from bench.cli._verb import add_verb
 from bench.disk.storage import write_whole
 from bench.errors import BenchError, ConfigError, DataError
 
@@ -56,22 +57,22 @@ Then: python -m bench run --plugin ROOT/shop/shop.py --datasets shop
 
 def add_parser(subparsers: Sub[argparse.ArgumentParser]) -> None:
     """Add the verb with its own verbs; each sets ``func``, which takes the options and returns 0."""
-    parser = _parser(subparsers, "data", "get, describe, audit, import and export datasets", ABOUT)
+    parser = add_verb(subparsers, "data", "get, describe, audit, import and export datasets", ABOUT)
     verbs = parser.add_subparsers(dest="data_verb", metavar="what", required=True)
     _add_looking(verbs)
     _add_moving(verbs)
 
 
 def _add_looking(verbs: Sub[argparse.ArgumentParser]) -> None:
-    listing = _parser(verbs, "list", "what there is, and what is on this machine")
-    describe = _parser(verbs, "describe", "rows, notes, and a few windows with their titles")
+    listing = add_verb(verbs, "list", "what there is, and what is on this machine")
+    describe = add_verb(verbs, "describe", "rows, notes, and a few windows with their titles")
     describe.add_argument("name")
     describe.add_argument("--rows", type=int, default=3, help="windows to show (default: 3)")
-    examine = _parser(verbs, "audit", "cold targets, overlap, duplicates, popularity")
+    examine = add_verb(verbs, "audit", "cold targets, overlap, duplicates, popularity")
     examine.add_argument("names", nargs="+", metavar="name")
     examine.add_argument("--json", action="store_true", help="one JSON object a line, no table")
     examine.add_argument("--svg", type=Path, metavar="FOLDER", help="also write FOLDER/NAME.svg")
-    compare = _parser(verbs, "split", "what each way of splitting would make of a table")
+    compare = add_verb(verbs, "split", "what each way of splitting would make of a table")
     add_source(compare)
     compare.set_defaults(func=_split)
     for each, action in ((listing, _list), (describe, _describe), (examine, _audit)):
@@ -79,13 +80,13 @@ def _add_looking(verbs: Sub[argparse.ArgumentParser]) -> None:
 
 
 def _add_moving(verbs: Sub[argparse.ArgumentParser]) -> None:
-    get = _parser(verbs, "get", "fetch the paper's files")
+    get = add_verb(verbs, "get", "fetch the paper's files")
     get.add_argument("names", nargs="+", metavar="paper|toy|book|clothing|office")
     get.add_argument("--base-url", help="where the repositories are (for a mirror)")
     get.add_argument("--workers", type=int, default=4, help="downloads at a time (default: 4)")
     get.add_argument("--data-root", type=Path, help="where to put them (default: see `bench data`)")
     get.set_defaults(func=_get)
-    bring = _parser(verbs, "import", "make a dataset of a table, RecBole files or reviews", IMPORT)
+    bring = add_verb(verbs, "import", "make a dataset of a table, RecBole files or reviews", IMPORT)
     bring.add_argument("--name", required=True, help="how to call it: letters, digits, _")
     bring.add_argument(
         "--domain", default="item", help="words of the prompt: item, book, movie ..."
@@ -97,7 +98,7 @@ def _add_moving(verbs: Sub[argparse.ArgumentParser]) -> None:
     bring.add_argument("--data-root", type=Path, help="its folder will be in this one")
     add_source(bring)
     bring.set_defaults(func=run_import)
-    hand = _parser(verbs, "export", "write a dataset for other tools")
+    hand = add_verb(verbs, "export", "write a dataset for other tools")
     hand.add_argument("name")
     hand.add_argument("--as", dest="form", choices=tuple(EXPORTS), required=True)
     hand.add_argument("--to", type=Path, required=True, help="a new folder")
@@ -110,13 +111,6 @@ def _add_dataset(
     parser.add_argument("--data-root", type=Path, help="folder with book/, toy/ ...")
     parser.add_argument("--plugin", action="append", default=[], help="a file that registers more")
     parser.set_defaults(func=action)
-
-
-def _parser(
-    verbs: Sub[argparse.ArgumentParser], name: str, line: str, about: str | None = None
-) -> argparse.ArgumentParser:
-    shape = argparse.RawDescriptionHelpFormatter
-    return verbs.add_parser(name, help=line, description=about or line, formatter_class=shape)
 
 
 def _load(options: argparse.Namespace, name: str) -> Dataset:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from bench.cli._cells import CELL, add_places, places
+from bench.cli._verb import add_verb
 
 ABOUT = """\
 A cell for other tools, each in a folder of its own.
@@ -20,11 +21,8 @@ Datasets are exported by `bench data export`.
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser(
-        "export",
-        help="a cell for other tools: TREC, peft, transformers",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add_verb(
+        subparsers, "export", "a cell for other tools: TREC, peft, transformers", ABOUT
     )
     parser.add_argument("cell", metavar="CELL", help=CELL)
     form = parser.add_mutually_exclusive_group(required=True)

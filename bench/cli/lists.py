@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from bench.cli._cells import CELL, add_answers, add_places, places, titles, write_answers
+from bench.cli._verb import add_verb
 
 ABOUT = """\
 The lists of a cell on its test rows, with titles and the ids that the data came with.
@@ -25,12 +26,7 @@ READ = 5  # test rows that people are shown
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser(
-        "lists",
-        help="what a cell recommended, row by row",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(subparsers, "lists", "what a cell recommended, row by row", ABOUT)
     parser.add_argument("cell", metavar="CELL", help=CELL)
     parser.add_argument("--top", type=int, default=10, help="entries of a list (default: 10)")
     parser.add_argument(

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from bench.cli._verb import add_verb
+
 ABOUT = """\
 For maintainers. Expands every row again from what it asked and writes it under its present key: after a
 configuration gained a key, or to take rows over that another checkout made. Strata are computed anew from the
@@ -19,12 +21,7 @@ changes that move no result; drop rows whose numbers moved and run their cells a
 
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
-    parser = subparsers.add_parser(
-        "migrate",
-        help="give rows their present keys",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(subparsers, "migrate", "give rows their present keys", ABOUT)
     parser.add_argument("--rows", help="folder to read rows from (default: those of --out)")
     parser.add_argument("--out", default="leaderboards", help="folder whose rows are written")
     parser.add_argument("--data-root", help="folder with book/, toy/ ... (default: $BENCH_DATA)")

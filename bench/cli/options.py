@@ -9,6 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from bench.cli._verb import add_verb
 from bench.config import Config, Option
 from bench.config import options as options_of
 from bench.config_words import allowed, shown
@@ -33,11 +34,8 @@ KINDS: dict[str, Registry[Any]] = {"method": methods, "loss": losses, "decoder":
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser(
-        "options",
-        help="every key of a method, its losses and decoders",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add_verb(
+        subparsers, "options", "every key of a method, its losses and decoders", ABOUT
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="method, loss or decoder")
     parser.add_argument("--all", action="store_true", help="everything that is registered")

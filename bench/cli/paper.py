@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.cli._verb import add_verb
 from bench.cli.board import ROWS, existing
 from bench.results.places import RESULTS, row_folders
 
@@ -27,12 +28,7 @@ and its course by step. Needs neither torch nor a GPU, except with --tries.
 
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
-    parser = subparsers.add_parser(
-        "paper",
-        help="the paper's tables and figures",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(subparsers, "paper", "the paper's tables and figures", ABOUT)
     parser.add_argument("--rows", help=ROWS)
     parser.add_argument(
         "--out",

@@ -16,6 +16,7 @@ from bench.cli._options import (
     clock,
     order_of,
 )
+from bench.cli._verb import add_verb
 from bench.cli.run import banner, kept_faults, without_backbone
 from bench.execution.places import kept_for
 from bench.experiment.plan import KEPT, Job
@@ -32,12 +33,7 @@ may share it with others; or the CPU and the processes that share the cell's wor
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser(
-        "plan",
-        help="what a run would do, and how long it may take",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(subparsers, "plan", "what a run would do, and how long it may take", ABOUT)
     add_suite_options(parser)
     add_rank_option(parser.add_argument_group("how"))
     add_store_options(parser)

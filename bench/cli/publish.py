@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.cli._verb import add_verb
 from bench.results.places import BOARD, OWN, PUBLISHED
 
 if TYPE_CHECKING:
@@ -26,12 +27,7 @@ and named; failed and left-out cells stay where they are. Run it where README.md
 
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
-    parser = subparsers.add_parser(
-        "publish",
-        help="put finished rows on the project's own board",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(subparsers, "publish", "put finished rows on the project's own board", ABOUT)
     parser.add_argument(
         "--from",
         dest="source",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli._cells import CELL, add_answers, add_places, places, titles, write_answers
+from bench.cli._verb import add_verb
 from bench.errors import ConfigError
 
 ABOUT = """\
@@ -24,12 +25,7 @@ holds JSON lines {"user": ..., "history": [...]} or a CSV table of user,item in 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser(
-        "recommend",
-        help="continue histories with a stored model",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(subparsers, "recommend", "continue histories with a stored model", ABOUT)
     parser.add_argument("cell", metavar="CELL", help=CELL)
     parser.add_argument("--history", action="append", default=[], help="items, oldest first")
     parser.add_argument("--file", type=Path, help="histories of many users (.jsonl or .csv)")

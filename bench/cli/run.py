@@ -29,6 +29,7 @@ from bench.cli._options import (
     order_of,
 )
 from bench.cli._options import shown_path as shown
+from bench.cli._verb import add_verb
 from bench.cli.board import left_alone
 from bench.disk.storage import storage_fault
 from bench.errors import ConfigError
@@ -55,12 +56,7 @@ cells are kept, a cell that was cut off goes on from its last epoch.
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser(
-        "run",
-        help="run a suite and make its tables",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(subparsers, "run", "run a suite and make its tables", ABOUT)
     add_suite_options(parser)
     add_store_options(parser)
     group = parser.add_argument_group("how")

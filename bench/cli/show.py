@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from bench.cli._cells import CELL, add_places, places
+from bench.cli._verb import add_verb
 from bench.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -27,12 +28,7 @@ Every row that a text names: how it came about, its metrics by title and by item
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser(
-        "show",
-        help="all that is known of a cell",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(subparsers, "show", "all that is known of a cell", ABOUT)
     parser.add_argument("text", metavar="CELL", help=CELL + "; all that it fits are shown")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, no text")
     add_places(parser, data=False)

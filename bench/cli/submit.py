@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.cli._verb import add_verb
 from bench.errors import ConfigError
 from bench.results.places import PUBLISHED
 
@@ -39,11 +40,11 @@ on a branch of its own, and open a pull request.
 
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
-    parser = subparsers.add_parser(
+    parser = add_verb(
+        subparsers,
         "submit",
-        help="check rows as a stranger's and lay them out for a pull request",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "check rows as a stranger's and lay them out for a pull request",
+        ABOUT,
     )
     parser.add_argument("rows", metavar="DIR", help="folder of rows, e.g. results/rows")
     parser.add_argument(

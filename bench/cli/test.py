@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bench.cli._verb import add_verb
 from bench.errors import Unavailable, UnknownName
 from bench.registry import decoders, load_plugin, losses, methods, near
 
@@ -27,11 +28,8 @@ decoder is checked on small random inputs: values, gradients, micro-batches; lis
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser(
-        "test",
-        help="check that a method, loss or decoder keeps the contract",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add_verb(
+        subparsers, "test", "check that a method, loss or decoder keeps the contract", ABOUT
     )
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="methods, losses, decoders (default: all methods)"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.cli._verb import add_verb
 from bench.cli.board import ROWS, existing_folders
 from bench.results.places import RESULTS
 from bench.text.plain import one_line
@@ -37,12 +38,7 @@ ties: the order of sums differs between machines), or if the mean of NDCG@10 mov
 
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
-    parser = subparsers.add_parser(
-        "verify",
-        help="check rows and the packed files beside them",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(subparsers, "verify", "check rows and the packed files beside them", ABOUT)
     parser.add_argument("--rows", help=ROWS)
     parser.add_argument(
         "--store",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bench.cli._cells import CELL, add_places, places
+from bench.cli._verb import add_verb
 
 ABOUT = """\
 How a cell came to its result, or why it has none: status and reason, what sets its configuration apart, what
@@ -16,12 +17,7 @@ a reader has to know of it, where its files are, the end of its log if it failed
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser(
-        "why",
-        help="how a cell came to its result, or why it has none",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(subparsers, "why", "how a cell came to its result, or why it has none", ABOUT)
     parser.add_argument("cell", metavar="CELL", help=CELL)
     add_places(parser, data=False)
     parser.set_defaults(func=main)

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.cell import HEADLINE
 from bench.cli._cells import CELL, add_answers, add_places, places, titles, write_answers
+from bench.cli._verb import add_verb
 
 ABOUT = """\
 The test rows on which one cell beats another, the largest gap first, with histories and titles.
@@ -21,12 +22,7 @@ One seed against one; whether a difference is more than chance is for `bench com
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb."""
-    parser = subparsers.add_parser(
-        "wins",
-        help="the test rows on which one cell beats another",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_verb(subparsers, "wins", "the test rows on which one cell beats another", ABOUT)
     parser.add_argument("a", metavar="A", help=CELL)
     parser.add_argument("b", metavar="B", help="the other one")
     parser.add_argument(
