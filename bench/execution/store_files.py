@@ -137,6 +137,7 @@ STORE = (
     Kind("computed array", r"cells/[^/]+/scratch/.+\.npy", _named, "computed again"),
     Kind("written lines", r"cells/[^/]+/scratch/.+\.jsonl", _lines, "written again"),
     Kind("trials of a search", r"cells/[^/]+/scratch/trials\.json", _note, ANEW),
+    Kind("record of a microscope", r"cells/[^/]+/scratch/microscope\.json", _note, ANEW),
     Kind("row of a stage", r"stages/.+\.json", _row, "made again"),
     Kind("lock", r"claims/[^/]+", None),
     Kind("word of a Slurm job", r"slurm/[^/]+", None),

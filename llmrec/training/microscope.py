@@ -10,7 +10,6 @@ vocabulary.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,10 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
+from bench import ranks
 from bench.cell import Run
+from bench.disk.sealed import read_note, set_aside, write_note
+from bench.errors import DamagedError
 from llmrec.lm.backbone import Backbone
 from llmrec.losses.base import Answers
 from llmrec.losses.lml import LML
@@ -99,8 +101,8 @@ class Microscope(TrainerCallback):
         self.examples = self.tuner.step_module.batch_loss.right_answers(chosen)
         self.record = {"rows": len(chosen), "steps": state.max_steps, "seconds": 0.0}
         self.record |= {"looks": [], "course": []}
-        if state.global_step and self.path.is_file():
-            self.record = json.loads(self.path.read_text(encoding="utf-8"))
+        if state.global_step and (earlier := self._earlier()):
+            self.record = earlier
             for part in ("looks", "course"):
                 kept = [one for one in self.record[part] if one["step"] <= state.global_step]
                 self.record[part] = kept
@@ -144,8 +146,19 @@ class Microscope(TrainerCallback):
         self.record["seconds"] += time.perf_counter() - began
         self._keep()
 
+    def _earlier(self) -> dict[str, Any] | None:
+        """The record of the training that is resumed; None if there is none, or none that can be used."""
+        try:
+            return read_note(self.path)
+        except FileNotFoundError:
+            return None
+        except DamagedError as damage:
+            set_aside(damage)
+            return None
+
     def _keep(self) -> None:
-        self.path.write_text(json.dumps(self.record), encoding="utf-8")
+        if ranks.rank() == 0:
+            write_note(self.path, self.record)
 
     def _picture(self, step: int) -> bool:
         return step in {self.at[round(x)] for x in np.linspace(0, len(self.at) - 1, PICTURES)}

@@ -196,6 +196,10 @@ MADE = {
         "cells/k/scratch/trials.json",
         lambda path: write_note(path, {"of": "k/scratch", "trials": []}),
     ),
+    "record of a microscope": (
+        "cells/k/scratch/microscope.json",
+        lambda path: write_note(path, {"rows": 2, "looks": []}),
+    ),
     "numbers of tables": ("abc.npz", lambda path: _npz(path, "abc")),
     "note of a checksum": ("digests/1", lambda path: write_note(path, {"of": "f", "digest": "0"})),
     "unpacked model": ("model-1/w.bin", _folder),

@@ -133,7 +133,9 @@ def test_dropout_and_preference_losses_are_looked_at_without_a_trace(tmp_path, m
     assert len(facts["microscope"]["looks"]) == 3
 
 
-def test_a_resumed_training_keeps_its_earlier_looks(tmp_path):
+def interrupted(folder):
+    """A folder with what a training leaves that is cut off in its seventh step."""
+
     class Cut(Exception):
         pass
 
@@ -141,17 +143,33 @@ def test_a_resumed_training_keeps_its_earlier_looks(tmp_path):
         if done == 7:
             raise Cut
 
-    whole, facts = trained(tmp_path / "a", 10)
-    setting, folder = Setting(MSLATS), tmp_path / "b"
+    setting = Setting(MSLATS)
     folder.mkdir()
     run = Run(seed=3, device="cpu", folder=folder, microscope=10, progress=cut)
     with pytest.raises(Cut):
         tune(setting.lm, setting.rows, setting.batch_loss(), RECIPE, run)
+    return folder
+
+
+def test_a_resumed_training_keeps_its_earlier_looks(tmp_path):
+    whole, facts = trained(tmp_path / "a", 10)
+    folder = interrupted(tmp_path / "b")
     again, resumed = trained(folder, 10)
     assert torch.equal(whole, again)
     for part in ("looks", "course"):
         assert resumed["microscope"][part] == facts["microscope"][part]
     assert [one["step"] for one in facts["microscope"]["course"]] == list(range(1, 10))
+
+
+def test_a_damaged_record_is_set_aside_and_the_training_goes_on(tmp_path):
+    whole, _ = trained(tmp_path / "a", 10)
+    folder = interrupted(tmp_path / "b")
+    record = folder / microscope.FILE
+    record.write_text(record.read_text().replace('"rows"', '"sour"'))
+    again, resumed = trained(folder, 10)
+    assert torch.equal(whole, again)
+    assert (folder / f"{microscope.FILE}.damaged-1").is_file()
+    assert min(one["step"] for one in resumed["microscope"]["course"]) > 1, "only what came after"
 
 
 def test_a_look_that_fails_is_told_and_ends_nothing(tmp_path, monkeypatch):
