@@ -35,11 +35,6 @@ def disk(tmp_path):
         yield folder
 
 
-def _fitting(tmp_path):
-    log = tmp_path / "habits.log"
-    return log.exists() and log.read_text().split().count("fit") == 2
-
-
 # a disk with open files of ours, as the store's is, cannot be made read-only from outside
 @pytest.mark.parametrize(
     ("place", "fault"), [("rows", "full"), ("store", "full"), ("rows", "read-only")]
@@ -48,11 +43,13 @@ def test_a_run_goes_on_after_the_disk_was_at_fault(bench_order, tmp_path, disk, 
     homes = {"out": tmp_path / "out", "store": tmp_path / "run"}
     homes["out" if place == "rows" else "store"] = disk / "home"
     store = default_store(**homes)
-    order = bench_order("good", "waits", jobs=1)
+    order = bench_order("good", "waits", jobs=2)
+    log = tmp_path / "habits.log"
     broken = []
 
     def break_it(progress):
-        if not broken and _fitting(tmp_path):
+        both = log.exists() and log.read_text().split().count("fit") == 2
+        if not broken and both and list(store.rows.rglob("*.json")):
             broken.append(fill(disk) if fault == "full" else make_writable(disk, False))
             (tmp_path / "go").touch()
 
@@ -125,10 +122,7 @@ def _own_file(folder):
 
 
 def _log(folder):
-    try:
-        raise ValueError("x" * 300_000)
-    except ValueError:
-        log_trace(folder / "cell")
+    log_trace(folder / "cell", ValueError("x" * 300_000))
 
 
 def _lists(folder):
