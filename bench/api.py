@@ -117,7 +117,7 @@ def prepare(order: Order, store: Store | None = None) -> Prepared:
     for option, folder in (("--out", store.rows), ("--store", store.root)):
         _check_folder(option, folder)
     suite = read(order.suite)
-    scale, why = choose_scale(order.choice.scale, order.gpus)
+    scale, why = choose_scale(order.choice.scale, order.gpus, suite)
     choice = replace(order.choice, scale=scale)
     grid = expand(suite, choice)
     _check_cells(grid)

@@ -68,7 +68,7 @@ class Cell:
         data_version: hash of the data it runs on.
         method, loss, decoder, backbone: the axes; None where a method has no such axis.
         seed: root of all its seed streams.
-        scale: embedded, small or full; names the board, its caps are in the fields below.
+        scale: embedded, laptop, small or full; names the board, its caps are in the fields below.
         profile: names the board; the values that the profile sets are in the fields below.
         train_rows, valid_rows, test_rows: caps on the rows, None for all.
         select_on: the exam that chooses the epoch, ``valid`` or (as in the released code) ``test``.

@@ -10,6 +10,7 @@ from bench.board.leaderboard import Leaderboard
 from bench.board.reach import reach
 from bench.board.table_numbers import BY_ID
 from bench.claims.paper import CARVED
+from bench.experiment.suite import warning_of
 from bench.results.badges import CODE_CHANGED
 
 
@@ -27,6 +28,8 @@ def notes(leaderboard: Leaderboard) -> tuple[str, ...]:
         f"n = {leaderboard.n} test rows ({cap}), seeds {', '.join(map(str, seeds)) or 'none'}; "
         "several seeds of one configuration are averaged",
     ]
+    if warning := warning_of(key.scale):
+        told.append(f"scale {key.scale}: {warning}")
     if any(line.entry.published for line in leaderboard.lines):
         told.append("lines marked published are of rows that came with the repository")
     told += _caveats(leaderboard)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from bench.board.leaderboard import Leaderboard
 from bench.board.render import Table
+from bench.experiment.suite import warning_of
 
-REHEARSAL = "embedded"  # the scale of small samples that come with the packages
 RULE = (
-    "Shown first: of the boards on whole test sets at a real scale, never the embedded one, that with the "
-    "most finished runs (lines times seeds), and of its datasets that with the most."
+    "Shown first: of the boards on whole test sets, never a demonstration beside another, that with the most "
+    "finished runs (lines times seeds), and of its datasets that with the most."
 )
 
 
@@ -39,7 +39,11 @@ def first_section(sections: Sequence[Section]) -> Section | None:
 
     def weight(section: Section) -> tuple[bool, bool, int]:
         key = section.leaderboards[0].key
-        return key.scale != REHEARSAL, key.test_rows is None, sum(map(runs, section.leaderboards))
+        return (
+            not warning_of(key.scale),
+            key.test_rows is None,
+            sum(map(runs, section.leaderboards)),
+        )
 
     scored = [s for s in sections if any(board.scored for board in s.leaderboards)]
     return max(scored, key=weight, default=None)

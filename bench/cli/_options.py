@@ -20,7 +20,7 @@ def add_suite_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--scale",
         default="auto",
-        help="embedded, small, full, or auto: what this machine can do (default)",
+        help="embedded, laptop, small, full, or auto: what this machine can do (default)",
     )
     group.add_argument(
         "--profile",

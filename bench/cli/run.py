@@ -36,6 +36,7 @@ from bench.errors import ConfigError
 from bench.execution.schedule import Executor, Progress, summary
 from bench.execution.slurm import SlurmExecutor
 from bench.execution.slurm_words import Queue, read_words
+from bench.experiment.suite import warning_of
 from bench.results.store import Store
 from bench.text.plain import one_line
 from bench.text.secrets import without_secrets
@@ -191,11 +192,8 @@ def banner(prepared: Prepared) -> None:
     choice, plan = prepared.order.choice, prepared.plan
     print(f"{prepared.suite.title}")
     print(f"scale {choice.scale} ({prepared.why_scale}), profile {choice.profile}")
-    if choice.scale == "embedded":
-        print(
-            "*** scale embedded: small samples of real data and a 135M language model; it shows that "
-            "the suite works, it does not settle who is best ***"
-        )
+    if warning := warning_of(choice.scale):
+        print(f"*** scale {choice.scale}: {warning} ***")
     print(
         f"{len(plan.todo)} of {len(plan.jobs)} cells to run, {len(plan.left_out)} left out; "
         f"about {clock(plan.seconds)}"

@@ -83,7 +83,7 @@ def _points(suite: Suite, choice: Choice, scale: Scale) -> Iterator[tuple[str, S
 
 
 def _asked(suite: Suite, choice: Choice) -> Iterator[SuiteRow]:
-    for row in suite.rows:
+    for row in suite.rows_at(choice.scale):
         if choice.methods is None or row.method in choice.methods:
             yield row
 
@@ -122,10 +122,15 @@ def _idle_filters(suite: Suite, choice: Choice, scale: Scale) -> Iterator[str]:
         if name not in datasets:
             yield f"no dataset is called {name!r}.{near(name, datasets)}"
     rows = {row.method for row in suite.rows}
+    here = {row.method for row in suite.rows_at(choice.scale)}
     for name in choice.methods or ():
         if name not in rows:
             yield f"--methods {name}: the suite has no such row.{near(name, rows)}"
-    every = [axes for row in suite.rows for axes in _axes(row, choice, scale)]
+        elif name not in here:
+            at = [s for s in scales() if name in {row.method for row in suite.rows_at(s)}]
+            where = f"the suite has it at --scale {', '.join(at)}"
+            yield f"--methods {name}: not at scale {choice.scale}; {where}"
+    every = [axes for row in suite.rows_at(choice.scale) for axes in _axes(row, choice, scale)]
     known = {axes.loss for axes in every if axes.loss is not None}
     for name in choice.losses or ():
         if name not in known:

@@ -20,7 +20,7 @@ from bench.experiment.yaml_text import read_yaml
 from bench.results.machine import usable_gpus
 
 SUITES = Path(__file__).parent / "suites"
-ScaleName = Literal["embedded", "small", "full"]
+ScaleName = Literal["embedded", "laptop", "small", "full"]
 Rows = Annotated[int, Field(gt=0)] | None
 # the line-up of the paper's Table 5: what a suite may name before it is built
 PAPER_METHODS = frozenset("sasrec bert4rec dros llm_cf dllm2rec bigrec llara a_llmrec".split())
@@ -40,6 +40,7 @@ class SuiteRow(_Strict):
         config: values that differ from the method's defaults.
         tune: trials of a hyper-parameter search before the fit, 0 for none.
         train_rows: cap on the training rows instead of the scale's; "all" lifts it.
+        scales: the scales at which the line is run; None for every one.
     """
 
     method: str
@@ -49,6 +50,7 @@ class SuiteRow(_Strict):
     config: dict[str, Any] = Field(default_factory=dict)
     tune: int = Field(default=0, ge=0)
     train_rows: Rows | Literal["all"] = None
+    scales: list[ScaleName] | None = None
 
 
 class Suite(_Strict):
@@ -77,6 +79,10 @@ class Suite(_Strict):
         names = self.datasets
         return list(names if isinstance(names, list) else names.get(scale, []))  # type: ignore[call-overload]
 
+    def rows_at(self, scale: str) -> list[SuiteRow]:
+        """Lines at a scale."""
+        return [row for row in self.rows if row.scales is None or scale in row.scales]
+
     def seeds_at(self, scale: str) -> list[int]:
         """Seeds at a scale."""
         seeds = self.seeds
@@ -84,9 +90,14 @@ class Suite(_Strict):
 
 
 class Scale(_Strict):
-    """How large a run is: caps on rows, the default backbone, configs cut to size, GPUs of a cell."""
+    """How large a run is: caps on rows, the default backbone, configs cut to size, GPUs of a cell.
+
+    Attributes:
+        warning: what its numbers cannot say, told before a run; empty where they can be read as they are.
+    """
 
     about: str
+    warning: str = ""
     backbone: str
     train_rows: dict[str, Rows]
     valid_rows: dict[str, Rows]
@@ -119,17 +130,26 @@ def read(name: str) -> Suite:
 
 @cache
 def scales() -> dict[str, Scale]:
-    """The three scales by name."""
+    """The scales by name, from the smallest to the largest."""
     raw = read_yaml(SUITES / "_scales.yaml")
     return {name: Scale(**value) for name, value in raw.items()}
 
 
-def choose_scale(asked: str, gpus: Sequence[int] | None = None) -> tuple[str, str]:
+def warning_of(scale: str) -> str:
+    """What the numbers of a scale cannot say; empty where they can be read as they are, or it is unknown."""
+    known = scales().get(scale)
+    return known.warning if known else ""
+
+
+def choose_scale(
+    asked: str, gpus: Sequence[int] | None = None, suite: Suite | None = None
+) -> tuple[str, str]:
     """The scale to run and, in a sentence, why.
 
     Args:
         asked: a scale, or ``auto``.
         gpus: see ``usable_gpus``.
+        suite: what is run; without a GPU ``laptop`` is chosen only where it has datasets by that name.
 
     Raises:
         UnknownName: not a scale.
@@ -142,7 +162,9 @@ def choose_scale(asked: str, gpus: Sequence[int] | None = None) -> tuple[str, st
     gib = [memory for _, memory in usable_gpus(gpus)]
     if not gib:
         why = "no GPU was found" if gpus is None else "no GPU is to be used"
-        return "embedded", f"{why}; --scale small or full overrides"
+        sized = suite if suite is not None and isinstance(suite.datasets, dict) else None
+        scale = "laptop" if sized and sized.datasets_at("laptop") else "embedded"
+        return scale, f"{why}; --scale small or full overrides"
     if max(gib) >= 40:
         return "full", f"{len(gib)} GPU(s) with up to {max(gib):.0f} GiB were found"
     return "small", f"{len(gib)} GPU(s) with up to {max(gib):.0f} GiB were found; full needs 40"

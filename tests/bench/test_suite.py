@@ -7,7 +7,7 @@ import pytest
 from bench.errors import SuiteError, UnknownName
 from bench.experiment.choice import Choice
 from bench.experiment.grid import expand
-from bench.experiment.suite import choose_scale, read, scales, suite_names
+from bench.experiment.suite import choose_scale, read, scales, suite_names, warning_of
 from bench.registry import methods
 
 
@@ -188,8 +188,31 @@ def test_a_fixed_value_is_not_searched_and_an_empty_search_is_refused(tmp_path):
 
 
 def test_scales():
-    assert set(scales()) == {"embedded", "small", "full"}
+    assert list(scales()) == ["embedded", "laptop", "small", "full"]
     assert choose_scale("small")[0] == "small"
     assert choose_scale("auto")[0] in scales()
     with pytest.raises(UnknownName, match="no scale is called 'huge'"):
         choose_scale("huge")
+
+
+def test_without_a_gpu_a_suite_is_run_at_the_scale_that_two_cores_can_fill():
+    assert choose_scale("auto", [], read("paper"))[0] == "laptop"
+    assert choose_scale("auto", [], read("decoders"))[0] == "embedded"
+    assert choose_scale("auto", [], read("smoke"))[0] == "embedded"
+    assert warning_of("embedded").startswith("a demonstration") and not warning_of("laptop")
+
+
+def test_a_line_of_some_scales_is_at_no_other_and_asking_for_it_says_where_it_is():
+    paper = read("paper")
+    laptop = expand(paper, Choice(scale="laptop"))
+    asked = {(cell.method, cell.loss, cell.backbone) for cell in laptop.cells}
+    assert {m for m, _, model in asked if model} == {"bigrec"}
+    assert ("bigrec", "msl_ats", "scratch") in asked
+    assert ("bigrec", "zero_shot", "scratch") not in asked
+    assert {cell.method for cell in expand(paper, Choice(scale="embedded")).cells} >= {
+        "llara",
+        "llm_cf",
+    }
+    said = "--methods llara: not at scale laptop; the suite has it at --scale embedded, small, full"
+    with pytest.raises(SuiteError, match=said):
+        expand(paper, Choice(scale="laptop", methods=["llara"]))

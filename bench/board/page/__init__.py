@@ -18,7 +18,8 @@ from typing import Any
 from bench.board.examples import Examples
 from bench.board.findings import findings, summary
 from bench.board.page.data import page_data
-from bench.board.section import REHEARSAL, RULE, Section, first_section
+from bench.board.section import RULE, Section, first_section
+from bench.experiment.suite import warning_of
 from bench.results.table_key import TableKey
 from bench.text.plain import in_html
 
@@ -52,10 +53,8 @@ def _findings(sections: Sequence[Section]) -> str:
     if section is None:
         return "<p>No rows with numbers yet: <code>python -m bench run --suite paper</code> makes them.</p>"
     told = [f'<p class="about">Board {in_html(section.name)}: {in_html(summary(section))}</p>']
-    if section.scale == REHEARSAL:
-        told.append(
-            '<p class="about">This is a rehearsal on small samples: it says nothing of the paper\'s data.</p>'
-        )
+    if warning := warning_of(section.scale):
+        told.append(f'<p class="about">Scale {in_html(section.scale)}: {in_html(warning)}.</p>')
     told.append('<ol class="findings">')
     told += [
         f"<li><strong>{in_html(one.head)}.</strong> {in_html(one.text)} "
