@@ -2,7 +2,8 @@
 
 Slurm is asked by its own commands rather than through submitit, which learns of a job's end from ``sacct``
 alone: on a cluster without accounting a job that dies is waited for without end. Nor can submitit find the
-jobs of a runner that was killed.
+jobs of a runner that was killed. squeue forgets a job some minutes after its end; how such a job ended is
+asked of sacct, and where that does not answer the row alone decides.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from bench.execution.slurm_commands import (
     State,
     cancel,
     look,
+    recall,
     submit,
 )
 from bench.execution.slurm_words import Queue
@@ -38,6 +40,7 @@ POLL_SECONDS = 2.0  # between two questions to squeue, at least
 SETTLE_SECONDS = 30.0  # until the row of a job that ended well is seen on a shared file system
 SHUT_SECONDS = 15.0  # until another job is submitted when one was not taken
 PATIENCE_SECONDS = 600.0  # of a cluster that does not answer
+AGAIN_SECONDS = 60.0  # until sacct is asked again when it did not answer
 MOST_RESTARTS = 20  # of one job, by Slurm itself
 HINTS = {"TIMEOUT": "raise time= of --slurm", "OUT_OF_MEMORY": "raise mem= of --slurm"}
 LOST = frozenset({"PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED"})
@@ -121,19 +124,21 @@ class SlurmExecutor:
     """
 
     def __init__(self, queue: Queue, store: Store) -> None:
-        self.queue, self.store, self.queued = queue, store, 0
+        self.queue, self.store = queue, store
+        self.jobs: dict[str, str] = {}  # names of the submitted jobs by id
         self.folder = store.root / "slurm"
         self.states: dict[str, State] = {}
         self.silence = ""
         self._prefix = f"bench-{hashlib.sha256(str(store.root).encode()).hexdigest()[:6]}-"
         self._looked = self._next = self._heard = self._shut_until = time.monotonic()
+        self._recall_at = self._looked
         with contextlib.suppress(NotNow):  # it may be back before the first cell is ready
             self.tidy()
 
     @property
     def has_room(self) -> bool:
         """Whether another job may be submitted."""
-        return self.queued < self.queue.at_once and time.monotonic() >= self._shut_until
+        return len(self.jobs) < self.queue.at_once and time.monotonic() >= self._shut_until
 
     def fits(self, ask: Ask) -> bool:
         """Always: a job is given what --slurm names, or waits for it in the queue."""
@@ -161,7 +166,7 @@ class SlurmExecutor:
         except BaseException:
             held.close()
             raise
-        self.queued += 1
+        self.jobs[job] = self._name(cell)
         return SlurmHandle(cell, where, job, self, held)
 
     def _name(self, cell: Cell) -> str:
@@ -199,11 +204,21 @@ class SlurmExecutor:
         try:
             self.states = look()
             self._hear("")
+            self._recall()
         except NotNow as fault:
             self._hear(str(fault))
         self._looked, took = began, time.monotonic() - began
         self._next = time.monotonic() + min(max(POLL_SECONDS, 20 * took), 15 * POLL_SECONDS)
         return self._looked
+
+    def _recall(self) -> None:
+        """Ask sacct how jobs ended that squeue has forgotten."""
+        forgotten = {job: name for job, name in self.jobs.items() if job not in self.states}
+        if forgotten and time.monotonic() >= self._recall_at:
+            try:
+                self.states |= recall(forgotten)
+            except NotNow:
+                self._recall_at = time.monotonic() + AGAIN_SECONDS
 
     def _hear(self, silence: str) -> None:
         self.silence = silence
@@ -217,7 +232,7 @@ class SlurmExecutor:
 
     def finish(self, handle: SlurmHandle) -> None:
         """Forget a finished job."""
-        self.queued -= 1
+        self.jobs.pop(handle.job, None)
         take_word(handle.where.store, handle.job)
         self._forget(handle.cell)
         handle.held.close()

@@ -1,15 +1,16 @@
-"""The four commands of Slurm that are used: sbatch, squeue, scancel, and nothing that needs accounting."""
+"""The commands of Slurm that are used: sbatch, squeue, scancel, and sacct where there are accounts."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.errors import Unavailable
 
 SECONDS = 60.0  # the longest wait for an answer
+RECALL_SECONDS = 10.0  # of sacct, without which a run goes on
 WAITING = frozenset(
     {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"}
 )
@@ -30,7 +31,7 @@ class NotNow(Exception):
 
 @dataclass(frozen=True)
 class State:
-    """What squeue says of a job.
+    """What squeue or sacct says of a job.
 
     Attributes:
         job_name: the name that it was submitted under.
@@ -65,10 +66,10 @@ def submit(options: Sequence[str], script: str, *, test: bool = False) -> str:
     done = _run(words, script)
     if done.returncode:
         said = _said(done.stderr)
-        if any(word in done.stderr.lower() for word in PASSING):
+        if any(word in _text(done.stderr).lower() for word in PASSING):
             raise NotNow(said)
         raise Unavailable(f"--executor slurm: {said}; change --slurm to what the cluster offers")
-    return done.stdout.strip().partition(";")[0]
+    return _text(done.stdout).strip().partition(";")[0]
 
 
 def look(name: str | None = None) -> dict[str, State]:
@@ -84,7 +85,36 @@ def look(name: str | None = None) -> dict[str, State]:
     done = _run([*words, *([f"--name={name}"] if name else [])])
     if done.returncode:
         raise NotNow(_said(done.stderr))
-    return dict(_read(line) for line in done.stdout.splitlines() if line.strip())
+    found = (_read(line) for line in done.stdout.split(b"\n"))
+    return {job: state for job, state in found if state is not None}
+
+
+def recall(jobs: Mapping[str, str]) -> dict[str, State]:
+    """How jobs ended that squeue has forgotten; those that no account shows at an end are not named.
+
+    Args:
+        jobs: names by id.
+
+    Raises:
+        NotNow: there is no sacct, it is slow, or the cluster keeps no accounts.
+    """
+    words = ["sacct", "--noheader", "--parsable2", f"--jobs={','.join(jobs)}"]
+    try:
+        done = _run([*words, "--format=JobIDRaw,JobName,State,ExitCode"], seconds=RECALL_SECONDS)
+    except Unavailable as fault:
+        raise NotNow(str(fault)) from fault
+    if done.returncode:
+        raise NotNow(_said(done.stderr))
+    lines = [line.split("|") for line in _text(done.stdout).split("\n") if line.count("|") == 3]
+    names = {job: told.partition(" ")[0] for job, _, told, _ in lines}  # of "CANCELLED by 0"
+    found = {}
+    for job, job_name, _, code in lines:
+        if jobs.get(job) == job_name and names[job] not in {"", *GOING}:
+            # the batch step may have run out of memory where the job only says that it failed
+            starved = names.get(f"{job}.batch") == "OUT_OF_MEMORY"
+            name = "OUT_OF_MEMORY" if starved else names[job]
+            found[job] = State(job_name, name, 0, _code(code), 0.0, "")
+    return found
 
 
 def cancel(jobs: Iterable[str]) -> None:
@@ -95,19 +125,28 @@ def cancel(jobs: Iterable[str]) -> None:
     """
     if words := list(jobs):
         done = _run(["scancel", *words])
-        if done.returncode and "invalid job id" not in done.stderr.lower():
+        if done.returncode and b"invalid job id" not in done.stderr.lower():
             raise NotNow(_said(done.stderr))
 
 
-def _read(line: str) -> tuple[str, State]:
-    job, line = line[:24].strip(), line[24:]
-    job_name, line = line[:40].strip(), line[40:]
-    name, restarts, code, used, *reason = line.split()
-    # wait status: exit code in the high byte, signal in the low one
-    status = int(code) if code.isdecimal() else 0
-    signal, value = status & 127, status >> 8
-    told = -signal or value
-    return job, State(job_name, name, int(restarts), told, _seconds(used), " ".join(reason))
+def _read(line: bytes) -> tuple[str, State | None]:
+    """A line of squeue, whose columns are bytes wide; no state where a name with a line break spoils it."""
+    job, job_name, rest = (_text(part).strip() for part in (line[:24], line[24:64], line[64:]))
+    try:
+        name, restarts, code, used, *reason = rest.split()
+        # wait status: exit code in the high byte, signal in the low one
+        status = int(code) if code.isdecimal() else 0
+        told = -(status & 127) or status >> 8
+        return job, State(job_name, name, int(restarts), told, _seconds(used), " ".join(reason))
+    except ValueError:
+        return job, None
+
+
+def _code(told: str) -> int:
+    """The exit code of ``code:signal``, negative for a signal."""
+    code, _, signal = told.partition(":")
+    value, sent = (int(part) if part.isdecimal() else 0 for part in (code, signal))
+    return -sent or value
 
 
 def _seconds(used: str) -> float:
@@ -123,13 +162,15 @@ def _seconds(used: str) -> float:
     return float(total + 86400 * int(days or 0))
 
 
-def _run(words: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+def _run(
+    words: Sequence[str], text: str = "", seconds: float = SECONDS
+) -> subprocess.CompletedProcess[bytes]:
     # inside a job of its own the runner must not hand that job's settings on
     kept = ("SLURM_CONF", "SLURM_TIME_FORMAT")
     here = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_") or k in kept}
     try:
         return subprocess.run(
-            words, input=text, capture_output=True, text=True, timeout=SECONDS, env=here
+            words, input=os.fsencode(text), capture_output=True, timeout=seconds, env=here
         )
     except FileNotFoundError as fault:
         raise Unavailable(
@@ -137,10 +178,16 @@ def _run(words: Sequence[str], text: str = "") -> subprocess.CompletedProcess[st
             "or leave it out"
         ) from fault
     except subprocess.TimeoutExpired as fault:
-        raise NotNow(f"{words[0]} gave no answer in {SECONDS:.0f} s") from fault
+        raise NotNow(f"{words[0]} gave no answer in {seconds:.0f} s") from fault
 
 
-def _said(text: str) -> str:
+def _text(said: bytes) -> str:
+    """What was printed; names of other jobs may be in any encoding."""
+    return said.decode("utf-8", "replace")
+
+
+def _said(complaints: bytes) -> str:
     """The complaints of a command in one line."""
-    lines = (line.strip().partition("error: ")[2] or line.strip() for line in text.splitlines())
-    return "; ".join(filter(None, lines))[:300] or "no word of why"
+    lines = _text(complaints).splitlines()
+    said = (line.strip().partition("error: ")[2] or line.strip() for line in lines)
+    return "; ".join(filter(None, said))[:300] or "no word of why"

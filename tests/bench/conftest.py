@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 from _habits import order_in
+from slurm_cluster import CannotStart, Cluster, missing
 
 import bench.claims
 from bench.api import default_store
 from bench.claims.paper import VERSIONS
+from bench.execution import slurm
+from bench.execution.slurm_commands import look
 
 INVENTED = {"v", "newer_version", "0123456789abcdef", "0123456789", "fedcba9876"}
 
@@ -49,3 +52,33 @@ def tell(request):
                 lines.write(json.dumps(fault) + "\n")
 
     return line
+
+
+@pytest.fixture(scope="module")
+def running_cluster(request, tmp_path_factory):
+    """A Slurm cluster, without accounting unless a test asks for ``with accounting``."""
+    accounting = getattr(request, "param", "") == "with accounting"
+    if lacks := missing(accounting=accounting):
+        pytest.skip(lacks)
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"), accounting=accounting)
+    try:
+        cluster.start()
+    except CannotStart as fault:
+        pytest.skip(f"no Slurm cluster can be started here: {fault}")
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def cluster(running_cluster, monkeypatch):
+    """The cluster, with no job of an earlier test; squeue is asked often."""
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.2)
+    yield running_cluster
+    running_cluster.clear()
+
+
+@pytest.fixture
+def new_jobs(cluster):
+    """The jobs that came since the test began."""
+    before = set(look())
+    return lambda: {job: state for job, state in look().items() if job not in before}

@@ -1,0 +1,71 @@
+"""Jobs that finish, die, are cancelled or pre-empted, on a cluster without accounting and on one with it."""
+
+import pytest
+from _in_process import counted
+from _on_slurm import habits, once, run
+
+from bench.execution import schedule, slurm
+from bench.execution.slurm_commands import look
+
+pytestmark = pytest.mark.parametrize(
+    "running_cluster", ["without accounting", "with accounting"], indirect=True
+)
+
+
+def test_a_job_that_finishes_leaves_a_row_and_nothing_else(cluster, bench_order, store, new_jobs):
+    (row,) = run(bench_order("good"), store)
+    assert (row.status, row.facts["attempts"]) == ("done", 1)
+    assert len(new_jobs()) == 1
+    assert not (store.root / "slurm").exists(), "nothing of the job is left"
+
+
+def test_a_job_that_is_killed_is_tried_again_and_then_failed(
+    cluster, bench_order, store, tmp_path, tell
+):
+    (row,) = run(bench_order("dies"), store)
+    assert row.status == "failed"
+    assert row.reason.startswith("job ")
+    assert row.reason.endswith("ended with signal 9 2 times; probably out of memory")
+    assert habits(tmp_path) == ["fit", "fit"]
+    tell("Slurm: SIGKILL in each of a cell's jobs", True, *counted(store, 1), row.reason, False)
+
+
+def test_a_cancelled_job_is_submitted_once_more(cluster, bench_order, store, new_jobs, tell):
+    act, done = once(store, lambda job: cluster.ask("scancel", job))
+    (row,) = run(bench_order("slow"), store, act)
+    assert (row.status, row.facts["attempts"]) == ("done", 2)
+    assert {job: state.name for job, state in new_jobs().items()}[done[0]] == "CANCELLED"
+    assert len(new_jobs()) == 2
+    tell("Slurm: a running job is cancelled", True, *counted(store, 1), "", True)
+
+
+def test_a_preempted_job_goes_on_where_it_was(cluster, bench_order, store, new_jobs, tell):
+    def take_the_node(job):
+        cluster.ask("sbatch", "-p", "urgent", "-c4", "-o", "/dev/null", "--wrap", "sleep 2")
+
+    act, done = once(store, take_the_node)
+    (row,) = run(bench_order("slow"), store, act)
+    assert (row.status, row.facts["attempts"]) == ("done", 2)
+    assert len(new_jobs()) == 2, "ours and the urgent one"
+    assert new_jobs()[done[0]].restarts == 1
+    tell("Slurm: a running job is pre-empted", True, *counted(store, 1), "", True)
+
+
+def test_the_accounts_know_how_a_job_ended_that_squeue_has_forgotten(
+    cluster, bench_order, store, monkeypatch, tell
+):
+    monkeypatch.setattr(slurm, "SETTLE_SECONDS", 0.5)
+    monkeypatch.setitem(schedule.MOST, "died", 1)
+    cluster.configure(forget=2)
+    cluster.ask("scontrol", "reconfigure")
+
+    def come_late(handle):
+        cluster.wait(lambda: handle.job not in look(), "the job is not forgotten")
+
+    (row,) = run(bench_order("dies"), store, come_late)
+    cluster.configure()
+    cluster.ask("scontrol", "reconfigure")
+    known = "ended with signal 9; probably out of memory"
+    how = known if cluster.accounting else "ended without a word"
+    assert (row.status, row.reason.partition(" ended")[2]) == ("failed", how.removeprefix("ended"))
+    tell("Slurm: squeue has forgotten a dead job", True, *counted(store, 1), row.reason, False)
