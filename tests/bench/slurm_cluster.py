@@ -180,16 +180,16 @@ class Cluster:
         for name in DAEMONS:
             self.kill(name)
 
-    def kill(self, name: str) -> None:
-        """End one daemon and wait until it is gone."""
+    def kill(self, name: str, how: int = signal.SIGKILL) -> None:
+        """End one daemon and wait until it is gone; by SIGTERM it saves its state first."""
         path = self._own(name)
         if path.exists():
             pid = int(path.read_text())
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+                os.kill(pid, how)
             self.wait(lambda: not _is_at_work(pid), f"{name} does not end")
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
             path.unlink()
 
     def pid(self, name: str) -> int:
@@ -198,7 +198,7 @@ class Cluster:
 
     def ask(self, *words: str) -> str:
         """What a command of Slurm prints."""
-        done = subprocess.run(words, capture_output=True, text=True)
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace")
         return done.stdout + done.stderr
 
     def wait(self, condition, complaint: str, seconds: float = 60.0) -> None:

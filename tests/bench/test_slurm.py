@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 
 import pytest
 from _habits import start, wait_for
@@ -97,10 +96,8 @@ def test_a_job_on_a_node_that_goes_down_is_put_back(cluster, bench_order, store,
 def test_a_controller_that_is_gone_for_a_while_is_waited_for(cluster, bench_order, store, new_jobs):
     def restart(job):
         # killed outright it forgets what it has not saved, and then puts running jobs back
-        cluster.ask("scontrol", "shutdown", "slurmctld")
-        cluster.wait(lambda: not (cluster.folder / "slurmctld.pid").exists(), "it goes on")
-        cluster.kill("slurmctld")
-        subprocess.run(["slurmctld", "-f", str(cluster.conf)], check=True)
+        cluster.kill("slurmctld", signal.SIGTERM)
+        cluster.spawn("slurmctld")
 
     act, done = once(store, restart)
     (row,) = run(bench_order("slow"), store, act)

@@ -41,7 +41,7 @@ def test_a_cancelled_job_is_submitted_once_more(cluster, bench_order, store, new
 
 def test_a_preempted_job_goes_on_where_it_was(cluster, bench_order, store, new_jobs, tell):
     def take_the_node(job):
-        cluster.ask("sbatch", "-p", "urgent", "-c4", "-o", "/dev/null", "--wrap", "sleep 2")
+        cluster.ask("sbatch", "-p", "urgent", "-c4", "-o", "/dev/null", "--wrap", "sleep 1")
 
     act, done = once(store, take_the_node)
     (row,) = run(bench_order("slow"), store, act)
