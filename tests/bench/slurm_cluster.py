@@ -65,6 +65,9 @@ class Cluster:
             name: free_port() for name in ("slurmctld", "slurmd", "slurmdbd", "mariadbd")
         }
 
+    def __str__(self) -> str:
+        return f"Slurm with{'' if self.accounting else 'out'} accounting"
+
     def start(self) -> None:
         """Start the daemons and wait until the node takes jobs.
 
@@ -98,7 +101,7 @@ class Cluster:
 
     def _start_all(self) -> None:
         files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munged.pid"}
-        files |= {"log-file": "munged.log", "seed-file": "munge.seed"}
+        files |= {"seed-file": "munge.seed"}
         said = [f"--{option}={self.folder / name}" for option, name in files.items()]
         self.spawn("munged", "--foreground", "--force", *said)
         self._ready("munged", lambda: (self.folder / "munge.socket").exists())
@@ -119,12 +122,12 @@ class Cluster:
         )
         common = ["--no-defaults", f"--datadir={data}", "--user=root"]
         common += ["--innodb-log-file-size=4M", "--innodb-flush-log-at-trx-commit=0"]
-        made = subprocess.run(
-            ["mariadb-install-db", *common, "--skip-test-db", "--skip-name-resolve"],
-            capture_output=True, text=True,
-        )  # fmt: skip
+        maker = "mariadb-install-db"
+        with self._words(maker).open("w") as said:
+            words = [maker, *common, "--skip-test-db", "--skip-name-resolve"]
+            made = subprocess.run(words, stdout=said, stderr=said)
         if made.returncode:
-            raise CannotStart(f"mariadb-install-db: {_last(made.stdout + made.stderr)}")
+            raise CannotStart(f"{maker}: {_last(self._words(maker))}")
         socket_file, port = self.folder / "mariadb.socket", self._ports["mariadbd"]
         net = ["--bind-address=127.0.0.1", f"--port={port}", f"--socket={socket_file}"]
         files = [f"--init-file={self.folder}/user.sql", f"--pid-file={self.folder}/mariadbd.pid"]
@@ -157,10 +160,7 @@ class Cluster:
             ended = not _is_at_work(int(self._own(name).read_text()))
             if ended or time.monotonic() > end:
                 how = "ended at once" if ended else f"is not ready after {START_SECONDS:.0f} s"
-                log = self.folder / f"{name}.log"
-                said = log.read_text(errors="replace") if log.exists() else ""
-                said += self._words(name).read_text(errors="replace")
-                raise CannotStart(f"{name} {how}: {_last(said)}")
+                raise CannotStart(f"{name} {how}: {_last(self._words(name))}")
             time.sleep(0.05)
 
     def stop(self) -> None:
@@ -215,9 +215,9 @@ def _private(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _last(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return " / ".join(lines[-3:])[-400:] or "it said nothing"
+def _last(words: Path) -> str:
+    lines = words.read_text(errors="replace").split("\n")
+    return " / ".join(filter(None, map(str.strip, lines[-4:])))[-400:] or "it said nothing"
 
 
 def _listens(port: int) -> bool:

@@ -4,9 +4,13 @@ import json
 import os
 import signal
 
+import psutil
 import pytest
 from _habits import start, wait_for
+from _in_process import counted
 from _on_slurm import ON_SLURM, habits, once, run
+from _slurm_conf import CONF
+from slurm_cluster import CannotStart, Cluster, missing
 
 from bench.api import default_store, execute, prepare
 from bench.board.write import write_board
@@ -56,16 +60,23 @@ def _board(store):
 
 @pytest.mark.parametrize("code", [0, 75])
 def test_an_exit_code_of_a_plugin_means_nothing_in_a_job_either(
-    cluster, bench_order, store, tmp_path, code, monkeypatch
+    cluster, bench_order, store, tmp_path, code, monkeypatch, tell
 ):
     monkeypatch.setattr(slurm, "SETTLE_SECONDS", 0.5)
     (row,) = run(bench_order(f"exits, code: {code}"), store)
     assert (row.status, habits(tmp_path)) == ("failed", ["fit", "fit"])
     how = "ended without a word" if code == 0 else "ended with exit code 75"
     assert row.reason.endswith(f"{how} 2 times")
+    tell(
+        f"{cluster}: a plugin that ends its job with code {code}",
+        True,
+        *counted(store, 1),
+        row.reason,
+        False,
+    )
 
 
-def test_a_job_waits_for_a_drained_node_and_says_so(cluster, bench_order, store):
+def test_a_job_waits_for_a_drained_node_and_says_so(cluster, bench_order, store, tell):
     node = cluster.ask("sinfo", "-h", "-o", "%n").strip()
     cluster.ask("scontrol", "update", f"node={node}", "state=drain", "reason=test")
     seen = []
@@ -78,9 +89,16 @@ def test_a_job_waits_for_a_drained_node_and_says_so(cluster, bench_order, store)
     (row,) = run(bench_order("good"), store, undrain)
     assert row.status == "done"
     assert any("DRAINED" in note and started is None for started, note in seen)
+    tell(
+        f"{cluster}: a drained node",
+        True,
+        *counted(store, 1),
+        next(n for _, n in seen if "DRAINED" in n),
+        False,
+    )
 
 
-def test_a_job_on_a_node_that_goes_down_is_put_back(cluster, bench_order, store, new_jobs):
+def test_a_job_on_a_node_that_goes_down_is_put_back(cluster, bench_order, store, new_jobs, tell):
     node = cluster.ask("sinfo", "-h", "-o", "%n").strip()
 
     def down_and_up(job):
@@ -91,9 +109,12 @@ def test_a_job_on_a_node_that_goes_down_is_put_back(cluster, bench_order, store,
     (row,) = run(bench_order("slow"), store, act)
     assert (row.status, row.facts["attempts"]) == ("done", 2)
     assert new_jobs()[done[0]].restarts == 1
+    tell(f"{cluster}: the node of a job goes down", True, *counted(store, 1), "", True)
 
 
-def test_a_controller_that_is_gone_for_a_while_is_waited_for(cluster, bench_order, store, new_jobs):
+def test_a_controller_that_is_gone_for_a_while_is_waited_for(
+    cluster, bench_order, store, new_jobs, tell
+):
     def restart(job):
         # killed outright it forgets what it has not saved, and then puts running jobs back
         cluster.kill("slurmctld", signal.SIGTERM)
@@ -103,11 +124,12 @@ def test_a_controller_that_is_gone_for_a_while_is_waited_for(cluster, bench_orde
     (row,) = run(bench_order("slow"), store, act)
     assert (row.status, row.facts["attempts"]) == ("done", 1)
     assert list(new_jobs()) == done
+    tell(f"{cluster}: the controller is gone for a while", True, *counted(store, 1), "", False)
 
 
 @pytest.mark.parametrize("waits", [True, False], ids=["pending", "running"])
 def test_the_jobs_of_a_killed_runner_are_found_again(
-    cluster, bench_order, store, tmp_path, new_jobs, waits
+    cluster, bench_order, store, tmp_path, new_jobs, waits, tell
 ):
     order = bench_order("waits")
     if waits:
@@ -124,10 +146,12 @@ def test_the_jobs_of_a_killed_runner_are_found_again(
     assert len(new_jobs()) == (2 if waits else 1)
     assert habits(tmp_path) == ["fit", "recommend", "recommend"]
     assert not (store.root / "slurm").exists()
+    state = "pending" if waits else "running"
+    tell(f"{cluster}: SIGKILL to a runner, its job {state}", True, *counted(store, 1), "", True)
 
 
 def test_an_interrupt_cancels_the_jobs_says_so_and_can_be_resumed(
-    cluster, bench_order, store, tmp_path, new_jobs
+    cluster, bench_order, store, tmp_path, new_jobs, tell
 ):
     order = bench_order("waits", "good")
     runner = start(order, store, tmp_path, *ON_SLURM)
@@ -142,10 +166,11 @@ def test_an_interrupt_cancels_the_jobs_says_so_and_can_be_resumed(
     (tmp_path / "go").touch()
     (row,) = run(order, store)
     assert (row.status, row.facts["attempts"]) == ("done", 2)
+    tell(f"{cluster}: SIGINT to a runner", True, *counted(store, 2), said.splitlines()[-1], True)
 
 
 def test_what_a_killed_runner_left_of_a_finished_job_is_removed(
-    cluster, bench_order, store, tmp_path
+    cluster, bench_order, store, tmp_path, tell
 ):
     order = bench_order("waits")
     runner = start(order, store, tmp_path, *ON_SLURM)
@@ -157,9 +182,14 @@ def test_what_a_killed_runner_left_of_a_finished_job_is_removed(
     assert len(list((store.root / "slurm").iterdir())) == 1
     assert run(order, store) == [], "its row is there"
     assert not (store.root / "slurm").exists()
+    tell(
+        f"{cluster}: SIGKILL to a runner, then its job finishes", True, *counted(store, 1), "", True
+    )
 
 
-def test_a_job_that_cannot_be_launched_is_not_waited_for(cluster, bench_order, store, new_jobs):
+def test_a_job_that_cannot_be_launched_is_not_waited_for(
+    cluster, bench_order, store, new_jobs, tell
+):
     node = cluster.ask("sinfo", "-h", "-o", "%n").strip()
     (cluster.folder / "prolog-fails").touch()
 
@@ -171,15 +201,17 @@ def test_a_job_that_cannot_be_launched_is_not_waited_for(cluster, bench_order, s
     (row,) = run(bench_order("good"), store, repair)
     assert (row.status, row.facts["attempts"]) == ("done", 1)
     assert [state.name for state in new_jobs().values()].count("CANCELLED") >= 1
+    tell(f"{cluster}: a node that launches no job", True, *counted(store, 1), "", True)
 
 
-def test_two_runners_submit_a_cell_once(cluster, bench_order, store, tmp_path, new_jobs):
+def test_two_runners_submit_a_cell_once(cluster, bench_order, store, tmp_path, new_jobs, tell):
     runners = [start(bench_order("waits"), store, tmp_path, *ON_SLURM) for _ in range(2)]
     wait_for(lambda: all("1 of 1 cells" in r.said.read_text() for r in runners))
     wait_for(lambda: habits(tmp_path))
     (tmp_path / "go").touch()
     assert [runner.wait(timeout=60) for runner in runners] == [0, 0]
     assert len(new_jobs()) == 1
+    tell(f"{cluster}: two runners on one store", True, *counted(store, 1), "", False)
 
 
 def test_jobs_of_other_names_in_the_queue_are_no_hindrance(cluster, bench_order, store):
@@ -195,6 +227,17 @@ def test_what_the_cluster_does_not_offer_is_one_line(cluster, bench_order, store
     with pytest.raises(Unavailable, match=r"nowhere.*; change --slurm to what the cluster offers"):
         run(bench_order("good"), store, words="partition=nowhere")
     assert not (store.root / "slurm").exists()
+
+
+def test_a_cluster_that_cannot_start_says_why_and_leaves_no_daemon(tmp_path, monkeypatch):
+    if lacks := missing():
+        pytest.skip(lacks)
+    monkeypatch.setenv("SLURM_CONF", "restored at the end")
+    monkeypatch.setattr("slurm_cluster.CONF", CONF.replace("cons_tres", "nothing"))
+    with pytest.raises(CannotStart, match=r"^slurmctld ended at once: .*select/nothing"):
+        Cluster(tmp_path).start()
+    at_work = (p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"]))
+    assert [words for words in at_work if str(tmp_path) in " ".join(words)] == []
 
 
 def test_words_are_read_and_wrong_ones_refused():

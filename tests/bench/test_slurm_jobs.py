@@ -27,7 +27,9 @@ def test_a_job_that_is_killed_is_tried_again_and_then_failed(
     assert row.reason.startswith("job ")
     assert row.reason.endswith("ended with signal 9 2 times; probably out of memory")
     assert habits(tmp_path) == ["fit", "fit"]
-    tell("Slurm: SIGKILL in each of a cell's jobs", True, *counted(store, 1), row.reason, False)
+    tell(
+        f"{cluster}: SIGKILL in each of a cell's jobs", True, *counted(store, 1), row.reason, False
+    )
 
 
 def test_a_cancelled_job_is_submitted_once_more(cluster, bench_order, store, new_jobs, tell):
@@ -36,7 +38,7 @@ def test_a_cancelled_job_is_submitted_once_more(cluster, bench_order, store, new
     assert (row.status, row.facts["attempts"]) == ("done", 2)
     assert {job: state.name for job, state in new_jobs().items()}[done[0]] == "CANCELLED"
     assert len(new_jobs()) == 2
-    tell("Slurm: a running job is cancelled", True, *counted(store, 1), "", True)
+    tell(f"{cluster}: a running job is cancelled", True, *counted(store, 1), "", True)
 
 
 def test_a_preempted_job_goes_on_where_it_was(cluster, bench_order, store, new_jobs, tell):
@@ -48,7 +50,7 @@ def test_a_preempted_job_goes_on_where_it_was(cluster, bench_order, store, new_j
     assert (row.status, row.facts["attempts"]) == ("done", 2)
     assert len(new_jobs()) == 2, "ours and the urgent one"
     assert new_jobs()[done[0]].restarts == 1
-    tell("Slurm: a running job is pre-empted", True, *counted(store, 1), "", True)
+    tell(f"{cluster}: a running job is pre-empted", True, *counted(store, 1), "", True)
 
 
 def test_the_accounts_know_how_a_job_ended_that_squeue_has_forgotten(
@@ -68,4 +70,4 @@ def test_the_accounts_know_how_a_job_ended_that_squeue_has_forgotten(
     known = "ended with signal 9; probably out of memory"
     how = known if cluster.accounting else "ended without a word"
     assert (row.status, row.reason.partition(" ended")[2]) == ("failed", how.removeprefix("ended"))
-    tell("Slurm: squeue has forgotten a dead job", True, *counted(store, 1), row.reason, False)
+    tell(f"{cluster}: squeue has forgotten a dead job", True, *counted(store, 1), row.reason, False)
