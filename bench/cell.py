@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -102,14 +103,14 @@ class Cell:
     needs: Mapping[str, str] = field(default_factory=dict)
     protocol: str = PROTOCOL
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Hash of all that the cell declares, 16 hex digits: equal keys mean one and the same result.
 
         Neither source nor library versions are part of it: renaming, moving and cleaning cost no row. What
         moves results raises a version (CONTRIBUTING.md, "What a version is").
         """
-        return digest({k: v for k, v in vars(self).items() if k not in BOARD})[:16]
+        return digest(self._without(BOARD))[:16]
 
     @property
     def slot(self) -> str:
@@ -117,7 +118,10 @@ class Cell:
 
         It names the file of the row, so a new row replaces that of an older version.
         """
-        return digest({k: v for k, v in vars(self).items() if k not in ANSWERING})[:12]
+        return digest(self._without(ANSWERING))[:12]
+
+    def _without(self, names: tuple[str, ...]) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in names}
 
     @property
     def label(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -165,20 +166,33 @@ def _downstream_first(cells: Mapping[str, Cell]) -> list[str]:
 
 def _cheap_first(jobs: Mapping[str, Job]) -> Iterator[str]:
     """Keys in order of execution: cheapest first, counting unfinished needs, which come before."""
+    chains = {key: list(_chain(key, jobs)) for key, job in jobs.items() if job.asked}
+    users: dict[str, list[str]] = {}
+    for key, chain in chains.items():
+        for member in chain:
+            users.setdefault(member, []).append(key)
     done: set[str] = set()
 
-    def chain(key: str) -> list[str]:
-        needs = (n for need in jobs[key].cell.needs.values() for n in chain(need))
-        return [*dict.fromkeys(n for n in needs if n not in done), key]
+    def entry(key: str) -> tuple[float, str, str]:
+        price = sum(jobs[k].seconds for k in chains[key] if jobs[k].todo and k not in done)
+        return price, jobs[key].cell.label, key
 
-    def price(key: str) -> float:
-        return sum(jobs[k].seconds for k in chain(key) if jobs[k].todo)
+    heap = [entry(key) for key in chains]
+    heapq.heapify(heap)
+    while heap:
+        _, _, best = heapq.heappop(heap)
+        fresh = [key for key in chains[best] if key not in done]
+        yield from fresh
+        done.update(fresh)
+        # a price falls when a need is done; what it was before is left behind in the heap
+        cheaper = {user for key in fresh for user in users[key]} - done
+        for user in cheaper:
+            heapq.heappush(heap, entry(user))
 
-    waiting = {key for key, job in jobs.items() if job.asked}
-    while waiting:
-        best = min(waiting, key=lambda k: (price(k), jobs[k].cell.label, k))
-        for key in chain(best):
-            if key not in done:
-                done.add(key)
-                yield key
-        waiting -= done
+
+def _chain(key: str, jobs: Mapping[str, Job]) -> dict[str, None]:
+    """A cell with all that it needs, needs first."""
+    found: dict[str, None] = {}
+    for need in jobs[key].cell.needs.values():
+        found |= _chain(need, jobs)
+    return found | {key: None}
