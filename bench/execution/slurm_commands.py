@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 from bench.errors import Unavailable
 
@@ -16,7 +17,15 @@ WAITING = frozenset(
 )
 ALIVE = WAITING | {"RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING"}
 GOING = ALIVE | {"COMPLETING", "STAGE_OUT"}  # what is not at its end yet
-FIELDS = "JobID:24,Name:40,State:24,RestartCnt:8,exit_code:16,TimeUsed:24,Reason:80"
+FIELDS = {
+    "JobID": 24,
+    "Name": 40,
+    "State": 24,
+    "RestartCnt": 8,
+    "exit_code": 16,
+    "TimeUsed": 24,
+    "Reason": 80,
+}  # of squeue, with their widths in bytes
 # what sbatch says when the cluster cannot take a job now but may later
 PASSING = (
     "unable to contact", "connect failure", "connection refused", "connection reset", "timed out",
@@ -81,12 +90,13 @@ def look(name: str | None = None) -> dict[str, State]:
     Raises:
         NotNow: the cluster does not answer.
     """
-    words = ["squeue", "--noheader", "--states=all", f"--user={os.getuid()}", "-O", FIELDS]
-    done = _run([*words, *([f"--name={name}"] if name else [])])
+    words = ["squeue", "--noheader", "--states=all", f"--user={os.getuid()}"]
+    fields = ",".join(f"{field}:{width}" for field, width in FIELDS.items())
+    done = _run([*words, "-O", fields, *([f"--name={name}"] if name else [])])
     if done.returncode:
         raise NotNow(_said(done.stderr))
-    found = (_read(line) for line in done.stdout.split(b"\n"))
-    return {job: state for job, state in found if state is not None}
+    found = map(_read, done.stdout.split(b"\n"))
+    return {job: state for job, state in found if state.name}
 
 
 def recall(jobs: Mapping[str, str]) -> dict[str, State]:
@@ -129,24 +139,25 @@ def cancel(jobs: Iterable[str]) -> None:
             raise NotNow(_said(done.stderr))
 
 
-def _read(line: bytes) -> tuple[str, State | None]:
-    """A line of squeue, whose columns are bytes wide; no state where a name with a line break spoils it."""
-    job, job_name, rest = (_text(part).strip() for part in (line[:24], line[24:64], line[64:]))
-    try:
-        name, restarts, code, used, *reason = rest.split()
-        # wait status: exit code in the high byte, signal in the low one
-        status = int(code) if code.isdecimal() else 0
-        told = -(status & 127) or status >> 8
-        return job, State(job_name, name, int(restarts), told, _seconds(used), " ".join(reason))
-    except ValueError:
-        return job, None
+def _read(line: bytes) -> tuple[str, State]:
+    """A line of squeue; its state has no name where a line break in the job's name cuts it short."""
+    ends = list(accumulate(FIELDS.values(), initial=0))
+    columns = (_text(line[start:end]).strip() for start, end in pairwise(ends))
+    job, job_name, name, restarts, code, used, reason = columns
+    # wait status: exit code in the high byte, signal in the low one
+    status = _whole(code)
+    told = -(status & 127) or status >> 8
+    return job, State(job_name, name, _whole(restarts), told, _seconds(used), reason)
+
+
+def _whole(told: str) -> int:
+    return int(told) if told.isdecimal() else 0
 
 
 def _code(told: str) -> int:
     """The exit code of ``code:signal``, negative for a signal."""
     code, _, signal = told.partition(":")
-    value, sent = (int(part) if part.isdecimal() else 0 for part in (code, signal))
-    return -sent or value
+    return -_whole(signal) or _whole(code)
 
 
 def _seconds(used: str) -> float:
