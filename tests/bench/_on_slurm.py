@@ -1,6 +1,5 @@
 """Runs whose cells are jobs of the Slurm cluster of the tests."""
 
-import json
 import subprocess
 import time
 
@@ -27,15 +26,20 @@ def run(order, store, act=lambda handle: None, words=JOB):
     return execute(prepare(order, store), notify=notify, executor=executor)
 
 
-def once(store, act):
-    """Do something to the first job that has begun its fit."""
+def once(tmp_path, act, starts=2):
+    """Do something to the first job that is in its fit; ``waits`` goes on after so many starts of a fit.
+
+    A cell that waits cannot end before what is done to it has come about, however slow the cluster is.
+    """
     done = []
 
     def when_it_fits(handle):
-        status = store.folder(handle.cell.key) / "status.json"
-        if not done and status.exists() and json.loads(status.read_text())["phase"] == "fit":
+        fits = habits(tmp_path).count("fit")
+        if fits and not done:
             done.append(handle.job)
             act(handle.job)
+        if fits >= starts:
+            (tmp_path / "go").touch()
 
     return when_it_fits, done
 

@@ -98,30 +98,32 @@ def test_a_job_waits_for_a_drained_node_and_says_so(cluster, bench_order, store,
     )
 
 
-def test_a_job_on_a_node_that_goes_down_is_put_back(cluster, bench_order, store, new_jobs, tell):
+def test_a_job_on_a_node_that_goes_down_is_put_back(
+    cluster, bench_order, store, tmp_path, new_jobs, tell
+):
     node = cluster.ask("sinfo", "-h", "-o", "%n").strip()
 
     def down_and_up(job):
         cluster.ask("scontrol", "update", f"node={node}", "state=down", "reason=test")
         cluster.ask("scontrol", "update", f"node={node}", "state=resume")
 
-    act, done = once(store, down_and_up)
-    (row,) = run(bench_order("slow"), store, act)
+    act, done = once(tmp_path, down_and_up)
+    (row,) = run(bench_order("waits"), store, act)
     assert (row.status, row.facts["attempts"]) == ("done", 2)
     assert new_jobs()[done[0]].restarts == 1
     tell(f"{cluster}: the node of a job goes down", True, *counted(store, 1), "", True)
 
 
 def test_a_controller_that_is_gone_for_a_while_is_waited_for(
-    cluster, bench_order, store, new_jobs, tell
+    cluster, bench_order, store, tmp_path, new_jobs, tell
 ):
     def restart(job):
         # killed outright it forgets what it has not saved, and then puts running jobs back
         cluster.kill("slurmctld", signal.SIGTERM)
         cluster.spawn("slurmctld")
 
-    act, done = once(store, restart)
-    (row,) = run(bench_order("slow"), store, act)
+    act, done = once(tmp_path, restart, starts=1)
+    (row,) = run(bench_order("waits"), store, act)
     assert (row.status, row.facts["attempts"]) == ("done", 1)
     assert list(new_jobs()) == done
     tell(f"{cluster}: the controller is gone for a while", True, *counted(store, 1), "", False)

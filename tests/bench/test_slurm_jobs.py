@@ -32,21 +32,25 @@ def test_a_job_that_is_killed_is_tried_again_and_then_failed(
     )
 
 
-def test_a_cancelled_job_is_submitted_once_more(cluster, bench_order, store, new_jobs, tell):
-    act, done = once(store, lambda job: cluster.ask("scancel", job))
-    (row,) = run(bench_order("slow"), store, act)
+def test_a_cancelled_job_is_submitted_once_more(
+    cluster, bench_order, store, tmp_path, new_jobs, tell
+):
+    act, done = once(tmp_path, lambda job: cluster.ask("scancel", job))
+    (row,) = run(bench_order("waits"), store, act)
     assert (row.status, row.facts["attempts"]) == ("done", 2)
     assert {job: state.name for job, state in new_jobs().items()}[done[0]] == "CANCELLED"
     assert len(new_jobs()) == 2
     tell(f"{cluster}: a running job is cancelled", True, *counted(store, 1), "", True)
 
 
-def test_a_preempted_job_goes_on_where_it_was(cluster, bench_order, store, new_jobs, tell):
+def test_a_preempted_job_is_put_back_and_ends_well(
+    cluster, bench_order, store, tmp_path, new_jobs, tell
+):
     def take_the_node(job):
         cluster.ask("sbatch", "-p", "urgent", "-c4", "-o", "/dev/null", "--wrap", "sleep 1")
 
-    act, done = once(store, take_the_node)
-    (row,) = run(bench_order("slow"), store, act)
+    act, done = once(tmp_path, take_the_node)
+    (row,) = run(bench_order("waits"), store, act)
     assert (row.status, row.facts["attempts"]) == ("done", 2)
     assert len(new_jobs()) == 2, "ours and the urgent one"
     assert new_jobs()[done[0]].restarts == 1
