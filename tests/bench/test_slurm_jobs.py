@@ -57,21 +57,29 @@ def test_a_preempted_job_is_put_back_and_ends_well(
     tell(f"{cluster}: a running job is pre-empted", True, *counted(store, 1), "", True)
 
 
+@pytest.fixture
+def forgetful(cluster):
+    """The cluster, whose squeue forgets a job two seconds after its end."""
+    cluster.configure(forget=2)
+    cluster.ask("scontrol", "reconfigure")
+    yield cluster
+    cluster.configure()
+    cluster.ask("scontrol", "reconfigure")
+
+
 def test_the_accounts_know_how_a_job_ended_that_squeue_has_forgotten(
-    cluster, bench_order, store, monkeypatch, tell
+    forgetful, bench_order, store, monkeypatch, tell
 ):
     monkeypatch.setattr(slurm, "SETTLE_SECONDS", 0.5)
     monkeypatch.setitem(schedule.MOST, "died", 1)
-    cluster.configure(forget=2)
-    cluster.ask("scontrol", "reconfigure")
 
     def come_late(handle):
-        cluster.wait(lambda: handle.job not in look(), "the job is not forgotten")
+        forgetful.wait(lambda: handle.job not in look(), "the job is not forgotten", seconds=120)
 
     (row,) = run(bench_order("dies"), store, come_late)
-    cluster.configure()
-    cluster.ask("scontrol", "reconfigure")
-    known = "ended with signal 9; probably out of memory"
-    how = known if cluster.accounting else "ended without a word"
-    assert (row.status, row.reason.partition(" ended")[2]) == ("failed", how.removeprefix("ended"))
-    tell(f"{cluster}: squeue has forgotten a dead job", True, *counted(store, 1), row.reason, False)
+    known = "with signal 9; probably out of memory"
+    how = known if forgetful.accounting else "without a word"
+    assert (row.status, row.reason.partition(" ended ")[2]) == ("failed", how)
+    tell(
+        f"{forgetful}: squeue has forgotten a dead job", True, *counted(store, 1), row.reason, False
+    )
