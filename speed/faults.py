@@ -4,7 +4,7 @@
 
 The tests that inject a fault note it, with the rows that were lost or doubled as they counted them; this runs
 these tests and prints their notes. A fault that a test found mishandled has no line: the exit code is then 1
-and the test is named. Tests that this machine cannot run, as those on Slurm, are named with the reason.
+and the test is named. Why a fault cannot be injected on this machine is said in a line at the end.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def main() -> None:
     lost, twice = (sum(fault[place] for fault in faults) for place in (2, 3))
     print(f"\n{len(faults)} faults injected, {lost} rows lost, {twice} rows twice")
     told = done.stdout.splitlines()
-    print("\n".join(line for line in told if line.startswith("SKIPPED")), file=sys.stderr)
+    for reason in sorted({line.partition(": ")[2] for line in told if line.startswith("SKIPPED")}):
+        print(f"left out: {reason}", file=sys.stderr)
     if done.returncode:
         print("\n".join(told[-20:]), file=sys.stderr)
     sys.exit(1 if done.returncode else 0)
