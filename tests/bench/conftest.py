@@ -61,12 +61,14 @@ def running_cluster(request, tmp_path_factory):
     if lacks := missing(accounting=accounting):
         pytest.skip(lacks)
     cluster = Cluster(tmp_path_factory.mktemp("cluster"), accounting=accounting)
-    try:
-        cluster.start()
-    except CannotStart as fault:
-        pytest.skip(f"no Slurm cluster can be started here: {fault}")
-    yield cluster
-    cluster.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(cluster.conf))  # as it was, once the cluster is gone
+        try:
+            cluster.start()
+        except CannotStart as fault:
+            pytest.skip(f"no Slurm cluster can be started here: {fault}")
+        yield cluster
+        cluster.stop()
 
 
 @pytest.fixture

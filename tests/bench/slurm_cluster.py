@@ -100,10 +100,9 @@ class Cluster:
         os.environ["SLURM_CONF"] = str(self.conf)
 
     def _start_all(self) -> None:
-        files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munged.pid"}
-        files |= {"seed-file": "munge.seed"}
-        said = [f"--{option}={self.folder / name}" for option, name in files.items()]
-        self.spawn("munged", "--foreground", "--force", *said)
+        files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "seed-file": "seed"}
+        places = [f"--{option}={self.folder}/munge.{name}" for option, name in files.items()]
+        self.spawn("munged", "--foreground", "--force", *places)
         self._ready("munged", lambda: (self.folder / "munge.socket").exists())
         if self.accounting:
             self._start_accounting()
