@@ -12,13 +12,15 @@ from bench.cell import Row
 from bench.errors import ConfigError
 from bench.execution.asking import ranks_of
 from bench.execution.local import LocalExecutor
-from bench.execution.places import places
+from bench.execution.places import Places, places
 from bench.execution.refresh import look_again
 from bench.execution.schedule import Executor, Progress, Schedule
 from bench.execution.work import Surroundings
+from bench.experiment.budget import within
 from bench.experiment.choice import Choice
+from bench.experiment.forecast import device_of
 from bench.experiment.grid import Grid, expand
-from bench.experiment.plan import Plan, Reuse, make_plan
+from bench.experiment.plan import Plan, Reuse, Site, make_plan
 from bench.experiment.suite import Suite, choose_scale, read, scales
 from bench.questions.ask import lists, recommend, why, wins
 from bench.registry import load_plugins, near
@@ -67,6 +69,10 @@ class Order:
         device: ``cpu`` or ``cuda``, where the cells will run; None for what this machine offers.
         microscope: how often each training is looked at; 0 for as often as costs little, None for never.
         gpus_there: GPUs that one cell can have where cells run elsewhere; None for those of this machine.
+        at_once, cores_there: cells at a time, and cores of each, where cells run elsewhere; None for those of
+            this machine.
+        budget: seconds in which what runs is to end; None for all of it. See ``bench.experiment.budget``.
+        machine: part of the name of a machine whose rows tell the times instead of this one's; for plans.
     """
 
     suite: str = "paper"
@@ -81,6 +87,10 @@ class Order:
     microscope: int | None = None
     gpus_per_cell: int | None = None
     gpus_there: int | None = None
+    at_once: int | None = None
+    cores_there: int | None = None
+    budget: float | None = None
+    machine: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,20 +131,33 @@ def prepare(order: Order, store: Store | None = None) -> Prepared:
     choice = replace(order.choice, scale=scale)
     grid = expand(suite, choice)
     _check_cells(grid)
-    device = order.device or here.device
+    usual = suite.gpus_per_cell or scales()[scale].gpus_per_cell
+    site = _site(order, store, here, usual)
+    plan = make_plan(grid, store, choice, reuse=order.reuse, retry=order.retry, site=site)
+    if order.budget is not None:
+        plan = within(plan, order.budget, [cell.key for cell in grid.cells])
+    return Prepared(replace(order, choice=choice), suite, store, plan, why, site.device)
+
+
+def _site(order: Order, store: Store, here: Places, usual: int) -> Site:
+    """Where the cells of an order run.
+
+    Args:
+        order: may name another machine.
+        store: has its rows.
+        here: what this machine has.
+        usual: processes of a cell that can share its work, by suite or scale.
+    """
     there = len(here.gpus) if order.gpus_there is None else order.gpus_there
-    plan = make_plan(
-        grid,
-        store,
-        choice,
-        reuse=order.reuse,
-        retry=order.retry,
+    device = device_of(store, order.machine) if order.machine else order.device or here.device
+    most = len(here.gpus) if device == "cuda" and here.gpus else here.most
+    return Site(
         device=device,
-        ranks=ranks_of(
-            order.gpus_per_cell, suite.gpus_per_cell or scales()[scale].gpus_per_cell, there
-        ),
+        places=order.at_once or order.jobs or most,
+        ranks=ranks_of(order.gpus_per_cell, usual, there),
+        cores=order.cores_there or here.threads,
+        machine=order.machine,
     )
-    return Prepared(replace(order, choice=choice), suite, store, plan, why, device)
 
 
 def _check_cells(grid: Grid) -> None:

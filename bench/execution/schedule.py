@@ -174,6 +174,7 @@ class Schedule:
             seen=self._jobs[cell.key].seen,
             ask=self._ask(job),
             fresh=self.where.fresh and cell.key not in self._begun,
+            predicted=job.forecast.interval,
         )
         handle = self.executor.start(cell, where)
         if handle is None:

@@ -241,6 +241,11 @@ class Store:
         except (OSError, DamagedError):
             return None
 
+    def kept_bytes(self, key: str) -> int:
+        """Bytes that a cell has on disk beside its row, its checkpoints left out."""
+        files = [path for path in self.folder(key).rglob("*") if path.is_file()]
+        return sum(path.stat().st_size for path in files if "scratch" not in path.parts[-3:])
+
     def forget_scratch(self, key: str) -> None:
         """Drop the checkpoints of a finished cell."""
         shutil.rmtree(self.folder(key) / "scratch", ignore_errors=True)
