@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cell import Row
 from bench.errors import ConfigError
-from bench.execution.asking import ranks_of
 from bench.execution.local import LocalExecutor
-from bench.execution.places import Places, places
+from bench.execution.places import places
 from bench.execution.refresh import look_again
 from bench.execution.schedule import Executor, Progress, Schedule
+from bench.execution.site import site_of
 from bench.execution.work import Surroundings
 from bench.experiment.budget import within
 from bench.experiment.choice import Choice
-from bench.experiment.forecast import device_of
 from bench.experiment.grid import Grid, expand
-from bench.experiment.plan import Plan, Reuse, Site, make_plan
+from bench.experiment.plan import Plan, Reuse, make_plan
 from bench.experiment.suite import Suite, choose_scale, read, scales
 from bench.questions.ask import lists, recommend, why, wins
 from bench.registry import load_plugins, near
@@ -132,32 +131,11 @@ def prepare(order: Order, store: Store | None = None) -> Prepared:
     grid = expand(suite, choice)
     _check_cells(grid)
     usual = suite.gpus_per_cell or scales()[scale].gpus_per_cell
-    site = _site(order, store, here, usual)
+    site = site_of(order, store, here, usual)
     plan = make_plan(grid, store, choice, reuse=order.reuse, retry=order.retry, site=site)
     if order.budget is not None:
         plan = within(plan, order.budget, [cell.key for cell in grid.cells])
     return Prepared(replace(order, choice=choice), suite, store, plan, why, site.device)
-
-
-def _site(order: Order, store: Store, here: Places, usual: int) -> Site:
-    """Where the cells of an order run.
-
-    Args:
-        order: may name another machine.
-        store: has its rows.
-        here: what this machine has.
-        usual: processes of a cell that can share its work, by suite or scale.
-    """
-    there = len(here.gpus) if order.gpus_there is None else order.gpus_there
-    device = device_of(store, order.machine) if order.machine else order.device or here.device
-    most = len(here.gpus) if device == "cuda" and here.gpus else here.most
-    return Site(
-        device=device,
-        places=order.at_once or order.jobs or most,
-        ranks=ranks_of(order.gpus_per_cell, usual, there),
-        cores=order.cores_there or here.threads,
-        machine=order.machine,
-    )
 
 
 def _check_cells(grid: Grid) -> None:

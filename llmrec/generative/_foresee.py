@@ -29,11 +29,11 @@ def foresee(
         loss: name of the loss.
         backbone: name of the language model.
     """
-    if loss not in losses or losses.get(loss).kind != "token" or train.n_items > SMALL:
+    if train.n_items > SMALL or (backbone or EMBEDDED) not in BACKBONES:
         return
-    if (backbone or EMBEDDED) not in BACKBONES:
+    if loss is None or loss not in losses or losses.get(loss).kind != "token":
         return
-    kind = losses.get(loss)
+    kind: Any = losses.get(loss)
     options = configure(kind, config.loss_options, stored=True)
     tokenizer = embedded_tokenizer()
     trie = for_titles(train.catalogue.titles, tokenizer)

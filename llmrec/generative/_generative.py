@@ -101,11 +101,9 @@ class Generative(Decoding):
         return estimate(config, size)
 
     @classmethod
-    def foresee(
-        cls, config: Any, train: Windows, *, loss: str | None, backbone: str | None
-    ) -> Iterable[str]:
+    def foresee(cls, config: Any, train: Windows, **axes: str | None) -> Iterable[str]:
         """What a loss makes of a small catalogue."""
-        return foresee(config, train, loss=loss, backbone=backbone)
+        return foresee(config, train, **axes)
 
     def style(self) -> Style:
         """Layout of the prompts; with slots in methods that have soft tokens."""
