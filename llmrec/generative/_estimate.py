@@ -17,6 +17,7 @@ TYPICAL = (
     280.0  # characters of a prompt's titles and template on ml_100k, for which the seconds hold
 )
 TEMPLATE = 100.0
+NEGATIVE = 0.2  # of a training row, what each further answer to it costs a preference loss
 # on one core: a training row and a user, each for its steps and for every weight; and once
 ROW, USER, ONCE = (7.5e-3, 5.6e-9), (2e-3, 2.3e-9), (4.0, 4.5e-8)
 NAMED = re.compile(r"(\d+(?:\.\d+)?)([bm])\b", re.IGNORECASE)
@@ -36,8 +37,9 @@ def estimate(config: Any, size: Size) -> float | None:
     decoded = size.valid_rows if config.valid_rows is None else config.valid_rows
     users = size.test_rows + size.valid_rows + min(decoded, size.valid_rows) * epochs
     longer = (TEMPLATE + size.characters) / TYPICAL if size.characters else 1.0
+    answers = 1 + NEGATIVE * config.loss_options.get("negatives", 0)
     row, user, once = (fixed + each * weights for fixed, each in (ROW, USER, ONCE))
-    return once + longer * (row * size.train_rows * epochs + user * users)
+    return once + longer * (row * answers * size.train_rows * epochs + user * users)
 
 
 def layer_weights(backbone: str, config: Any) -> float | None:

@@ -55,9 +55,10 @@ def cell(method="sasrec", rows=1000, **more):
 
 
 def known(cell, seconds, source="own rows", **made):
-    """A finished row that took so long, start and end included, and waited for nobody."""
+    """A finished row that took so long, and no time to start, and waited for nobody."""
     made = {"device": "cpu", "wall_seconds": seconds, "size": to_note(size_of(cell, None)), **made}
-    return Known(Row(cell=cell, status="done", provenance=made), source)
+    cost = {"fit": {"seconds": seconds}}
+    return Known(Row(cell=cell, status="done", cost=cost, provenance=made), source)
 
 
 def foretold(cell, *history):

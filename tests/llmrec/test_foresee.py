@@ -32,6 +32,7 @@ def test_time_grows_with_everything_that_is_more_work():
     for more in ("train_rows", "test_rows", "valid_rows", "characters"):
         assert seconds(sized(**{more: 10 * getattr(SIZE, more)})) > usual, more
     assert seconds(epochs=20) > usual > seconds(sized(backbone="scratch"))
+    assert seconds(loss_options={"negatives": 3}) > usual
     assert seconds(sized(loss="zero_shot")) == seconds(sized(loss="zero_shot"), epochs=1)
     assert seconds(sized(backbone="scratch"), layers=8) > seconds(sized(backbone="scratch"))
 

@@ -14,11 +14,12 @@ from bench.cell import AXES, Cell, Size
 from bench.errors import BenchError
 from bench.experiment.forecast.forecast import LEVEL
 from bench.experiment.forecast.known import Known
-from bench.experiment.forecast.size import guessed, noted_size, rows_of
+from bench.experiment.forecast.size import START_SECONDS, guessed, noted_size, rows_of
 
 # by step of kinship, the spread of log(actual / foretold) that is assumed until ENOUGH rows are known
 ASSUMED = (0.25, 0.35, 0.6, 0.8, 1.2)
 ENOUGH = 12
+LEAST_SECONDS = 0.1
 UNKNOWN_SPEED, ONE_PAIR = 0.7, 0.3  # spread of a speed of which nothing, or one thing, is known
 
 
@@ -27,7 +28,7 @@ class Relative(NamedTuple):
 
     Attributes:
         kin: what it shares with relatives of each step, nearest first.
-        work: estimated seconds; None where its method makes no estimate.
+        work: estimated seconds of its phases; None where its method makes no estimate.
         rows: training and test rows.
     """
 
@@ -37,9 +38,9 @@ class Relative(NamedTuple):
     rows: float
 
     def excess(self, *, by_rows: bool = False) -> float | None:
-        """Log of its seconds against its work; None if its work is not known."""
+        """Log of the seconds of its phases against its work; None if its work is not known."""
         work = self.rows if by_rows else self.work
-        return math.log(max(self.known.seconds, 1e-3) / work) if work else None
+        return None if work is None else math.log(at_least(self.known.work) / at_least(work))
 
 
 class Family:
@@ -86,6 +87,15 @@ class Family:
         return [groups.get(shared, []) for groups, shared in zip(self.by_step, kin, strict=True)]
 
     @cached_property
+    def start(self) -> float:
+        """Seconds of a cell before and after its phases: the median here, else elsewhere."""
+        for here in (True, False):
+            known = [row.start for row in self._rows if row.here is here]
+            if found := [start for start in known if start is not None]:
+                return float(np.median(found))
+        return START_SECONDS
+
+    @cached_property
     def speed(self) -> tuple[float, float]:
         """Log of this machine's seconds against those of published rows, and its spread."""
         found = []
@@ -107,6 +117,11 @@ class Family:
             spread = float(np.quantile(np.abs(misses), LEVEL)) if known else assumed
             found.append(max([spread, *found[-1:]]))
         return found
+
+
+def at_least(seconds: float) -> float:
+    """A time below which differences mean nothing counts as that."""
+    return max(seconds, LEAST_SECONDS)
 
 
 def excesses(

@@ -1,11 +1,12 @@
 """Foretells what cells take.
 
-Every known row tells by which factor it exceeds its method's estimate. A cell is given its own estimate times
-the median of that factor over its nearest relatives: rows of such a cell (of those made here the latest alone
-counts), of the same method, loss, decoder and backbone, of the same method and backbone, of the same method,
-and at last of all methods of the same kind of work. At each step rows made here come first, then the
-calibration, then published rows, whose factor is first put right by the speed of this machine against theirs.
-A method without an estimate is scaled by its training and test rows instead.
+A cell takes a start, the same for all of its kind of work, and its phases. Every known row tells by which
+factor its phases exceed its method's estimate. A cell is given its own estimate times the median of that factor
+over its nearest relatives: rows of such a cell (of those made here the latest counts, as it is), of the same
+method, loss, decoder and backbone, of the same method and backbone, of the same method, and at last of all
+methods of the same kind of work. At each step rows made here come first, then the calibration, then published
+rows, whose factor is first put right by the speed of this machine against theirs. A method without an estimate
+is scaled by its training and test rows instead.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ import numpy as np
 
 from bench.cell import Cell, Size
 from bench.errors import BenchError, Unavailable
-from bench.experiment.forecast.family import Family, Relative, excesses
-from bench.experiment.forecast.forecast import UNKNOWN, Forecast
+from bench.experiment.forecast.family import Family, Relative, at_least, excesses
+from bench.experiment.forecast.forecast import UNKNOWN, Basis, Forecast
 from bench.experiment.forecast.known import Known, Source
-from bench.experiment.forecast.size import guessed, kind_of, rows_of, size_of
+from bench.experiment.forecast.size import START_SECONDS, guessed, kind_of, rows_of, size_of
 
 SOURCES: tuple[Source, ...] = ("own rows", "calibration", "published")
 ALONE = 1.6  # spread of an estimate that no row has put right, or of rows that no estimate has
+START_SPREAD = 0.35
 OF_ITS_METHOD = 4  # steps of kinship in which the method is the same
 
 
@@ -66,7 +68,8 @@ class Forecaster:
             cell: its data must be at hand.
             ranks: processes that will share its work.
         """
-        return guessed(cell, size_of(cell, self._root), ranks)
+        own = guessed(cell, size_of(cell, self._root), ranks)
+        return None if own is None else START_SECONDS + own
 
     def _size(self, cell: Cell) -> Size:
         if cell.dataset not in self._datasets:
@@ -99,12 +102,26 @@ def _scaled(
             members = [one for one in group if one.known.source == source]
             if factors := excesses(members, by_rows=by_rows):
                 shift, unsure = family.speed if source == "published" else (0.0, 0.0)
-                seconds = work * math.exp(float(np.median(factors)) + shift)
+                seconds = at_least(work) * math.exp(float(np.median(factors)) + shift)
                 spread = family.spreads[step]
                 if by_rows and step == OF_ITS_METHOD:  # a row of another method may be another work
                     spread = max(spread, ALONE)
-                return Forecast(seconds, math.hypot(spread, unsure), source)
-    return UNKNOWN if own is None else Forecast(own, ALONE, "estimate")
+                return _with_start(family.start, seconds, math.hypot(spread, unsure), source)
+    return UNKNOWN if own is None else _with_start(family.start, own, ALONE, "estimate")
+
+
+def _with_start(start: float, work: float, spread: float, basis: Basis) -> Forecast:
+    """The forecast of a whole cell; of its start the spread is small.
+
+    Args:
+        start: seconds before and after the phases.
+        work: seconds of the phases.
+        spread: of these.
+        basis: what they rest on.
+    """
+    whole = start + work
+    high = start * math.exp(START_SPREAD) + work * math.exp(spread)
+    return Forecast(whole, math.log(high / whole), basis)
 
 
 def _same(near: Sequence[Relative], family: Family) -> Forecast | None:

@@ -36,23 +36,28 @@ class Known:
         return self.source != "published"
 
     @property
-    def seconds(self) -> float:
-        """Seconds of the whole cell, those aside in which others had its core.
+    def start(self) -> float | None:
+        """Seconds before and after the phases; None if the row does not say it."""
+        whole = self.row.provenance.get("wall_seconds")
+        return None if whole is None else max(float(whole) - spent(self.row), 0.0)
+
+    @property
+    def work(self) -> float:
+        """Seconds of all phases, those aside in which others had its core.
 
         On one CPU thread the processor's seconds tell that; on more, and on a GPU, wall time is taken.
         """
         made, wall = self.row.provenance, spent(self.row)
-        around = max((made.get("wall_seconds") or wall + START_SECONDS) - wall, 0.0)
-        bills = self.row.cost.values()
-        used = [bill.get("cpu_seconds") for bill in bills]
-        alone = (
-            made.get("threads") == 1
-            and made.get("ranks", 1) == 1
-            and "cpu" == device_kind(self.row)
-        )
-        if alone and None not in used:
-            wall = min(wall, sum(seconds or 0.0 for seconds in used))
-        return around + wall
+        used = [bill.get("cpu_seconds") for bill in self.row.cost.values()]
+        one_thread = made.get("threads") == 1 and made.get("ranks", 1) == 1
+        if not one_thread or device_kind(self.row) != "cpu" or None in used:
+            return wall
+        return min(wall, sum(seconds or 0.0 for seconds in used))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the whole cell, those aside in which others had its core."""
+        return self.work + (START_SECONDS if self.start is None else self.start)
 
     @property
     def host_bytes(self) -> float | None:

@@ -52,7 +52,7 @@ def to_note(size: Size) -> dict[str, float]:
 
 
 def guessed(cell: Cell, size: Size, ranks: int = 1) -> float | None:
-    """The method's own estimate of a whole cell's seconds; None where it makes none.
+    """The method's own estimate of the seconds of a cell's phases; None where it makes none.
 
     Args:
         cell: the cell.
@@ -64,7 +64,7 @@ def guessed(cell: Cell, size: Size, ranks: int = 1) -> float | None:
     """
     method: type[Method] = methods.get(cell.method)
     own = method.estimate_seconds(configure(method, cell.config, stored=True), size)
-    return None if own is None else START_SECONDS + own / ranks
+    return None if own is None else own / ranks
 
 
 def rows_of(size: Size) -> float:
