@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -9,8 +10,14 @@ from bench.api import Prepared
 from bench.cell import Row
 from bench.cli._options import clock
 from bench.data.load import load_dataset
-from bench.experiment.forecast import UNKNOWN_SECONDS, Forecast, beside
-from bench.experiment.forecast.known import read_calibration
+from bench.errors import DamagedError
+from bench.experiment.forecast import (
+    UNKNOWN_SECONDS,
+    Calibration,
+    Forecast,
+    beside,
+    calibration_path,
+)
 from bench.method import Method, configure
 from bench.registry import methods
 
@@ -50,7 +57,9 @@ def rests_on(prepared: Prepared) -> Iterator[str]:
     if site.machine:
         yield f"times as on {site.machine}: {', '.join(parts)}"
         return
-    calibration = read_calibration(prepared.store, site.device)
+    calibration = None
+    with contextlib.suppress(DamagedError):  # the plan has said so
+        calibration = Calibration.read(calibration_path(prepared.store.root, site.device))
     yield f"times: {', '.join(parts)}; " + (
         f"calibrated {calibration.date[:10]} with torch {calibration.torch}"
         if calibration

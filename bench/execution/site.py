@@ -28,10 +28,10 @@ def site_of(order: Order, store: Store, here: Places, usual: int) -> Site:
     """
     there = len(here.gpus) if order.gpus_there is None else order.gpus_there
     device = device_of(store, order.machine) if order.machine else order.device or here.device
-    most = len(here.gpus) if device == "cuda" and here.gpus else here.most
+    on_gpus = order.jobs or max(len(here.gpus), 1)
     return Site(
         device=device,
-        places=order.at_once or order.jobs or most,
+        places=order.at_once or (on_gpus if device == "cuda" else here.most),
         ranks=ranks_of(order.gpus_per_cell, usual, there),
         cores=order.cores_there or here.threads,
         machine=order.machine,

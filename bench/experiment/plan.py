@@ -19,7 +19,7 @@ from bench.results.badges import CODE_CHANGED, badges
 from bench.results.store import Hit, Store
 
 Reuse = Literal["auto", "same-code", "rows", "any", "never"]
-SMALLEST = frozenset({"ml_100k"})  # comes with the packages, and the calibration runs on it
+ALWAYS_READ = frozenset({"ml_100k"})  # comes with the packages, and the calibration runs on it
 KEPT = frozenset({"done", "failed", "left out"})  # answers that are not asked for again
 
 
@@ -171,7 +171,7 @@ def make_plan(
                 or store.artefact(cells[need], any_version=reuse == "any") is None
             }
     history = history_of(store, site.device, site.machine)
-    datasets = SMALLEST | {cell.dataset for cell in cells.values()}
+    datasets = ALWAYS_READ | {cell.dataset for cell in cells.values()}
     forecaster = Forecaster(history, choice.data_root, datasets)
     jobs = {}
     for key, cell in cells.items():

@@ -243,8 +243,9 @@ class Store:
 
     def kept_bytes(self, key: str) -> int:
         """Bytes that a cell has on disk beside its row, its checkpoints left out."""
-        files = [path for path in self.folder(key).rglob("*") if path.is_file()]
-        return sum(path.stat().st_size for path in files if "scratch" not in path.parts[-3:])
+        folder = self.folder(key)
+        files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+        return sum((folder / p).stat().st_size for p in files if p.parts[0] != "scratch")
 
     def forget_scratch(self, key: str) -> None:
         """Drop the checkpoints of a finished cell."""

@@ -1,12 +1,12 @@
 """Foretells what cells take.
 
 A cell takes a start, the same for all of its kind of work, and its phases. Every known row tells by which
-factor its phases exceed its method's estimate. A cell is given its own estimate times the median of that factor
-over its nearest relatives: rows of such a cell (of those made here the latest counts, as it is), of the same
+factor its phases exceed its method's estimate. A cell is given its own estimate times the median factor of
+its nearest relatives: rows of such a cell (of those made here the latest counts, as it is), of the same
 method, loss, decoder and backbone, of the same method and backbone, of the same method, and at last of all
 methods of the same kind of work. At each step rows made here come first, then the calibration, then published
-rows, whose factor is first put right by the speed of this machine against theirs. A method without an estimate
-is scaled by its training and test rows instead.
+rows, whose factor is first put right by the speed of this machine against theirs. A method without an
+estimate is scaled by its training and test rows instead.
 """
 
 from __future__ import annotations

@@ -132,13 +132,13 @@ def _made_on(row: Row, machine: str) -> bool:
 def _all(store: Store, device: str | None = None) -> Iterator[Known]:
     for home in (store.rows, store.root / "stages"):
         yield from (Known(row, "own rows") for _, row in rows_under(home))
-    if device is not None and (calibration := read_calibration(store, device)):
+    if device is not None and (calibration := _read_calibration(store, device)):
         yield from (Known(row, "calibration") for row in calibration.rows)
     if store.published:
         yield from (Known(row, "published") for _, row in rows_under(store.published))
 
 
-def read_calibration(store: Store, device: str) -> Calibration | None:
+def _read_calibration(store: Store, device: str) -> Calibration | None:
     """The calibration of this machine; None if there is none that can be read, which is said.
 
     Args:
