@@ -55,7 +55,7 @@ def rests_on(prepared: Prepared) -> Iterator[str]:
     parts = [f"{number} from {WORDS[basis]}" for basis, number in found.most_common()]
     site = prepared.plan.site
     if site.machine:
-        yield f"times as on {site.machine}: {', '.join(parts)}"
+        yield f"times as on {site.machine}: {', '.join(parts)}".replace("made here", "made there")
         return
     calibration = None
     with contextlib.suppress(DamagedError):  # the plan has said so

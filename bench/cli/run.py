@@ -113,9 +113,9 @@ def _run(options: argparse.Namespace, prepared: Prepared, executor: Executor) ->
     jobs, later = prepared.plan.jobs, sum(job.later for job in prepared.plan.jobs)
     parts = [*summary(rows), f"from the store {len(jobs) - len(prepared.plan.todo) - later}"]
     parts += [f"for later {later}"] if later else []
-    print(f"{', '.join(parts)} in {clock(time.monotonic() - began)}; tables: {index}")
     for line in compared(rows):
         print(line)
+    print(f"{', '.join(parts)} in {clock(time.monotonic() - began)}; tables: {index}")
     if said := board.headline():
         print(said)
     return 1 if without_backbone(prepared) or any(row.status == "failed" for row in rows) else 0
