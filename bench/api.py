@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cell import Row
 from bench.errors import ConfigError
-from bench.execution.asking import ranks_of
 from bench.execution.local import LocalExecutor
 from bench.execution.places import places
 from bench.execution.refresh import look_again
 from bench.execution.schedule import Executor, Progress, Schedule
+from bench.execution.site import site_of
 from bench.execution.work import Surroundings
+from bench.experiment.budget import within
 from bench.experiment.choice import Choice
 from bench.experiment.grid import Grid, expand
 from bench.experiment.plan import Plan, Reuse, make_plan
@@ -67,6 +68,10 @@ class Order:
         device: ``cpu`` or ``cuda``, where the cells will run; None for what this machine offers.
         microscope: how often each training is looked at; 0 for as often as costs little, None for never.
         gpus_there: GPUs that one cell can have where cells run elsewhere; None for those of this machine.
+        at_once, cores_there: cells at a time, and cores of each, where cells run elsewhere; None for those of
+            this machine.
+        budget: seconds in which what runs is to end; None for all of it. See ``bench.experiment.budget``.
+        machine: part of the name of a machine whose rows tell the times instead of this one's; for plans.
     """
 
     suite: str = "paper"
@@ -81,6 +86,10 @@ class Order:
     microscope: int | None = None
     gpus_per_cell: int | None = None
     gpus_there: int | None = None
+    at_once: int | None = None
+    cores_there: int | None = None
+    budget: float | None = None
+    machine: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,20 +130,12 @@ def prepare(order: Order, store: Store | None = None) -> Prepared:
     choice = replace(order.choice, scale=scale)
     grid = expand(suite, choice)
     _check_cells(grid)
-    device = order.device or here.device
-    there = len(here.gpus) if order.gpus_there is None else order.gpus_there
-    plan = make_plan(
-        grid,
-        store,
-        choice,
-        reuse=order.reuse,
-        retry=order.retry,
-        device=device,
-        ranks=ranks_of(
-            order.gpus_per_cell, suite.gpus_per_cell or scales()[scale].gpus_per_cell, there
-        ),
-    )
-    return Prepared(replace(order, choice=choice), suite, store, plan, why, device)
+    usual = suite.gpus_per_cell or scales()[scale].gpus_per_cell
+    site = site_of(order, store, here, usual)
+    plan = make_plan(grid, store, choice, reuse=order.reuse, retry=order.retry, site=site)
+    if order.budget is not None:
+        plan = within(plan, order.budget, [cell.key for cell in grid.cells])
+    return Prepared(replace(order, choice=choice), suite, store, plan, why, site.device)
 
 
 def _check_cells(grid: Grid) -> None:

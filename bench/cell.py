@@ -154,12 +154,16 @@ class Size:
 
     Attributes:
         train_rows, test_rows, n_items: after the caps of the scale.
+        valid_rows: rows of the validation exam, which the fitted method is asked once.
+        characters: mean length of a training row's titles together, its target's included; 0 if unknown.
         loss, backbone: the axes that make a difference; None for the default.
     """
 
     train_rows: int
     test_rows: int
     n_items: int
+    valid_rows: int = 0
+    characters: float = 0.0
     loss: str | None = None
     backbone: str | None = None
 

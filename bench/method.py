@@ -7,7 +7,7 @@ target and never computes a reported metric; the runner does both.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -32,6 +32,7 @@ __all__ = [
 
 Family = Literal["floor", "traditional", "enhanced", "llm", "stage"]
 NoConfig = Empty  # the name that plugins know
+SECONDS_A_SCORE = 4e-8  # of a method that only counts
 
 
 class Configurable(Protocol):
@@ -136,6 +137,22 @@ class Method(ABC):
         """
         return cls.search
 
+    @classmethod
+    def foresee(
+        cls, config: Any, train: Windows, *, loss: str | None, backbone: str | None
+    ) -> Iterable[str]:
+        """What will happen in a cell that its user should know before it runs, a sentence each.
+
+        `bench plan` prints it, so it must be found in a second or two, without a model.
+
+        Args:
+            config: the method's configuration.
+            train: the dataset's training rows, all of them.
+            loss: name of its loss, if any.
+            backbone: name of its language model, if any.
+        """
+        return ()
+
     @abstractmethod
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:
         """Learn from the training rows.
@@ -197,14 +214,20 @@ class Method(ABC):
         return False
 
     @classmethod
-    def estimate_seconds(cls, config: Any, size: Size) -> float:
-        """A rough estimate of the whole cell's seconds on two cores, used until a real cell was timed.
+    def estimate_seconds(cls, config: Any, size: Size) -> float | None:
+        """How long a cell takes, its start aside, on one core of a machine of 2020.
+
+        What is known of cells that were run, here or elsewhere, corrects it by a factor; what counts is how
+        it grows with the rows. None, the default of all but floors, if that is not known: cells are then
+        taken to grow with their training and test rows.
 
         Args:
             config: the method's configuration.
             size: rows, items and axes of the cell.
         """
-        return 2.0
+        if cls.family != "floor":
+            return None
+        return 0.05 + SECONDS_A_SCORE * size.n_items * (size.test_rows + size.valid_rows)
 
 
 def configure(

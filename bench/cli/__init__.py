@@ -7,19 +7,21 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from bench.cli._verb import Parser, refuse
 from bench.errors import BenchError
 from bench.text.plain import printable
 from bench.text.secrets import without_secrets
 
 VERBS = (
-    "run", "plan", "list", "options", "show", "why", "lists", "wins", "recommend", "export", "board",
-    "claims", "paper", "compare", "doctor", "data", "verify", "test", "migrate", "publish", "submit",
+    "run", "plan", "calibrate", "list", "options", "show", "why", "lists", "wins", "recommend", "export",
+    "board", "claims", "paper", "compare", "doctor", "data", "verify", "test", "migrate", "publish", "submit",
 )  # fmt: skip
 ABOUT = """\
 Traditional, LLM-enhanced and LLM-based recommenders under one protocol.
 
   python -m bench run --suite paper        run everything this machine can, make the tables
   python -m bench plan --suite paper       see what that would do, and how long it may take
+  python -m bench calibrate                learn how fast this machine is, in a minute
   python -m bench list                     methods, losses, decoders, datasets, suites
   python -m bench options bigrec           every key of a method, its losses and decoders
   python -m bench lists book/sasrec+ce#0   what a cell recommended (also: wins, recommend, why, export)
@@ -38,11 +40,15 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="bench", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    subparsers = parser.add_subparsers(dest="verb", metavar="verb", required=True)
+    subparsers = parser.add_subparsers(
+        dest="verb", metavar="verb", required=True, parser_class=Parser
+    )
     words = [*(sys.argv[1:] if words is None else words)]  # list() is a verb's module here
     for verb in words[:1] if words[:1] and words[0] in VERBS else VERBS:
         importlib.import_module(f"bench.cli.{verb}").add_parser(subparsers)
-    options = parser.parse_args(words)
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        refuse(subparsers.choices[options.verb], unknown)
     try:
         return int(options.func(options) or 0)
     except BenchError as fault:

@@ -16,6 +16,8 @@ from bench.cli._options import clock
 from bench.execution.schedule import Progress
 from bench.execution.status import read_status, remaining
 from bench.experiment.forecast import spent
+from bench.experiment.plan import Plan
+from bench.experiment.wall import wall_seconds
 from bench.results.figures import Figures, figures_beside
 from bench.results.store import Store
 
@@ -44,7 +46,7 @@ class Watch:
     """Shows the progress of a schedule; use it as a context manager."""
 
     store: Store
-    total: int
+    plan: Plan
     console: Console = field(default_factory=Console)
     _shown: int = 0
     _said: int = 0
@@ -98,13 +100,18 @@ class Watch:
         return states
 
     def _eta(self, progress: Progress, states: list[tuple[str, str, str, float]]) -> float:
-        waiting = sum(job.seconds for job in progress.waiting)
-        return (waiting + sum(left for *_, left in states)) / max(len(progress.running), 1)
+        """Seconds to the end; at the start the number that the plan and the banner say."""
+        keys = (handle.cell.key for handle in progress.running)
+        running = dict(zip(keys, (left for *_, left in states), strict=True))
+        site = self.plan.site
+        return wall_seconds(
+            progress.waiting, site.places, running=running, wide=site.device == "cuda"
+        )
 
     def _headline(self, progress: Progress, states: list[tuple[str, str, str, float]]) -> str:
-        elapsed = clock(time.monotonic() - progress.began)
+        elapsed, total = clock(time.monotonic() - progress.began), len(self.plan.todo)
         return (
-            f"{max(self.total - len(progress.waiting) - len(progress.running), 0)} of {self.total} cells, "
+            f"{max(total - len(progress.waiting) - len(progress.running), 0)} of {total} cells, "
             f"{elapsed} so far, about {clock(self._eta(progress, states))} to go"
         )
 

@@ -7,6 +7,9 @@ import math
 from pathlib import Path
 
 from bench.api import Order, default_data_root
+from bench.errors import ConfigError
+from bench.execution.slurm_words import Queue, read_words
+from bench.experiment.budget import read_duration
 from bench.experiment.choice import Choice
 from bench.experiment.given import read_values
 from bench.experiment.profiles import profiles
@@ -67,6 +70,63 @@ def add_rank_option(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_place_options(group: argparse._ActionsContainer) -> None:
+    """Where on this machine cells run."""
+    group.add_argument(
+        "--jobs",
+        type=int,
+        help="cells at a time, 1 or more (default: as many as cores and memory carry; on GPUs one each, and "
+        "up to 4 on one where the peaks measured on earlier rows of their kind fit together)",
+    )
+    group.add_argument(
+        "--gpus",
+        type=_gpus,
+        help="the GPUs to use: indices such as 0,2, in the order of their bus ids and "
+        'counted among those in CUDA_VISIBLE_DEVICES if it is set; none (or "") for the CPU, where '
+        "--scale auto then stays embedded (default: all)",
+    )
+
+
+def add_how_options(parser: argparse.ArgumentParser) -> None:
+    """How cells run, and for how long."""
+    group = parser.add_argument_group("how")
+    add_rank_option(group)
+    add_place_options(group)
+    group.add_argument(
+        "--budget",
+        type=_duration,
+        metavar="TIME",
+        help="run only what is foretold to end within a time such as 8h or 1h30m: cells in the suite's "
+        "order, each with what it needs, as far as they fit; the others are not run this time",
+    )
+    group.add_argument(
+        "--limit-minutes",
+        type=float,
+        help="end a cell that runs longer; it is shown as failed (default: 60, or ten times what was "
+        "predicted if that is more; 0 for no limit)",
+    )
+    group.add_argument(
+        "--microscope",
+        type=_count,
+        nargs="?",
+        const=0,
+        metavar="LOOKS",
+        help="record the parts of the loss, their gradients, weights, logits and temperature while language "
+        "models are trained: as often as costs under 2 %% of the steps' time, or so many times whatever they "
+        "cost. Results and keys stay; rows that are there are not trained again without --reuse never. See "
+        "`bench paper`",
+    )
+    group.add_argument(
+        "--executor", choices=("local", "slurm"), default="local", help="where cells run"
+    )
+    group.add_argument(
+        "--slurm",
+        default="",
+        help="for --executor slurm, e.g. partition=gpu,time=240,cpus=8,gpus=1,mem=32GB,at_once=16; also "
+        "account, qos, constraint. No accounting is needed; jobs of a runner that was killed are found again",
+    )
+
+
 def add_store_options(parser: argparse.ArgumentParser) -> None:
     """Where data, rows and artefacts are."""
     group = parser.add_argument_group("where")
@@ -88,7 +148,7 @@ def add_store_options(parser: argparse.ArgumentParser) -> None:
 
 
 def order_of(options: argparse.Namespace) -> Order:
-    """The order behind the options."""
+    """The order behind the options of ``run`` and ``plan``."""
     choice = Choice(
         scale=options.scale,
         profile=options.profile,
@@ -103,17 +163,37 @@ def order_of(options: argparse.Namespace) -> Order:
         candidates=options.candidates,
         config=read_values(options.set),
     )
+    queue = queue_of(options)
+    elsewhere = queue.there if queue else {}
     return Order(
+        **elsewhere,
         suite=options.suite,
         choice=choice,
         reuse=options.reuse,
         retry=options.retry,
         plugins=tuple(options.plugin),
-        jobs=getattr(options, "jobs", None),
-        gpus=getattr(options, "gpus", None),
-        gpus_per_cell=getattr(options, "gpus_per_cell", None),
-        limit_seconds=_limit(getattr(options, "limit_minutes", None)),
+        jobs=options.jobs,
+        gpus=options.gpus,
+        gpus_per_cell=options.gpus_per_cell,
+        limit_seconds=_limit(options.limit_minutes),
+        microscope=options.microscope,
+        budget=options.budget,
     )
+
+
+def queue_of(options: argparse.Namespace) -> Queue | None:
+    """What --slurm says of the jobs; None if cells run here.
+
+    Raises:
+        ConfigError: a word is not understood, or has no effect without --executor slurm.
+    """
+    if options.executor == "slurm":
+        return read_words(options.slurm)
+    if options.slurm:
+        raise ConfigError(
+            f"--slurm {options.slurm} has no effect on --executor local; add --executor slurm"
+        )
+    return None
 
 
 def _limit(minutes: float | None) -> float | None:
@@ -134,6 +214,13 @@ def _numbers(text: str) -> list[int]:
 
 def _gpus(text: str) -> list[int]:
     return [] if text.strip().lower() == "none" else _numbers(text)
+
+
+def _duration(text: str) -> float:
+    try:
+        return read_duration(text)
+    except ConfigError as fault:
+        raise argparse.ArgumentTypeError(str(fault)) from fault
 
 
 def _count(text: str) -> int:

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import difflib
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of a verb, which takes no option by the beginning of its name alone."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **kwargs})
 
 
 def add_verb(
@@ -22,3 +31,18 @@ def add_verb(
         name, help=line, description=about or line, formatter_class=shape
     )
     return parser
+
+
+def refuse(parser: argparse.ArgumentParser, words: Sequence[str]) -> NoReturn:
+    """End with what a verb does not understand and the option that comes nearest.
+
+    Args:
+        parser: of the verb.
+        words: what is left of the command.
+    """
+    name = words[0].partition("=")[0]
+    known = [known for known in parser._option_string_actions if known.startswith("--")]
+    longer = [option for option in known if name.startswith("--") and option.startswith(name)]
+    alike = longer or difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    hint = f". Did you mean {' or '.join(alike[:3])}?" if alike else "; --help lists the options"
+    parser.error(f"it does not know {name!r}{hint}")

@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -17,25 +16,23 @@ from typing import TYPE_CHECKING
 from bench.api import Prepared, default_store, execute, local_executor, prepare
 from bench.board.folder import check_ours, claim
 from bench.cell import Row
+from bench.cli._foretold import compared, rests_on
 from bench.cli._left_out import LeftOut
 from bench.cli._live import Watch
 from bench.cli._options import (
-    _count,
-    _gpus,
-    add_rank_option,
+    add_how_options,
     add_store_options,
     add_suite_options,
     clock,
     order_of,
+    queue_of,
 )
 from bench.cli._options import shown_path as shown
 from bench.cli._verb import add_verb
 from bench.cli.board import left_alone
 from bench.disk.storage import storage_fault
-from bench.errors import ConfigError
 from bench.execution.schedule import Executor, Progress, summary
 from bench.execution.slurm import SlurmExecutor
-from bench.execution.slurm_words import Queue, read_words
 from bench.experiment.suite import warning_of
 from bench.results.store import Store
 from bench.text.plain import one_line
@@ -60,47 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = add_verb(subparsers, "run", "run a suite and make its tables", ABOUT)
     add_suite_options(parser)
     add_store_options(parser)
-    group = parser.add_argument_group("how")
-    add_rank_option(group)
-    group.add_argument(
-        "--jobs",
-        type=int,
-        help="cells at a time, 1 or more (default: as many as cores and memory carry; on GPUs one each, and "
-        "up to 4 on one where the peaks measured on earlier rows of their kind fit together)",
-    )
-    group.add_argument(
-        "--gpus",
-        type=_gpus,
-        help="the GPUs to use: indices such as 0,2, in the order of their bus ids and "
-        'counted among those in CUDA_VISIBLE_DEVICES if it is set; none (or "") for the CPU, where '
-        "--scale auto then stays embedded (default: all)",
-    )
-    group.add_argument(
-        "--limit-minutes",
-        type=float,
-        help="end a cell that runs longer; it is shown as failed (default: 60, or ten times what was "
-        "predicted if that is more; 0 for no limit)",
-    )
-    group.add_argument(
-        "--microscope",
-        type=_count,
-        nargs="?",
-        const=0,
-        metavar="LOOKS",
-        help="record the parts of the loss, their gradients, weights, logits and temperature while language "
-        "models are trained: as often as costs under 2 %% of the steps' time, or so many times whatever they "
-        "cost. Results and keys stay; rows that are there are not trained again without --reuse never. See "
-        "`bench paper`",
-    )
-    group.add_argument(
-        "--executor", choices=("local", "slurm"), default="local", help="where cells run"
-    )
-    group.add_argument(
-        "--slurm",
-        default="",
-        help="for --executor slurm, e.g. partition=gpu,time=240,cpus=8,gpus=1,mem=32GB,at_once=16; also "
-        "account, qos, constraint. No accounting is needed; jobs of a runner that was killed are found again",
-    )
+    add_how_options(parser)
     parser.set_defaults(func=main)
 
 
@@ -118,10 +75,8 @@ def main(options: argparse.Namespace) -> int:
 def _main(options: argparse.Namespace) -> int:
     store = default_store(options.out, options.store)
     check_ours(Path(options.out))
-    order, queue = replace(order_of(options), microscope=options.microscope), _queue(options)
-    if queue is not None:
-        order = replace(order, device=queue.device, gpus_there=queue.gpus)
-    prepared = prepare(order, store)
+    queue = queue_of(options)
+    prepared = prepare(order_of(options), store)
     jobs = SlurmExecutor(queue, store) if queue else None
     banner(prepared)
     try:
@@ -142,7 +97,7 @@ def _run(options: argparse.Namespace, prepared: Prepared, executor: Executor) ->
     began = time.monotonic()
     claim(Path(options.out))
     board = _Board(store, options.out)
-    with Watch(store, len(prepared.plan.todo)) as watch:
+    with Watch(store, prepared.plan) as watch:
 
         def notify(progress: Progress) -> None:
             watch(progress)
@@ -155,8 +110,11 @@ def _run(options: argparse.Namespace, prepared: Prepared, executor: Executor) ->
     index = board.write()
     for line in left_alone(Path(options.out)):
         print(line)
-    hits = len(prepared.plan.jobs) - len(prepared.plan.todo)
-    parts = [*summary(rows), f"from the store {hits}"]
+    jobs, later = prepared.plan.jobs, sum(job.later for job in prepared.plan.jobs)
+    parts = [*summary(rows), f"from the store {len(jobs) - len(prepared.plan.todo) - later}"]
+    parts += [f"for later {later}"] if later else []
+    for line in compared(rows):
+        print(line)
     print(f"{', '.join(parts)} in {clock(time.monotonic() - began)}; tables: {index}")
     if said := board.headline():
         print(said)
@@ -196,33 +154,24 @@ def banner(prepared: Prepared) -> None:
         print(f"*** scale {choice.scale}: {warning} ***")
     print(
         f"{len(plan.todo)} of {len(plan.jobs)} cells to run, {len(plan.left_out)} left out; "
-        f"about {clock(plan.seconds)}"
+        f"about {clock(plan.wall)}"
     )
+    for line in rests_on(prepared):
+        print(line)
 
 
 def kept_faults(prepared: Prepared) -> Iterator[str]:
     """The failed and left-out cells that are not run again, with their reasons and the way out."""
-    kept = [job for job in prepared.plan.jobs if not job.todo and job.hit in {"failed", "left out"}]
+    kept = [
+        job
+        for job in prepared.plan.jobs
+        if not (job.todo or job.later) and job.hit in {"failed", "left out"}
+    ]
     for job in kept:
         row = prepared.store.find(job.cell)
         yield f"{job.hit} before: {job.cell.name}: {row.reason if row else 'no row'}"
     if kept:
         yield f"{len(kept)} cell(s) without a result are kept as they are; --retry runs them again"
-
-
-def _queue(options: argparse.Namespace) -> Queue | None:
-    """What --slurm says of the jobs; None if cells run here.
-
-    Raises:
-        ConfigError: a word is not understood, or has no effect without --executor slurm.
-    """
-    if options.executor == "slurm":
-        return read_words(options.slurm)
-    if options.slurm:
-        raise ConfigError(
-            f"--slurm {options.slurm} has no effect on --executor local; add --executor slurm"
-        )
-    return None
 
 
 def _local(prepared: Prepared) -> Executor:

@@ -7,6 +7,7 @@ are measured apart. The fitted method is saved first, so a cell that is killed l
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from bench.execution.status import Status
 from bench.execution.team import SOLO, Team
 from bench.execution.untouched import Untouched
 from bench.execution.work import Surroundings, Work, family
+from bench.experiment.forecast.size import size_of, to_note
 from bench.registry import load_plugins
 from bench.results.packed import Packed
 from bench.results.provenance import now, provenance
@@ -92,6 +94,7 @@ def run_cell(cell: Cell, where: Surroundings, team: Team = SOLO) -> Row:
     if where.seen is not None and (answer := where.store.answered_since(cell, where.seen)):
         return answer
     load_plugins(where.plugins)
+    began = time.monotonic()
     # now, as the tree may be at another commit by the end of a long fit
     place = {**provenance(threads=where.threads, device=where.device), "code": _code(cell)}
     if where.ask.ranks > 1:
@@ -101,12 +104,26 @@ def run_cell(cell: Cell, where: Surroundings, team: Team = SOLO) -> Row:
         attempt.fitting.forget()
     row, packed = _row_of(attempt)
     facts = {"family": family(cell), **row.facts}
-    row = replace(row, facts=facts, provenance={**place, "date": now()})
+    took = _took(attempt, time.monotonic() - began) if row.status == "done" else {}
+    row = replace(row, facts=facts, provenance={**place, **took, "date": now()})
     stage = facts["family"] == "stage"
     where.store.write(row, stage=stage, pack=packed.save if packed else None)
     if row.status == "done":
         where.store.forget_scratch(cell.key)
     return row
+
+
+def _took(attempt: Attempt, seconds: float) -> dict[str, Any]:
+    """What a finished cell took beside what was foretold, and its size, to foretell others by."""
+    where = attempt.where
+    facts: dict[str, Any] = {
+        "wall_seconds": seconds,
+        "disk_bytes": where.store.kept_bytes(attempt.cell.key),
+        "size": to_note(size_of(attempt.cell, where.data_root)),
+    }
+    if where.predicted is not None:
+        facts["predicted_seconds"] = list(where.predicted)
+    return facts
 
 
 def _row_of(attempt: Attempt) -> tuple[Row, Packed | None]:

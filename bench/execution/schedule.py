@@ -89,8 +89,7 @@ class Schedule:
         plan: what to run.
         where: store, data and plugins; needs are filled in per cell.
         executor: how cells are started.
-        limit_seconds: longest life of one cell; None for ten times what was measured or what the method
-            itself expects, whichever is longer, and an hour at least.
+        limit_seconds: longest life of one cell; None for ten times what is expected, an hour at least.
         any_version: whether artefacts of other versions may be consumed.
         notify: called after every change and at least a few times a second.
     """
@@ -174,6 +173,7 @@ class Schedule:
             seen=self._jobs[cell.key].seen,
             ask=self._ask(job),
             fresh=self.where.fresh and cell.key not in self._begun,
+            predicted=job.forecast.interval,
         )
         handle = self.executor.start(cell, where)
         if handle is None:

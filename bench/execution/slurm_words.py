@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bench.errors import ConfigError
 
@@ -40,6 +41,17 @@ class Queue:
     def device(self) -> str:
         """``cpu`` or ``cuda``, where the jobs run."""
         return "cuda" if self.gpus else "cpu"
+
+    @property
+    def there(self) -> dict[str, Any]:
+        """What an order says of where the jobs run, see ``bench.api.Order``."""
+        cores = int(self.words["cpus"])
+        return {
+            "device": self.device,
+            "gpus_there": self.gpus,
+            "at_once": self.at_once,
+            "cores_there": cores,
+        }
 
     @property
     def options(self) -> list[str]:

@@ -11,6 +11,7 @@ from bench.disk.sealed import read_note, write_note
 from bench.errors import DamagedError
 
 EVERY_SECONDS = 0.5
+LATE = 0.1  # of its time so far, what a cell is given at least
 
 
 @dataclass
@@ -59,10 +60,10 @@ def read_status(path: Path) -> dict[str, Any]:
 
 
 def remaining(state: dict[str, Any], predicted: float, elapsed: float) -> float:
-    """Seconds that a running cell still needs, 0 or more.
+    """Seconds that a running cell still needs.
 
     Once this attempt has done a tenth of its work, they follow from its own pace; before that from the
-    prediction.
+    prediction, but never less than a tenth of the time it has taken so far.
 
     Args:
         state: what ``read_status`` returned.
@@ -74,4 +75,4 @@ def remaining(state: dict[str, Any], predicted: float, elapsed: float) -> float:
         # on another machine of a cluster the monotonic clock has another start
         since = min(max(time.monotonic() - state["at"], 0.0), elapsed)
         return max(state["took"] / came * left - since, 0.0)
-    return max(predicted - elapsed, 0.0)
+    return max(predicted - elapsed, LATE * elapsed)

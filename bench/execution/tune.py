@@ -73,11 +73,12 @@ class Tune(Method):
         return {**found, DEFAULTS: itself} if config.defaults_cell else found
 
     @classmethod
-    def estimate_seconds(cls, config: Any, size: Size) -> float:
+    def estimate_seconds(cls, config: Any, size: Size) -> float | None:
         """The tuned method's estimate times the trials; the first is another cell and not counted."""
         tuned: type[Method] = methods.get(config.method)
         size = replace(size, loss=config.loss, backbone=config.backbone)
-        return float((config.trials - 1) * tuned.estimate_seconds(_start(config), size))
+        once = tuned.estimate_seconds(_start(config), size)
+        return None if once is None else float(config.trials - 1) * once
 
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:
         """Try the configurations one after the other; a resumed search does not repeat finished trials."""

@@ -51,6 +51,7 @@ class Surroundings:
         seen: ``Store.stamp`` of the cell at the time of the plan. If the stamp has changed since, another
             process has run the cell in the meantime, and its row is returned. None to run in any case.
         microscope: how often a training is looked at, see ``Run``.
+        predicted: seconds that the cell was expected to take, with the interval's ends.
     """
 
     store: Store
@@ -64,6 +65,7 @@ class Surroundings:
     fresh: bool = False
     seen: str | None = None
     microscope: int | None = None
+    predicted: tuple[float, float, float] | None = None
 
 
 @dataclass

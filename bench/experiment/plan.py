@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
-from bench.cell import Cell, Row
+from bench.cell import Cell
 from bench.experiment.choice import Choice
-from bench.experiment.forecast import (
-    START_SECONDS,
-    earlier_row,
-    gpu_peak,
-    guessed,
-    history_of,
-    spent,
-)
+from bench.experiment.forecast import UNKNOWN, Forecast, Forecaster, history_of
+from bench.experiment.forecast.forecast import spread_of_sum
 from bench.experiment.grid import Grid
+from bench.experiment.wall import wall_seconds
 from bench.method import Method, configure
 from bench.registry import methods
 from bench.results.badges import CODE_CHANGED, badges
 from bench.results.store import Hit, Store
 
 Reuse = Literal["auto", "same-code", "rows", "any", "never"]
+ALWAYS_READ = frozenset({"ml_100k"})  # comes with the packages, and the calibration runs on it
 KEPT = frozenset({"done", "failed", "left out"})  # answers that are not asked for again
 
 
@@ -39,12 +34,13 @@ class Job:
         changed: badges of its row, e.g. ``code changed since``.
         todo: whether it runs.
         seconds: predicted wall time of the whole cell.
-        measured: True if the prediction rests on an earlier row, False if on the method's estimate.
+        measured: True if the prediction rests on a row of such a cell that was made here.
         asked: True if the suite asks for it, False if another cell needs it.
         seen: ``Store.stamp`` of the cell when the plan was made.
         guess: the method's own estimate of the seconds, whether or not an earlier row was found.
         ranks: processes that share its work, each with a GPU of its own where there are GPUs.
-        gpu_bytes: peak GPU memory of an earlier row of the same kind; None if none was measured.
+        forecast: the same seconds with an interval, and memory.
+        later: whether it would run if there were time for it.
     """
 
     cell: Cell
@@ -57,15 +53,45 @@ class Job:
     guess: float = 0.0
     changed: tuple[str, ...] = ()
     ranks: int = 1
-    gpu_bytes: float | None = None
+    forecast: Forecast = UNKNOWN
+    later: bool = False
+
+    @property
+    def gpu_bytes(self) -> float | None:
+        """Peak GPU memory of a row of such a cell; None if none was measured."""
+        return self.forecast.gpu_bytes
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where cells will run.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``; durations on the other kind do not count.
+        places: cells at a time; on GPUs, processes that have one for themselves.
+        ranks: processes of each cell whose method can share its work among several.
+        cores: CPU cores of each cell.
+        machine: part of the name of the machine whose published rows tell the times; None for this one.
+    """
+
+    device: str = "cpu"
+    places: int = 1
+    ranks: int = 1
+    cores: int = 1
+    machine: str | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Jobs in the order they run, cheap ones first as far as needs allow."""
+    """Jobs in the order they run, cheap ones first as far as needs allow.
+
+    Attributes:
+        site: where they run.
+    """
 
     jobs: list[Job]
     left_out: list[tuple[Cell, str]]
+    site: Site = field(default_factory=Site)
 
     @cached_property
     def todo(self) -> list[Job]:
@@ -77,6 +103,32 @@ class Plan:
         """Predicted seconds of all that runs, one cell after the other."""
         return sum(job.seconds for job in self.todo)
 
+    @property
+    def wall(self) -> float:
+        """Predicted seconds of all that runs, as many cells at a time as there are places."""
+        return wall_seconds(self.todo, self.site.places, wide=self.site.device == "cuda")
+
+    @property
+    def hours(self) -> float:
+        """Predicted hours of GPUs, one for each process of a cell; without GPUs, of CPU cores."""
+        gpu = self.site.device == "cuda"
+        return (
+            sum(job.seconds * (job.ranks if gpu else self.site.cores) for job in self.todo) / 3600
+        )
+
+    @property
+    def spread(self) -> float:
+        """Spread of the sum, see ``Forecast``."""
+        return spread_of_sum([job.forecast for job in self.todo])
+
+    def only(self, keys: set[str]) -> Plan:
+        """The plan in which of all that runs only some cells do, and the others run later."""
+        jobs = [
+            replace(j, todo=False, later=True) if j.todo and j.cell.key not in keys else j
+            for j in self.jobs
+        ]
+        return replace(self, jobs=jobs)
+
 
 def make_plan(
     grid: Grid,
@@ -85,8 +137,7 @@ def make_plan(
     *,
     reuse: Reuse = "auto",
     retry: bool = False,
-    device: str = "cpu",
-    ranks: int = 1,
+    site: Site | None = None,
 ) -> Plan:
     """Decide what runs and in which order.
 
@@ -98,10 +149,9 @@ def make_plan(
             still the same, ``rows`` also a published one, ``any`` one of any version from the
             same data, ``never`` runs everything again.
         retry: run failed and left-out cells again.
-        device: ``cpu`` or ``cuda``, where the cells will run; durations of the other kind do not count.
-        ranks: processes of each cell whose method can share its work among several.
+        site: where the cells will run; None for one CPU core.
     """
-    cells = grid.by_key
+    cells, site = grid.by_key, site or Site()
     asked = {cell.key for cell in grid.cells}
     wide = {"any_version": reuse == "any", "foreign": reuse in {"rows", "any"}}
     # before anything else is read, so that a row written meanwhile counts as new
@@ -121,23 +171,28 @@ def make_plan(
                 or hits[need] != "done"
                 or store.artefact(cells[need], any_version=reuse == "any") is None
             }
-    history = history_of(store, device)
+    history = history_of(store, site.device, site.machine)
+    datasets = ALWAYS_READ | {cell.dataset for cell in cells.values()}
+    forecaster = Forecaster(history, choice.data_root, datasets)
     jobs = {}
     for key, cell in cells.items():
         known = Job(cell, hits[key], key in todo, 0.0, False, key in asked, seen[key])
         known = replace(known, changed=changed.get(key, ()))
-        jobs[key] = _sized(known, ranks if _spreads(cell) else 1, history, choice.data_root)
-    return Plan([jobs[key] for key in _cheap_first(jobs)], grid.left_out)
+        jobs[key] = _sized(known, site.ranks if _spreads(cell) else 1, forecaster)
+    return Plan([jobs[key] for key in _cheap_first(jobs)], grid.left_out, site)
 
 
-def _sized(job: Job, ranks: int, history: list[Row], root: Path | None) -> Job:
+def _sized(job: Job, ranks: int, forecaster: Forecaster) -> Job:
     """The job with the time and memory that it is expected to take on so many ranks."""
-    guess, earlier = guessed(job.cell, root), earlier_row(job.cell, ranks, history)
-    job = replace(job, guess=guess, seconds=guess, ranks=ranks)
-    if earlier is None:
-        return job
-    seconds = START_SECONDS + spent(earlier)
-    return replace(job, seconds=seconds, measured=True, gpu_bytes=gpu_peak(earlier))
+    found = forecaster.of(job.cell, ranks)
+    return replace(
+        job,
+        guess=forecaster.guess(job.cell, ranks) or 0.0,
+        seconds=found.seconds,
+        measured=found.basis == "own cell",
+        ranks=ranks,
+        forecast=found,
+    )
 
 
 def _spreads(cell: Cell) -> bool:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bench.cell import Cell
+from bench.cell import Cell, Row
 from bench.config_words import shown
 from bench.errors import BenchError
 from bench.experiment.profiles import PAPER, departures
@@ -39,7 +39,7 @@ def why(found: Found, store: Store) -> Iterator[str]:
         ("paper", _paper(cell)),
         ("needs", ", ".join(f"{name} {key[:6]}" for name, key in cell.needs.items())),
         ("facts", _facts(row.facts)),
-        ("time", _cost(row.cost)),
+        ("time", _cost(row)),
     ):
         if said:
             yield f"  {name:<10} {said}"
@@ -83,10 +83,17 @@ def _facts(facts: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {facts[name]}" for name in FACTS if facts.get(name) is not None)
 
 
-def _cost(cost: Mapping[str, Mapping[str, float | None]]) -> str:
+def _cost(row: Row) -> str:
     parts = [
-        f"{phase} {bill['seconds']:.0f} s" for phase, bill in cost.items() if bill.get("seconds")
+        f"{phase} {bill['seconds']:.0f} s"
+        for phase, bill in row.cost.items()
+        if bill.get("seconds")
     ]
+    made = row.provenance
+    parts += [f"whole cell {made['wall_seconds']:.0f} s"] if "wall_seconds" in made else []
+    if "predicted_seconds" in made:
+        told, low, high = made["predicted_seconds"]
+        parts.append(f"predicted {told:.0f} s ({low:.0f} to {high:.0f})")
     return ", ".join(parts)
 
 

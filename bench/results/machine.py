@@ -52,12 +52,26 @@ def _visible_gpus() -> list[tuple[str, float]]:
 @cache
 def gpu_memory_gib() -> tuple[float, ...]:
     """Memory of each NVIDIA GPU in GiB, asked of the driver so that no CUDA context is opened."""
+    try:
+        return tuple(float(line) / 1024 for line in _asked("memory.total"))
+    except ValueError:
+        return ()
+
+
+@cache
+def gpu_names() -> tuple[str, ...]:
+    """Name of each NVIDIA GPU, e.g. ``NVIDIA H100 80GB HBM3``."""
+    return tuple(line.strip() for line in _asked("name"))
+
+
+def _asked(what: str) -> list[str]:
+    """What the driver says of each GPU, a line each; nothing where there is none."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return ()
-    query = [tool, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        return []
+    query = [tool, f"--query-gpu={what}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
-        return tuple(float(line) / 1024 for line in done.stdout.split())
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return ()
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.splitlines()

@@ -7,11 +7,12 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections import Counter
 from functools import cache
 from typing import Any
 
 from bench.registry import HOUSE
-from bench.results.machine import gpu_memory_gib
+from bench.results.machine import gpu_names
 
 PACKAGES = ("torch", "numpy", "pandas", "recbole", "transformers", "peft", "accelerate", "trl")
 
@@ -73,6 +74,5 @@ def _versions() -> dict[str, str]:
 
 @cache
 def _machine() -> str:
-    gpus = len(gpu_memory_gib())
-    cpu = f"{os.cpu_count()} x {platform.machine()}"
-    return f"{cpu}, {gpus} GPU(s)" if gpus else f"{cpu}, no GPU"
+    gpus = [f"{number} x {name}" for name, number in Counter(gpu_names()).items()]
+    return ", ".join([f"{os.cpu_count()} x {platform.machine()}", *(gpus or ["no GPU"])])

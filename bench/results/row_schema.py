@@ -138,6 +138,17 @@ class _Facts(TypedDict, total=False):
 
 
 @with_config(STRICT)
+class _Size(TypedDict):
+    """Fields of ``bench.cell.Size`` that are numbers."""
+
+    train_rows: Count
+    test_rows: Count
+    n_items: Count
+    valid_rows: NotRequired[Count]
+    characters: NotRequired[Cost]
+
+
+@with_config(STRICT)
 class _Provenance(TypedDict, total=False):
     """Where a row comes from; see ``bench.results.provenance``."""
 
@@ -152,6 +163,10 @@ class _Provenance(TypedDict, total=False):
     ranks: Count
     device: Device
     positions: Digest
+    wall_seconds: Cost
+    predicted_seconds: Annotated[list[Cost], Field(min_length=3, max_length=3)]
+    disk_bytes: Cost
+    size: _Size
 
 
 @with_config(STRICT)

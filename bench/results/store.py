@@ -241,6 +241,12 @@ class Store:
         except (OSError, DamagedError):
             return None
 
+    def kept_bytes(self, key: str) -> int:
+        """Bytes that a cell has on disk beside its row, its checkpoints left out."""
+        folder = self.folder(key)
+        files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+        return sum((folder / p).stat().st_size for p in files if p.parts[0] != "scratch")
+
     def forget_scratch(self, key: str) -> None:
         """Drop the checkpoints of a finished cell."""
         shutil.rmtree(self.folder(key) / "scratch", ignore_errors=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +23,8 @@ from bench.types import Catalogue, Exam, IntArray, Queries, Ranking, Windows
 from llmrec.generative._building import Order, build, facts_of, kept_tokens
 from llmrec.generative._config import ZERO_SHOT, GenerativeConfig, completed, recipe_of
 from llmrec.generative._decoding import Decoding
+from llmrec.generative._estimate import estimate
+from llmrec.generative._foresee import foresee
 from llmrec.generative._ranking import examples_of
 from llmrec.generative._search import search_space
 from llmrec.lm.backbone import Backbone
@@ -40,8 +42,6 @@ from llmrec.trie import for_titles
 START = "start"  # the need of a preference loss
 OPTIONS = ("loss_options", "decoder_options")  # belong to one loss and one decoder
 MANIFEST, KEPT = "llm.json", "kept_tokens.npy"
-# seconds per training row and per decoded user, and once: measured on two cores
-EMBEDDED_SECONDS, SCRATCH_SECONDS = (0.6, 0.25, 40.0), (0.012, 0.004, 8.0)
 
 
 def prefers(loss: str | None) -> bool:
@@ -96,12 +96,14 @@ class Generative(Decoding):
         return {START: Need(method=cls.name, loss="lml", backbone=backbone, config=values)}
 
     @classmethod
-    def estimate_seconds(cls, config: Any, size: Size) -> float:
-        """Seconds on two cores with the embedded model, or without pretraining."""
-        row, user, once = SCRATCH_SECONDS if size.backbone == SCRATCH else EMBEDDED_SECONDS
-        epochs = 0 if size.loss == ZERO_SHOT else config.loss_options.get("epochs", config.epochs)
-        valid = size.test_rows if config.valid_rows is None else config.valid_rows
-        return once + row * size.train_rows * epochs + user * (size.test_rows + valid * epochs)
+    def estimate_seconds(cls, config: Any, size: Size) -> float | None:
+        """From the size of the language model and the length of the prompts; None for an unknown model."""
+        return estimate(config, size)
+
+    @classmethod
+    def foresee(cls, config: Any, train: Windows, **axes: str | None) -> Iterable[str]:
+        """What a loss makes of a small catalogue."""
+        return foresee(config, train, **axes)
 
     def style(self) -> Style:
         """Layout of the prompts; with slots in methods that have soft tokens."""

@@ -13,11 +13,21 @@ from bench.cli import main
 from bench.cli._live import Watch
 from bench.disk.sealed import write_note
 from bench.execution.schedule import Progress
+from bench.experiment.plan import Job, Plan, Site
 
 
 @pytest.fixture
 def store(tmp_path):
     return default_store(tmp_path / "out", tmp_path / "run")
+
+
+def job(method, seconds, **more):
+    """A cell that is to run."""
+    cell = Cell(dataset="book", data_version="v", method=method, **more)
+    return Job(cell, "missing", True, seconds, False, True)
+
+
+PLAN = Plan([job("sasrec", 50.0), job("dros", 50.0), job("markov", 60.0)], [], Site(places=2))
 
 
 def progress(store, numbers):
@@ -27,12 +37,12 @@ def progress(store, numbers):
         status = {"phase": "fit", "done": 3, "total": 100, "numbers": numbers, "at": time.time()}
         write_note(store.folder(cell.key) / "status.json", status)
     running = [SimpleNamespace(cell=cell, started=time.monotonic(), note="") for cell in cells]
-    waiting = [SimpleNamespace(seconds=60.0)]
+    waiting = [job("markov", 60.0)]
     return Progress(waiting, running)
 
 
 def test_a_pipe_gets_one_line_a_minute(store, capsys):
-    with Watch(store, 3, console=Console(file=io.StringIO())) as watch:
+    with Watch(store, PLAN, console=Console(file=io.StringIO())) as watch:
         for _ in range(3):
             watch(progress(store, {"loss": 1.5}))
     (line,) = capsys.readouterr().out.splitlines()
@@ -48,7 +58,7 @@ def test_the_table_keeps_its_width_whatever_the_cells_say(store, width):
         {"loss": 1.5, "ndcg5": 0.01, "grad_norm": 12345.678, "learning_rate": 1e-4},
     ):
         console = Console(file=io.StringIO(), width=width, force_terminal=True)
-        with Watch(store, 3, console=console) as watch:
+        with Watch(store, PLAN, console=console) as watch:
             table = watch._table(progress(store, numbers))
         plain = Console(file=io.StringIO(), width=width)
         plain.print(table)
@@ -58,6 +68,12 @@ def test_the_table_keeps_its_width_whatever_the_cells_say(store, width):
     assert short[1] == long[1], "the columns stand where they stood"
     assert max(map(len, short + long)) <= width
     assert "book/sasrec#0@" in long[2] or "book/sasrec" in long[2]
+
+
+def test_at_the_start_what_is_to_go_is_what_the_plan_says(store):
+    watch = Watch(store, PLAN, console=Console(file=io.StringIO()))
+    line = watch._headline(Progress(PLAN.todo), [])
+    assert line == "0 of 3 cells, 0 s so far, about 2 min to go" and PLAN.wall == 110
 
 
 def test_another_system_is_refused_in_words(monkeypatch, capsys):
