@@ -5,7 +5,7 @@ hypotheses and the stopping rule are those of its ``early_stopping=False``), and
 nothing it ever dropped could have entered it. In ``valid`` space a forced token costs nothing: its log
 probability is 0 and it is computed only if a later choice depends on it.
 
-Q queries, B users of a batch, W beams, C candidates end to end, X candidates kept (2 W), K list length.
+Q queries, W beams, K list length.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pydantic import NonNegativeInt, PositiveInt
 from bench.config import later
 from bench.errors import ConfigError
 from bench.registry import decoders
-from bench.types import BoolArray, IntArray
 from llmrec.decode.base import (
     Decoded,
     Decoder,
@@ -30,18 +29,9 @@ from llmrec.decode.base import (
     evaluating,
     need,
 )
+from llmrec.decode.beam_search import search
 from llmrec.decode.regret import audit
-from llmrec.decode.scoring import (
-    Rule,
-    Scores,
-    Space,
-    Tau,
-    slack,
-    step,
-    temperature,
-)
-from llmrec.decode.top_k import best
-from llmrec.decode.tree import Tree
+from llmrec.decode.scoring import Continuations, Rule, Space, Tau, slack, temperature
 
 if TYPE_CHECKING:
     from llmrec.lm.backbone import Backbone
@@ -103,12 +93,12 @@ class Beam(Decoder):
         rule, done, forwards, tokens = self.config.scoring, 0, 0, 0
         for rows in batches(prompts, self.config.batch):
             with evaluating(lm):
-                tree = Tree(lm, [prompts[row] for row in rows], trie)
-                search = _Search(tree, rule, self.config.beams)
-                forwards = max(forwards, search.run())
-            leaf_QK[rows], score_QK[rows] = search.leaf_BW[:, :k], search.final_BW[:, :k]
-            certified_Q[rows] = search.certified(k, slack(lm))
-            tokens += tree.tokens
+                follow = Continuations(lm, [prompts[row] for row in rows], trie, rule)
+                end, steps = search(follow.trie, rule, follow, len(rows), self.config.beams)
+            leaf_QK[rows] = end.leaf_BW[:, :k].cpu().numpy()
+            score_QK[rows] = end.final_BW[:, :k].cpu().numpy()
+            certified_Q[rows] = end.certified(k, slack(lm)).cpu().numpy()
+            forwards, tokens = max(forwards, steps), tokens + follow.tokens
             done += len(rows)
             if progress:
                 progress(done, len(prompts))
@@ -141,114 +131,3 @@ def require_beams(k: int, beams: int) -> None:
             f"a list of {k} from {beams} beams is not defined; set beams to at least {k} or take the "
             "decoder 'exact'"
         )
-
-
-class _Search:
-    """One batch of users.
-
-    Attributes:
-        node_BW, score_BW: running beams, best first; -1 and -inf where there is none.
-        leaf_BW, final_BW: finished answers, best first; -1 and -inf where there is none.
-        open_B: users whose search goes on.
-        lost_B: best final score that anything dropped so far could have reached.
-    """
-
-    def __init__(self, tree: Tree, rule: Rule, beams: int) -> None:
-        self.tree, self.rule, self.beams = tree, rule, beams
-        self.node_BW = np.full((tree.n_users, beams), -1, np.int64)
-        self.score_BW = np.full((tree.n_users, beams), -np.inf)
-        self.node_BW[:, 0], self.score_BW[:, 0] = 0, 0.0
-        self.leaf_BW: IntArray = np.full((tree.n_users, beams), -1, np.int64)
-        self.final_BW: Scores = np.full((tree.n_users, beams), -np.inf)
-        self.open_B: BoolArray = np.ones(tree.n_users, bool)
-        self.lost_B = np.full(tree.n_users, -np.inf)
-        self.length = 0
-
-    def run(self) -> int:
-        """Search until no user is open; returns the number of steps that ran the model."""
-        forwards = 0
-        while self.open_B.any():
-            before = self.tree.tokens
-            self._advance()
-            forwards += self.tree.tokens > before
-            self._close()
-        return forwards
-
-    def _advance(self) -> None:
-        """Extend every running beam by one token and keep the best."""
-        # twice the beams, as transformers has it: even if W candidates end here, W others go on
-        trie, index, width = self.tree.trie, self.tree.index, 2 * self.beams
-        user_R, beam_R = np.nonzero(self.open_B[:, None] & (self.node_BW >= 0))
-        row_C, child_C, logp_C = step(self.tree, self.rule, user_R, self.node_BW[user_R, beam_R])
-        user_C = user_R[row_C]
-        score_C = self.score_BW[user_R, beam_R][row_C] + logp_C
-        kept_BX = best(user_C, score_C, index.first_leaf_M[child_C], len(self.open_B), width)
-        self.length += 1
-        ended_BX = (kept_BX >= 0) & (trie.leaf_M[child_C[kept_BX]] >= 0)
-        # transformers drops an ended candidate that is not among the best W
-        finish_BX = ended_BX & (np.arange(width) < self.beams)
-        run_BX = (kept_BX >= 0) & ~ended_BX
-        run_BX &= np.cumsum(run_BX, 1) <= self.beams
-        dropped_C = np.ones(len(child_C), bool)
-        dropped_C[kept_BX[finish_BX | run_BX]] = False
-        # a list is certified if it beats the best answer that anything dropped could have led to
-        bound_C = self.rule.bound(score_C, child_C, index)
-        np.maximum.at(self.lost_B, user_C[dropped_C], bound_C[dropped_C])
-        self._finish(np.where(finish_BX, kept_BX, -1), child_C, score_C)
-        self._keep(run_BX, kept_BX, child_C, score_C)
-
-    def _finish(self, at_BX: IntArray, child_C: IntArray, score_C: Scores) -> None:
-        """Put ended candidates (-1 for none) among the finished answers."""
-        leaf_BX = np.where(at_BX >= 0, self.tree.trie.leaf_M[child_C[at_BX]], -1)
-        final_BX = np.where(
-            at_BX >= 0, self.rule.final(score_C[at_BX], np.full(at_BX.shape, self.length)), -np.inf
-        )
-        self._merge(leaf_BX, final_BX)
-
-    def _merge(self, leaf_BX: IntArray, final_BX: Scores) -> None:
-        leaf = np.concatenate([self.leaf_BW, leaf_BX], 1)
-        final = np.concatenate([self.final_BW, final_BX], 1)
-        # ties go to the smaller leaf, so that lists do not depend on the order of the search
-        order = np.lexsort((leaf, -final), axis=1)[:, : self.beams]
-        self.leaf_BW = np.take_along_axis(leaf, order, 1)
-        self.final_BW = np.take_along_axis(final, order, 1)
-
-    def _keep(
-        self, run_BX: BoolArray, kept_BX: IntArray, child_C: IntArray, score_C: Scores
-    ) -> None:
-        """The unfinished candidates become the running beams, in order."""
-        self.node_BW[:], self.score_BW[:] = -1, -np.inf
-        user, column = np.nonzero(run_BX)
-        place = (np.cumsum(run_BX, 1) - 1)[user, column]
-        at = kept_BX[user, column]
-        self.node_BW[user, place], self.score_BW[user, place] = child_C[at], score_C[at]
-
-    def _close(self) -> None:
-        """Close users whose running beams cannot change the result any more."""
-        self._skip_tails()
-        running_B = self.open_B & (self.node_BW[:, 0] >= 0)
-        best_B = self.rule.final(self.score_BW[:, 0], np.full(len(running_B), self.length))
-        improvable_B = (self.leaf_BW[:, -1] < 0) | (best_B > self.final_BW[:, -1])
-        stopped_B = running_B & ~improvable_B
-        user, beam = np.nonzero(stopped_B[:, None] & (self.node_BW >= 0))
-        bound = self.rule.bound(
-            self.score_BW[user, beam], self.node_BW[user, beam], self.tree.index
-        )
-        np.maximum.at(self.lost_B, user, bound)
-        self.open_B = running_B & improvable_B
-        self.node_BW[~self.open_B] = -1
-
-    def _skip_tails(self) -> None:
-        """In ``valid`` space without length penalty a beam with one leaf left is that leaf already."""
-        if self.rule.space == "full" or self.rule.length_penalty != 0:
-            return
-        sole_BW = np.where(self.node_BW >= 0, self.tree.trie.sole_leaf_M[self.node_BW], -1)
-        decided_B = ((sole_BW >= 0) | (self.node_BW < 0)).all(1) & self.open_B
-        leaf_BW = np.where(decided_B[:, None], sole_BW, -1)
-        self._merge(leaf_BW, np.where(leaf_BW >= 0, self.score_BW, -np.inf))
-        self.node_BW[decided_B] = -1
-
-    def certified(self, k: int, margin: float) -> BoolArray:
-        """Users for whom nothing that was dropped can belong to the best ``k``."""
-        nothing_lost = np.isneginf(self.lost_B)
-        return nothing_lost | (self.final_BW[:, k - 1] >= self.lost_B + margin)

@@ -3,12 +3,12 @@
 ``full``: log-probability over the whole vocabulary, invalid tokens dropped afterwards (the released
 code). ``valid``: log-probability among the valid tokens only, the distribution that MSL trains
 (equation 5); a token without alternative costs nothing and needs no forward pass.
-Q queries, R rows (a user at a trie node), C their children end to end, U distinct valid tokens.
+Q queries, B users, W prefixes of a user, C their children side by side, U tokens of the head in use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
@@ -20,21 +20,23 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from bench.errors import ConfigError
-from bench.types import BoolArray, IntArray
+from bench.types import IntArray
 from llmrec.decode.base import evaluating
+from llmrec.decode.device_trie import Children, DeviceTrie, children, needed, on_device
 from llmrec.decode.tree import Tree
-from llmrec.decode.trie_index import TrieIndex
+from llmrec.decode.trie_index import TrieIndex, index_of
 
 if TYPE_CHECKING:
     from llmrec.lm.backbone import Backbone
+    from llmrec.lm.head import Head
     from llmrec.prompt import Prompt
     from llmrec.trie import Trie
 
 Space = Literal["full", "valid"]
 Tau = PositiveFloat | Literal["train"]
+Follow = Callable[[Tensor, Tensor, IntArray, Children], tuple[Tensor, Tensor]]
 OF_TRAINING: Literal["train"] = "train"
 Scores = npt.NDArray[np.float64]
-CELLS = 2**24  # logits held at once
 # Two evaluations of one score differ by rounding; a proof has to clear it by a margin.
 SLACK = {torch.float64: 1e-6, torch.float32: 1e-3}
 SLACK_HALF = 5e-2
@@ -63,18 +65,20 @@ class Rule:
             f"tau {self.tau:g}"
         )
 
-    def final(self, score: Scores, length: IntArray) -> Scores:
+    def final(self, score: Tensor, length: Tensor | int) -> Tensor:
         """Scores of complete answers.
 
         Args:
-            score: summed log-probability of each answer.
+            score: summed log-probability of each answer, float64.
             length: its number of tokens, the end token included.
         """
         if self.length_penalty == 0:
             return score
-        return score / np.maximum(length, 1).astype(np.float64) ** self.length_penalty
+        if isinstance(length, int):
+            return score / float(length) ** self.length_penalty
+        return score / length.to(score.dtype) ** self.length_penalty
 
-    def bound(self, score: Scores, node: IntArray, index: TrieIndex) -> Scores:
+    def bound(self, score: Tensor, node: Tensor, trie: DeviceTrie) -> Tensor:
         """The best final score that any answer below these nodes can still reach.
 
         Log-probabilities are never positive, so the sum can only fall from here; the length that helps
@@ -83,22 +87,12 @@ class Rule:
         Args:
             score: summed log-probability up to each node.
             node: the nodes.
-            index: lengths of the answers below each node.
+            trie: lengths of the answers below each node.
         """
-        longer_is_better = self.length_penalty > 0
-        length = index.longest_M[node] if longer_is_better else index.shortest_M[node]
-        return self.final(score, length)
-
-    def free(self, trie: Trie, node: IntArray) -> BoolArray:
-        """Which nodes have a single continuation that costs nothing under this rule.
-
-        Args:
-            trie: the catalogue.
-            node: the nodes.
-        """
-        if self.space == "full":
-            return np.zeros(len(node), bool)
-        return trie.fan_out_M[node] == 1
+        if self.length_penalty == 0:
+            return score
+        length_M = trie.longest_M if self.length_penalty > 0 else trie.shortest_M
+        return self.final(score, length_M[node])
 
 
 def temperature(tau: Tau) -> float:
@@ -126,98 +120,86 @@ def slack(lm: Backbone) -> float:
     return max(SLACK[kind] for kind in kinds)
 
 
-def children(trie: Trie, node_R: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-    """The children of several nodes, concatenated.
+class Continuations:
+    """Log-probabilities of what may follow the prefixes of a batch of users.
 
     Args:
+        lm: the model, in evaluation mode.
+        prompts: one per user.
         trie: the catalogue.
-        node_R: the nodes.
-
-    Returns:
-        For each child the row it belongs to, its token and its node, int64 [C] each.
-    """
-    count_R = trie.fan_out_M[node_R]
-    row_C = np.repeat(np.arange(len(node_R)), count_R)
-    within_C = np.arange(len(row_C)) - np.repeat(np.cumsum(count_R) - count_R, count_R)
-    edge_C = trie.indptr_M[node_R][row_C] + within_C
-    return row_C, trie.token_E[edge_C].astype(np.int64), trie.child_E[edge_C].astype(np.int64)
-
-
-def step(
-    tree: Tree, rule: Rule, user_R: IntArray, node_R: IntArray
-) -> tuple[IntArray, IntArray, Scores]:
-    """Log-probabilities of every valid continuation of several prefixes.
-
-    Args:
-        tree: computes the hidden state of each prefix, unless it is known.
         rule: the scoring rule.
-        user_R: user of each prefix.
-        node_R: trie node that each prefix ends at.
-
-    Returns:
-        For each child the row it belongs to, its node, and the log-probability of its token, [C] each.
     """
-    row_C, token_C, child_C = children(tree.trie, node_R)
-    logp_C = np.zeros(len(row_C))
-    asked_R = ~rule.free(tree.trie, node_R)
-    if asked_R.any():
-        hidden_RD = tree.hidden(user_R[asked_R], node_R[asked_R])
-        asked_C = asked_R[row_C]
-        row = (np.cumsum(asked_R) - 1)[row_C[asked_C]]
-        logp_C[asked_C] = log_probs(tree.lm, rule, hidden_RD, row, token_C[asked_C])
-    return row_C, child_C, logp_C
 
+    def __init__(self, lm: Backbone, prompts: Sequence[Prompt], trie: Trie, rule: Rule) -> None:
+        self.trie = on_device(trie, rule.space, lm.device)
+        self.rule, self.head = rule, lm.head
+        self.tree = Tree(lm, prompts, self.trie)
+        self.table: Head | None = None
 
-def log_probs(
-    lm: Backbone, rule: Rule, hidden_RD: Tensor, row_C: IntArray, token_C: IntArray
-) -> Scores:
-    """Log-probabilities of given tokens after given hidden states, float64 [C].
+    @property
+    def tokens(self) -> int:
+        """Tree tokens computed so far, of all users."""
+        return self.tree.tokens
 
-    Args:
-        lm: its head gives the logits.
-        rule: which tokens share the softmax, and its temperature.
-        hidden_RD: final hidden states.
-        row_C: row of ``hidden_RD`` that each token follows, ascending.
-        token_C: the tokens; in ``valid`` space those of a row must be all its valid tokens.
-    """
-    widest = lm.head.vocabulary if rule.space == "full" else len(np.unique(token_C))
-    rows = max(1, CELLS // max(widest, 1))
-    score = _among_all if rule.space == "full" else _among_valid
-    logp_C = np.empty(len(row_C))
-    for start in range(0, len(hidden_RD), rows):
-        low, high = np.searchsorted(row_C, [start, start + rows])
-        part = score(
-            lm,
-            hidden_RD[start : start + rows],
-            row_C[low:high] - start,
-            token_C[low:high],
-            rule.tau,
-        )
-        logp_C[low:high] = part.double().cpu().numpy()
-    return logp_C
+    @torch.no_grad()
+    def __call__(
+        self, node_BW: Tensor, slot_BW: Tensor, tokens_B: IntArray, kids: Children
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the last token of each child.
 
+        Args:
+            node_BW: the prefixes, ``trie.none`` for none.
+            slot_BW: what an earlier call gave for the prefix that each continues, 0 for none.
+            tokens_B: new tokens of each user, from ``needed``.
+            kids: the children of the prefixes.
 
-def _among_all(
-    lm: Backbone, hidden_RD: Tensor, row_C: IntArray, token_C: IntArray, tau: float
-) -> Tensor:
-    logits_RV = lm.head.logits(hidden_RD) / tau
-    row = torch.as_tensor(row_C, device=logits_RV.device)
-    token = torch.as_tensor(token_C, device=logits_RV.device)
-    return logits_RV[row, token] - logits_RV.logsumexp(1)[row]
+        Returns:
+            Log-probabilities, float64 [B, C], of any value where there is no child; slots, [B, W].
+        """
+        hidden_BWD, slot_BW = self.tree.extend(node_BW, slot_BW, tokens_B)
+        asked_BC = self.trie.asked_M[node_BW].gather(1, kids.beam_BC) == 1
+        asked_BC &= kids.node_BC != self.trie.none
+        head, column_BC = self._columns(kids, asked_BC)
+        n_users, width = node_BW.shape
+        users = max(1, self.tree.costs.logits // (width * head.vocabulary))
+        parts = []
+        for low in range(0, n_users, users):
+            now = slice(low, low + users)
+            where = (kids.beam_BC[now], column_BC[now], asked_BC[now])
+            parts.append(self._part(head, hidden_BWD[now], *where))
+        logp_BC = parts[0] if len(parts) == 1 else torch.cat(parts)
+        # without an alternative a token has probability 1, exactly
+        return torch.where(asked_BC, logp_BC, 0).double(), slot_BW
 
+    def _columns(self, kids: Children, asked_BC: Tensor) -> tuple[Head, Tensor]:
+        """A head of tokens that are a choice, and the column of each child's token."""
+        trie = self.trie
+        if self.rule.space == "full":
+            return self.head, trie.token_E[kids.edge_BC]
+        if self.tree.costs.reads:
+            self.table = self.table or self.head.rows(trie.table_U)
+            return self.table, trie.column_E[kids.edge_BC]
+        # fewer tokens are valid now than anywhere in the trie, but a GPU would have to wait for their number
+        token_BC = torch.where(asked_BC, trie.token_E[kids.edge_BC], 0)
+        token_U, column_BC = torch.unique(token_BC, return_inverse=True)
+        return self.head.rows(token_U), column_BC
 
-def _among_valid(
-    lm: Backbone, hidden_RD: Tensor, row_C: IntArray, token_C: IntArray, tau: float
-) -> Tensor:
-    device = hidden_RD.device
-    # the head is read only for tokens that are valid somewhere in the batch, not for the vocabulary
-    token_U, column_C = np.unique(token_C, return_inverse=True)
-    logits_RU = lm.head.rows(torch.as_tensor(token_U, device=device)).logits(hidden_RD) / tau
-    row = torch.as_tensor(row_C, device=device)
-    column = torch.as_tensor(column_C.reshape(-1), device=device)
-    invalid_RU = torch.ones(logits_RU.shape, dtype=torch.bool, device=device)
-    invalid_RU[row, column] = False
-    return logits_RU.masked_fill_(invalid_RU, -torch.inf).log_softmax(1)[row, column]
+    def _part(
+        self, head: Head, hidden_BWD: Tensor, beam_BC: Tensor, column_BC: Tensor, asked_BC: Tensor
+    ) -> Tensor:
+        n_users, width, size = hidden_BWD.shape
+        logits_RU = head.logits(hidden_BWD.reshape(-1, size)) / self.rule.tau
+        cell_BC = beam_BC * head.vocabulary + column_BC
+        if self.rule.space == "full":
+            logits_BX = logits_RU.view(n_users, -1)
+            total_BW = logits_RU.logsumexp(1).view(n_users, width)
+            return logits_BX.gather(1, cell_BC) - total_BW.gather(1, beam_BC)
+        n_cells = width * head.vocabulary
+        barred_BX = torch.ones(n_users, n_cells + 1, dtype=torch.bool, device=cell_BC.device)
+        barred_BX.scatter_(1, torch.where(asked_BC, cell_BC, n_cells), False)
+        barred_RU = barred_BX[:, :n_cells].reshape(logits_RU.shape)
+        logp_RU = logits_RU.masked_fill_(barred_RU, -torch.inf).log_softmax(1)
+        return logp_RU.view(n_users, n_cells).gather(1, cell_BC)
 
 
 def score_all(
@@ -235,17 +217,36 @@ def score_all(
         rule: the scoring rule; by default that of MSL, the sum of log-probabilities among valid tokens.
     """
     rule = rule or Rule()
+    length_L = torch.as_tensor(trie.answer.lengths)
     score_QL = np.empty((len(prompts), trie.n_leaves))
-    node_R = np.flatnonzero(trie.fan_out_M > 0)
-    user_R = np.zeros(len(node_R), np.int64)
     for query, prompt in enumerate(prompts):
         with evaluating(lm):
-            tree = Tree(lm, [prompt], trie)
-            _, child_C, logp_C = step(tree, rule, user_R, node_R)
-        logp_M = np.zeros(trie.n_nodes)
-        logp_M[child_C] = logp_C
-        score_QL[query] = _along_paths(trie, logp_M, tree.index)
-    return np.stack([rule.final(score_L, trie.answer.lengths) for score_L in score_QL])
+            logp_M = _into_nodes(Continuations(lm, [prompt], trie, rule))
+        score_L = torch.from_numpy(_along_paths(trie, logp_M, index_of(trie)))
+        score_QL[query] = rule.final(score_L, length_L).numpy()
+    return score_QL
+
+
+def _into_nodes(follow: Continuations) -> Scores:
+    """Log-probability of the token into every node for a single user, [M]."""
+    trie = follow.trie
+    logp_M = torch.zeros(trie.none + 1, dtype=torch.float64, device=trie.fan_M.device)
+    slot_M = torch.zeros_like(trie.fan_M)
+    most = max(1, follow.tree.costs.logits // len(follow.head.weight_VD))
+    todo = trie.asked_M == 1
+    known = torch.zeros_like(todo)
+    known[0] = True
+    while len(ready_W := (todo & known[trie.above_M]).nonzero()[:, 0]):
+        for node_W in ready_W.split(most):
+            node_1W = node_W[None]
+            need_13 = needed(trie, node_1W)
+            kids = children(trie, node_1W, int(need_13[0, 1]))
+            slot_1W = slot_M[trie.above_M[node_1W]]
+            logp_1C, slot_1W = follow(node_1W, slot_1W, need_13[:, 0], kids)
+            logp_M[kids.node_BC] = logp_1C
+            slot_M[node_1W] = slot_1W
+        todo[ready_W], known[ready_W] = False, True
+    return logp_M[:-1].cpu().numpy()
 
 
 def _along_paths(trie: Trie, logp_M: Scores, index: TrieIndex) -> Scores:

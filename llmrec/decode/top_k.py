@@ -1,41 +1,34 @@
-"""The best candidates of many users at once. B users, C candidates end to end, X kept."""
+"""The best candidates of many users at once, as tensors. B users, C candidates, X kept."""
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from bench.types import IntArray
-
-Scores = npt.NDArray[np.float64]
+LEAST = torch.iinfo(torch.int64).min
 
 
-def best(user_C: IntArray, score_C: Scores, tie_C: IntArray, n_users: int, width: int) -> IntArray:
-    """The ``width`` best candidates of each user, best first, ties to the smaller ``tie_C``.
+def best(score_BC: Tensor, tie_BC: Tensor, width: int) -> Tensor:
+    """Columns of the ``width`` best candidates of each user, best first, ties to the smaller ``tie_BC``.
 
     Args:
-        user_C: owner of each candidate, ascending.
-        score_C: higher is better.
-        tie_C: decides between equal scores.
-        n_users: B.
-        width: candidates wanted per user.
+        score_BC: higher is better; -inf for no candidate.
+        tie_BC: decides between equal scores, int64, not negative.
+        width: candidates wanted, at most C.
 
     Returns:
-        Candidate numbers, -1 where a user has fewer, int64 [B, width].
+        int64 [B, width].
     """
-    count_B = np.bincount(user_C, minlength=n_users)
-    start_B = np.cumsum(count_B) - count_B
-    if count_B.max(initial=0) > width:  # only what reaches the width-th score needs sorting
-        score_BC = np.full((n_users, int(count_B.max())), -np.inf)
-        score_BC[user_C, np.arange(len(user_C)) - start_B[user_C]] = score_C
-        threshold_B = np.partition(score_BC, -width, axis=1)[:, -width]
-        near = np.flatnonzero(score_C >= threshold_B[user_C])
-    else:
-        near = np.arange(len(user_C))
-    order = near[np.lexsort((tie_C[near], -score_C[near], user_C[near]))]
-    user = user_C[order]
-    rank = np.arange(len(order)) - np.searchsorted(user, user)
-    kept_BX = np.full((n_users, width), -1, np.int64)
-    inside = rank < width
-    kept_BX[user[inside], rank[inside]] = order[inside]
-    return kept_BX
+    # the library's top k breaks ties anyhow, so it is only asked for the last score that gets in
+    last_B1 = score_BC.topk(width, 1).values[:, -1:]
+    key_BC = torch.where(score_BC == last_B1, -1 - tie_BC, LEAST)
+    near_BX = key_BC.masked_fill(score_BC > last_B1, 0).topk(width, 1, sorted=False).indices
+    order_BX = in_order(score_BC.gather(1, near_BX), tie_BC.gather(1, near_BX))
+    return near_BX.gather(1, order_BX)
+
+
+def in_order(score_BX: Tensor, tie_BX: Tensor) -> Tensor:
+    """Columns by falling score, ties by rising ``tie_BX``, int64 [B, X]."""
+    by_tie_BX = tie_BX.argsort(dim=1, stable=True)
+    by_score_BX = score_BX.gather(1, by_tie_BX).argsort(dim=1, descending=True, stable=True)
+    return by_tie_BX.gather(1, by_score_BX)

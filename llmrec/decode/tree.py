@@ -1,11 +1,11 @@
 """Keys and values of a batch of prompts and of the part of the trie explored below each.
 
-A prompt is computed once, whatever the number of beams. Every explored trie node adds one token to its
-user's row, visible to its descendants only (a tree mask), so nothing is ever copied per beam or
-reordered when beams change. Tokens that all prompts begin with are computed once per batch.
+A prompt is computed once, whatever the number of beams. A prefix that is extended adds the tokens of its
+segment to its user's row, visible to what continues it only (a tree mask), so nothing is ever copied per
+beam or reordered when beams change. Tokens that all prompts begin with are computed once per batch.
 
-B users, P prompt positions, S tree slots, T new tokens of a call, X new tree tokens, R asked
-rows, D hidden width, M nodes.
+B users, P prompt positions, S tree slots (slot 0 is the end of the prompt), T new tokens of a call,
+W prefixes of a user, J places of an answer, D hidden width.
 """
 
 from __future__ import annotations
@@ -19,20 +19,17 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from bench.errors import ConfigError
-from bench.types import BoolArray, IntArray
+from bench.types import IntArray
 from llmrec.decode.base import shared_length
+from llmrec.decode.costs import Costs
+from llmrec.decode.device_trie import DeviceTrie
 from llmrec.decode.kv_cache import TreeCache, similar, tree_layers
-from llmrec.decode.trie_index import index_of
 
 if TYPE_CHECKING:
     from llmrec.lm.backbone import Backbone
     from llmrec.prompt import Prompt
-    from llmrec.trie import Trie
 
 CHUNK = 512  # tree tokens per user and forward pass: bounds the mask and the activations
-FEW = (
-    0.75  # share of active users below which copying their keys is cheaper than padding the others
-)
 SUPPORTED = ("sdpa", "eager")
 
 
@@ -49,39 +46,47 @@ class Tree:
         ConfigError: the model's attention does not take an explicit mask.
     """
 
-    def __init__(self, lm: Backbone, prompts: Sequence[Prompt], trie: Trie, room: int = 64) -> None:
+    def __init__(
+        self, lm: Backbone, prompts: Sequence[Prompt], trie: DeviceTrie, room: int = 64
+    ) -> None:
         check_attention(lm)
-        self.lm, self.trie, self.index = lm, trie, index_of(trie)
-        self.n_users = len(prompts)
-        self.length_B = np.array([len(prompt) for prompt in prompts])
-        self.width = int(self.length_B.max())
-        self.slots, self.tokens = 0, 0
-        self.slot_BM = np.full((self.n_users, trie.n_nodes), -1, np.int32)
-        self.parent_BS: IntArray = np.zeros((self.n_users, 0), np.int32)
-        self.depth_BS: IntArray = np.zeros((self.n_users, 0), np.int32)
-        self.hidden_BSD = self._prefill(prompts, room)[:, None]  # slot s at s + 1, the root at 0
+        self.lm, self.trie, self.costs = lm, trie, Costs.of(lm)
+        self.n_users, self.tokens = len(prompts), 0
+        length_B = np.array([len(prompt) for prompt in prompts])
+        self.width = int(length_B.max())
+        self.length_B = self._put(length_B)
+        self.at_BS = torch.arange(self.width, device=lm.device).expand(self.n_users, -1)
+        self.prompt_B1P = (self.at_BS < self.length_B[:, None])[:, None]
+        # the slots on the way to each slot, by place in the answer; 0 where there is none
+        self.path_BSJ = self.length_B.new_zeros(self.n_users, 1, trie.places)
+        self.last_B1D = self._prefill(prompts, length_B, room)[:, None]
+
+    def _put(self, values: IntArray) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.int64, device=self.lm.device)
 
     @torch.no_grad()
-    def _prefill(self, prompts: Sequence[Prompt], room: int) -> Tensor:
+    def _prefill(self, prompts: Sequence[Prompt], length_B: IntArray, room: int) -> Tensor:
         """Compute the prompts; returns the hidden state of each last token, [B, D]."""
         ids_BP = np.zeros((self.n_users, self.width), np.int64)
         slots_BP = np.zeros_like(ids_BP)
         for row, prompt in enumerate(prompts):
             ids_BP[row, : len(prompt)], slots_BP[row, : len(prompt)] = prompt.ids, prompt.slots
         shared = shared_length(prompts) if self.n_users > 1 else 0
+        if shared * (self.n_users - 1) < self.costs.opening_tokens:
+            shared = 0
         head = Cache(layer_class_to_replicate=TreeCache)
         if shared:
-            self._prompt_part(ids_BP[:1], slots_BP[:1], np.arange(shared), head)
+            self._prompt_part(ids_BP[:1], slots_BP[:1], (0, shared), head)
         parts, last_BD = [], []
         # one forward pass for users of similar length, which bounds the padding
-        for users in similar(self.length_B - shared):
+        for users in similar(length_B - shared, self.costs.pass_tokens):
             cache = Cache(layer_class_to_replicate=TreeCache)
             if shared:
                 copies = [[layer.filled] * len(users) for layer in tree_layers(head)]
                 cache = Cache([TreeCache.of(copy, shared, 0) for copy in copies])
-            column = np.arange(shared, int(self.length_B[users].max()))
-            hidden_BPD = self._prompt_part(ids_BP[users], slots_BP[users], column, cache)
-            last = torch.as_tensor(self.length_B[users] - 1 - shared, device=hidden_BPD.device)
+            columns = (shared, int(length_B[users].max()))
+            hidden_BPD = self._prompt_part(ids_BP[users], slots_BP[users], columns, cache)
+            last = self._put(length_B[users] - 1 - shared)
             last_BD.append(hidden_BPD[torch.arange(len(users), device=last.device), last])
             parts.append(cache)
         layers = zip(*map(tree_layers, parts), strict=True)
@@ -91,136 +96,124 @@ class Tree:
         return torch.cat(last_BD)
 
     def _prompt_part(
-        self, ids_BP: IntArray, slots_BP: IntArray, column: IntArray, cache: Cache
+        self, ids_BP: IntArray, slots_BP: IntArray, columns: tuple[int, int], cache: Cache
     ) -> Tensor:
         """Run the body over some columns of the prompts, behind what the cache holds."""
-        key = np.arange(int(column[-1]) + 1)
-        allowed = (key <= column[:, None])[None]
-        position = np.broadcast_to(column, (len(ids_BP), len(column)))
-        ids, slots = ids_BP[:, column], slots_BP[:, column]
-        return self._forward((ids, slots), position, allowed, key[None], cache)
+        key = torch.arange(columns[1], device=self.lm.device)
+        position = key[slice(*columns)]
+        seen = (key <= position[:, None])[None]
+        tokens = [self._put(x[:, slice(*columns)]) for x in (ids_BP, slots_BP)]
+        embeds = self.lm.embed(*tokens)
+        return self._forward(embeds, position.expand(len(ids_BP), -1), seen, key[None], cache)
 
     @torch.no_grad()
-    def hidden(self, user_R: IntArray, node_R: IntArray) -> Tensor:
-        """Final hidden states after the prompt and the prefix of each node, [R, D].
-
-        Tokens of the prefixes that were not computed before are computed now, in one forward pass unless
-        there are many.
+    def extend(self, node_BW: Tensor, slot_BW: Tensor, tokens_B: IntArray) -> tuple[Tensor, Tensor]:
+        """Compute the segments of some prefixes; no prefix may be extended twice.
 
         Args:
-            user_R: users, by their number in the batch.
-            node_R: trie node that the prefix ends at; 0 for the prompt alone.
+            node_BW: the prefixes, ``trie.none`` for none.
+            slot_BW: slot of the last token above each segment, 0 for the prompt alone.
+            tokens_B: new tokens of each user.
+
+        Returns:
+            Hidden states after each prefix [B, W, D], and the slot of its last token [B, W]; of those that
+            are not asked, the prompt's hidden state and the slot that was given.
         """
-        user_X, node_X = self._missing(user_R, node_R)
-        first_X = np.searchsorted(user_X, user_X)
-        rank_X = np.arange(len(user_X)) - first_X
-        for start in range(0, int(rank_X.max(initial=-1)) + 1, CHUNK):
-            now = (rank_X >= start) & (rank_X < start + CHUNK)
-            self._extend(user_X[now], node_X[now], rank_X[now] - start)
-        slot_R = np.where(node_R == 0, 0, self.slot_BM[user_R, node_R] + 1)
-        device = self.hidden_BSD.device
-        return self.hidden_BSD[
-            torch.as_tensor(user_R, device=device), torch.as_tensor(slot_R, device=device)
-        ]
+        length_BW = self.trie.segment_M[node_BW]
+        end_BW = length_BW.cumsum(1)
+        hidden_BSD, n_new = self.last_B1D, int(tokens_B.max(initial=0))
+        if n_new:
+            before = self.path_BSJ.shape[1]
+            ids_BT, position_BT = self._segments(node_BW, slot_BW, end_BW, n_new)
+            for low in range(0, n_new, CHUNK):
+                now = slice(low, min(low + CHUNK, n_new))
+                active = np.flatnonzero(tokens_B > low)
+                new_BTD = self._grow(ids_BT[:, now], position_BT[:, now], before + low, active)
+                hidden_BSD = torch.cat([hidden_BSD, new_BTD], 1)
+            slot_BW = torch.where(length_BW > 0, before - 1 + end_BW, slot_BW)
+            self.tokens += int(tokens_B.sum())
+        at_BW = torch.where(length_BW > 0, end_BW, 0)
+        rows = torch.arange(self.n_users, device=at_BW.device)[:, None]
+        return hidden_BSD[rows, at_BW], slot_BW
 
-    def _missing(self, user_R: IntArray, node_R: IntArray) -> tuple[IntArray, IntArray]:
-        """Uncomputed nodes on the way to the asked ones, sorted by user, parents first."""
-        m = self.trie.n_nodes
-        key = np.asarray(user_R, np.int64) * m + node_R
-        found: list[IntArray] = []
-        while len(key):
-            user, node = np.divmod(key, m)
-            open_ = (node != 0) & (self.slot_BM[user, node] < 0)
-            key, user, node = key[open_], user[open_], node[open_]
-            found.append(key)
-            # parents have smaller numbers than their children, so sorting puts them first
-            key = np.unique(user * m + self.index.parent_M[node])
-        user, node = np.divmod(np.unique(np.concatenate(found)), m)
-        return user, node
+    def _segments(
+        self, node_BW: Tensor, slot_BW: Tensor, end_BW: Tensor, n_new: int
+    ) -> tuple[Tensor, Tensor]:
+        """Ids and positions of the new tokens, [B, T] each; notes their paths."""
+        trie, before = self.trie, self.path_BSJ.shape[1]
+        place_BT = torch.arange(n_new, device=end_BW.device).expand(self.n_users, n_new)
+        beam_BT = torch.searchsorted(end_BW, place_BT.contiguous(), right=True)
+        padding_BT = place_BT >= end_BW[:, -1:]
+        beam_BT = beam_BT.clamp(max=end_BW.shape[1] - 1)
+        node_BT = node_BW.gather(1, beam_BT)
+        first_BT = end_BW.gather(1, beam_BT) - trie.segment_M[node_BT]
+        within_BT = (place_BT - first_BT).masked_fill(padding_BT, 0)
+        ids_BT = trie.answer_A[trie.text_M[node_BT] + within_BT]
+        depth_BT = trie.depth_M[node_BT] - trie.segment_M[node_BT]  # of the segment's first token
+        above_BT1 = slot_BW.gather(1, beam_BT)[..., None].expand(-1, -1, trie.places)
+        path_BTJ = self.path_BSJ.gather(1, above_BT1)
+        step_J = torch.arange(trie.places, device=ids_BT.device) - depth_BT[..., None]
+        own_BTJ = (step_J >= 0) & (step_J <= within_BT[..., None])
+        path_BTJ = torch.where(own_BTJ, before + first_BT[..., None] + step_J, path_BTJ)
+        # padding sees itself alone: a row that sees nothing would be NaN
+        alone_BT1 = (before + place_BT)[..., None]
+        path_BTJ = torch.where(padding_BT[..., None], alone_BT1, path_BTJ)
+        self.path_BSJ = torch.cat([self.path_BSJ, path_BTJ], 1)
+        position_BT = self.length_B[:, None] + depth_BT + within_BT
+        self.at_BS = torch.cat([self.at_BS, position_BT], 1)
+        return ids_BT, position_BT
 
-    def _extend(self, user_X: IntArray, node_X: IntArray, rank_X: IntArray) -> None:
-        """Compute these nodes, whose parents are computed or among them."""
-        n_new, before = int(rank_X.max()) + 1, self.slots
-        slot_X, parent_X = before + rank_X, self.index.parent_M[node_X]
-        self.slot_BM[user_X, node_X] = slot_X
-        fresh = np.zeros((self.n_users, n_new), np.int32)
-        self.parent_BS = np.concatenate([self.parent_BS, fresh - 1], 1)
-        self.depth_BS = np.concatenate([self.depth_BS, fresh + 1], 1)
-        self.parent_BS[user_X, slot_X] = np.where(parent_X == 0, -1, self.slot_BM[user_X, parent_X])
-        self.depth_BS[user_X, slot_X] = self.index.depth_M[node_X]
-        ids_BT = fresh.astype(np.int64)
-        ids_BT[user_X, rank_X] = self.index.token_M[node_X]
-        self.slots += n_new
-        self.tokens += len(user_X)
-        see = self._visible(user_X, rank_X, slot_X, n_new)
-        at = np.broadcast_to(np.arange(self.width), (self.n_users, self.width))
-        at = np.concatenate([at, self.length_B[:, None] + self.depth_BS - 1], 1)
-        active = np.unique(user_X)
-        if len(active) > FEW * self.n_users:
-            active = np.arange(self.n_users)
-        rows = torch.as_tensor(active, device=self.hidden_BSD.device)
+    def _grow(self, ids_BT: Tensor, position_BT: Tensor, first: int, active: IntArray) -> Tensor:
+        """Hidden states of new tokens, which get the slots from ``first`` on, [B, T, D]."""
+        end = first + ids_BT.shape[1]
+        seen_BTS = torch.zeros(*ids_BT.shape, end, dtype=torch.bool, device=ids_BT.device)
+        seen_BTS.scatter_(2, self.path_BSJ[:, first:end], True)
+        prompt_BTP = self.prompt_B1P.expand(-1, ids_BT.shape[1], -1)
+        seen = torch.cat([prompt_BTP, seen_BTS[:, :, 1:]], 2)
+        at = self.at_BS[:, : seen.shape[2]]
+        few = len(active) <= self.costs.few * self.n_users
+        rows = self._put(active) if few else None
         for layer in tree_layers(self.cache):
-            layer.rows = None if len(active) == self.n_users else rows
-        ids, position = ids_BT[active], at[active, self.width + before :]
-        tokens = ids, np.zeros_like(ids)
-        hidden = self._forward(tokens, position, see[active], at[active], self.cache)
-        hidden_BTD = hidden.new_zeros(self.n_users, *hidden.shape[1:])
-        hidden_BTD[rows] = hidden
-        self.hidden_BSD = torch.cat([self.hidden_BSD, hidden_BTD], 1)
-
-    def _visible(
-        self, user_X: IntArray, rank_X: IntArray, slot_X: IntArray, n_new: int
-    ) -> BoolArray:
-        """Which prompt positions and tree slots each new token sees, bool [B, T, P + S]."""
-        see = np.zeros((self.n_users, n_new, self.width + self.slots), bool)
-        see[:, :, : self.width] = (np.arange(self.width) < self.length_B[:, None])[:, None]
-        new = np.arange(n_new)
-        see[:, new, see.shape[2] - n_new + new] = True  # padding has to see something
-        user, rank, slot = user_X, rank_X, slot_X
-        while len(slot):
-            see[user, rank, self.width + slot] = True
-            slot = self.parent_BS[user, slot]
-            more = slot >= 0
-            user, rank, slot = user[more], rank[more], slot[more]
-        return see
+            layer.rows = rows
+        if rows is None:
+            return self._forward(
+                self.lm.embed(ids_BT, 0 * ids_BT), position_BT, seen, at, self.cache
+            )
+        ids_BT = ids_BT[rows]
+        embeds = self.lm.embed(ids_BT, 0 * ids_BT)
+        hidden = self._forward(embeds, position_BT[rows], seen[rows], at[rows], self.cache)
+        return hidden.new_zeros(self.n_users, *hidden.shape[1:]).index_copy(0, rows, hidden)
 
     def _forward(
-        self,
-        tokens: tuple[IntArray, IntArray],
-        position: IntArray,
-        allowed: BoolArray,
-        at: IntArray,
-        cache: Cache,
+        self, embeds: Tensor, position: Tensor, seen: Tensor, at: Tensor, cache: Cache
     ) -> Tensor:
         """Run the body over new tokens.
 
         Args:
-            tokens: ids and slots, [B, T] each.
+            embeds: of the new tokens, [B, T, D].
             position: of the new tokens, [B, T].
-            allowed: bool [1 or B, T, positions so far, the new ones included].
+            seen: bool [1 or B, T, positions so far, the new ones included].
             at: position of everything so far, [1 or B, positions so far].
             cache: keys and values so far.
         """
-        ids, slots, place = (torch.tensor(x, device=self.lm.device) for x in (*tokens, position))
-        embeds = self.lm.embed(ids, slots)
         hidden, _ = self.lm.body(
             embeds_BLD=embeds,
-            attention_mask=self._mask(allowed, position, at, embeds),
-            position_ids=place,
+            attention_mask=self._mask(seen, position, at, embeds),
+            position_ids=position,
             past_key_values=cache,
             use_cache=True,
         )
         return hidden
 
-    def _mask(self, allowed: BoolArray, position: IntArray, at: IntArray, embeds: Tensor) -> Any:
+    def _mask(self, seen: Tensor, position: Tensor, at: Tensor, embeds: Tensor) -> Any:
         """The additive mask, [B, 1, T, P + S]; one per kind of layer where a model mixes kinds."""
         config = self.lm.causal.config.get_text_config()
         kinds = set(getattr(config, "layer_types", None) or ())
-        whole = _additive(allowed, embeds)
+        whole = _additive(seen, embeds)
         window = getattr(config, "sliding_window", None)
         if not window or (kinds and "sliding_attention" not in kinds):
             return whole
-        near = _additive(allowed & (position[:, :, None] - at[:, None] < window), embeds)
+        near = _additive(seen & (position[:, :, None] - at[:, None] < window), embeds)
         return {"full_attention": whole, "sliding_attention": near} if len(kinds) > 1 else near
 
 
@@ -238,8 +231,6 @@ def check_attention(lm: Backbone) -> None:
         )
 
 
-def _additive(allowed: BoolArray, embeds: Tensor) -> Tensor:
-    seen = torch.as_tensor(allowed, device=embeds.device)[:, None]
-    return torch.zeros(seen.shape, dtype=embeds.dtype, device=embeds.device).masked_fill(
-        ~seen, torch.finfo(embeds.dtype).min
-    )
+def _additive(seen: Tensor, embeds: Tensor) -> Tensor:
+    mask = torch.zeros(seen.shape, dtype=embeds.dtype, device=embeds.device)
+    return mask.masked_fill_(~seen, torch.finfo(embeds.dtype).min)[:, None]

@@ -9,12 +9,12 @@ from decode_kit import dull_scores, model, random_prompts, random_trie, title_tr
 
 from bench.errors import ConfigError
 from llmrec.decode.beam import Beam
+from llmrec.decode.device_trie import on_device
 from llmrec.decode.exact import Exact
 from llmrec.decode.generate import Generate
 from llmrec.decode.kv_cache import similar
 from llmrec.decode.regret import beam_regret
 from llmrec.decode.scoring import SLACK, SLACK_HALF, Rule, score_all, slack
-from llmrec.decode.top_k import best
 from llmrec.decode.tree import CHUNK, Tree
 from llmrec.decode.trie_index import index_of
 from llmrec.lm.backbone import Backbone
@@ -260,13 +260,6 @@ def test_wrong_options_are_refused_with_the_value(options, words):
         Beam(options)
 
 
-def test_equal_scores_go_to_the_smaller_item():
-    user_C = np.array([0, 0, 0, 0, 1])
-    score_C = np.array([1.0, 2.0, 2.0, 2.0, 0.5])
-    tie_C = np.array([0, 9, 4, 6, 1])
-    np.testing.assert_array_equal(best(user_C, score_C, tie_C, 2, 2), [[2, 3], [4, -1]])
-
-
 def test_a_model_without_opinion_lists_items_in_order(lm):
     flat = model()
     with torch.no_grad():
@@ -366,16 +359,17 @@ def test_the_prompt_is_computed_once_whatever_the_beams(lm):
 
 
 def test_users_of_similar_length_are_computed_together():
-    groups = similar(np.array([100, 101, 102, 500, 505, 900]))
+    groups = similar(np.array([100, 101, 102, 500, 505, 900]), 32)
     assert [group.tolist() for group in groups] == [[0, 1, 2], [3, 4], [5]]
-    assert len(similar(np.array([3, 5, 9, 12]))) == 1, "short prompts are cheaper padded"
+    assert len(similar(np.array([3, 5, 9, 12]), 32)) == 1, "short prompts are cheaper padded"
 
 
 def test_prompts_of_one_user_need_no_partner(lm):
     (prompt,) = random_prompts(1)
-    tree = Tree(lm, [prompt], title_trie(lm))
-    root = tree.hidden(np.array([0]), np.array([0]))
+    trie = on_device(title_trie(lm), "valid", lm.device)
+    root_11 = torch.zeros(1, 1, dtype=torch.int64)
+    hidden_11D, _ = Tree(lm, [prompt], trie).extend(root_11, root_11, np.zeros(1, np.int64))
     with torch.no_grad():
         ids = torch.as_tensor(prompt.ids[None].astype(np.int64))
         wanted = lm.model.model(ids).last_hidden_state[0, -1]
-    torch.testing.assert_close(root[0], wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(hidden_11D[0, 0], wanted, atol=1e-5, rtol=1e-5)
