@@ -53,6 +53,16 @@ class DamagedError(ArtefactError):
         return f"{self.path}: {self.why}; {self.mend}"
 
 
+# how libraries under torch say that a GPU's memory ran out, beside torch's own OutOfMemoryError
+NO_MEMORY = ("CUDA error: out of memory", "ALLOC_FAILED", "mha_graph.execute")
+
+
+def out_of_memory(fault: BaseException) -> bool:
+    """Whether a fault says that the memory of a GPU ran out."""
+    # by name, as torch may not be loaded
+    return type(fault).__name__ == "OutOfMemoryError" or any(x in str(fault) for x in NO_MEMORY)
+
+
 class ContractError(BenchError, RuntimeError):
     """A method that broke its contract (shape, range, repeats, non-finite loss)."""
 

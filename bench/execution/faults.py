@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 
 from bench.disk.storage import writing
-from bench.errors import BenchError
+from bench.errors import BenchError, out_of_memory
 from bench.execution.asking import Alone
 from bench.text.plain import printable
 from bench.text.secrets import without_secrets
@@ -28,13 +28,11 @@ class Starved(BenchError):
 def memory_of(fault: BaseException | None) -> Alone:
     """Which memory ran out, if that is what the fault, or a fault behind it, is about."""
     while fault is not None:
-        kind, text = type(fault), str(fault)
         if isinstance(fault, Starved):
             return fault.memory
-        # by name, as torch may not be loaded
-        if kind.__name__ == "OutOfMemoryError" or "CUDA error: out of memory" in text:
+        if out_of_memory(fault):
             return "gpu"
-        if isinstance(fault, MemoryError) or "DefaultCPUAllocator" in text:
+        if isinstance(fault, MemoryError) or "DefaultCPUAllocator" in str(fault):
             return "host"
         fault = fault.__cause__ or fault.__context__
     return ""

@@ -17,7 +17,7 @@ from pydantic import PositiveInt
 
 from bench.component import Component
 from bench.config import Config
-from bench.errors import ConfigError
+from bench.errors import ConfigError, out_of_memory
 from bench.method import configure
 from bench.types import BoolArray, FloatArray, IntArray
 
@@ -56,7 +56,8 @@ class DecoderConfig(Config):
     """Options all decoders share."""
 
     batch: PositiveInt = 32
-    """Users decoded together; moves speed and memory, and scores by rounding only."""
+    """Users decoded together; moves speed and memory, and scores by rounding only. On a GPU the searches
+    take as many as fit into its memory."""
 
 
 class Decoder(Component, ABC):
@@ -147,14 +148,21 @@ def evaluating(lm: Backbone) -> Iterator[None]:
             module.training = True
 
 
-def batches(prompts: Sequence[Prompt], size: int) -> Iterator[IntArray]:
-    """Row numbers of prompts of similar length, ``size`` at a time.
+def in_batches(
+    prompts: Sequence[Prompt],
+    size: int,
+    decode: Callable[[IntArray], None],
+    progress: Progress | None = None,
+) -> None:
+    """Decode prompts of similar length together; where a GPU's memory runs out, half as many.
 
     Equal prompts sort together whatever the order they came in, so no list depends on that order.
 
     Args:
         prompts: the prompts of all queries.
         size: prompts in a batch; the last batch may be smaller.
+        decode: given the row numbers of a batch; what it keeps, it keeps at its end.
+        progress: called as ``progress(done, total)`` after each batch.
     """
 
     def content(row: int) -> tuple[int, bytes, bytes]:
@@ -162,8 +170,21 @@ def batches(prompts: Sequence[Prompt], size: int) -> Iterator[IntArray]:
         return len(prompt), prompt.ids.tobytes(), prompt.slots.tobytes()
 
     order = np.array(sorted(range(len(prompts)), key=content), np.int64)
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+    done = 0
+    while done < len(order):
+        rows = order[done : done + size]
+        try:
+            decode(rows)
+        except RuntimeError as fault:
+            if len(rows) == 1 or not out_of_memory(fault):
+                raise
+            size = len(rows) // 2
+        else:
+            done += len(rows)
+            if progress:
+                progress(done, len(prompts))
+            continue
+        torch.cuda.empty_cache()  # here, where the fault no longer holds on to what was computed
 
 
 def shared_length(prompts: Sequence[Prompt]) -> int:

@@ -19,17 +19,19 @@ from pydantic import NonNegativeInt, PositiveInt
 from bench.config import later
 from bench.errors import ConfigError
 from bench.registry import decoders
+from bench.types import IntArray
 from llmrec.decode.base import (
     Decoded,
     Decoder,
     DecoderConfig,
     Progress,
-    batches,
     blank,
     evaluating,
+    in_batches,
     need,
 )
 from llmrec.decode.beam_search import search
+from llmrec.decode.costs import users_at_once
 from llmrec.decode.regret import audit
 from llmrec.decode.scoring import Continuations, Rule, Space, Tau, slack, temperature
 
@@ -90,8 +92,10 @@ class Beam(Decoder):
         require_beams(k, self.config.beams)
         leaf_QK, score_QK = blank(len(prompts), k)
         certified_Q = np.zeros(len(prompts), bool)
-        rule, done, forwards, tokens = self.config.scoring, 0, 0, 0
-        for rows in batches(prompts, self.config.batch):
+        rule, forwards, tokens = self.config.scoring, 0, 0
+
+        def decode(rows: IntArray) -> None:
+            nonlocal forwards, tokens
             with evaluating(lm):
                 follow = Continuations(lm, [prompts[row] for row in rows], trie, rule)
                 end, steps = search(follow.trie, rule, follow, len(rows), self.config.beams)
@@ -99,9 +103,8 @@ class Beam(Decoder):
             score_QK[rows] = end.final_BW[:, :k].cpu().numpy()
             certified_Q[rows] = end.certified(k, slack(lm)).cpu().numpy()
             forwards, tokens = max(forwards, steps), tokens + follow.tokens
-            done += len(rows)
-            if progress:
-                progress(done, len(prompts))
+
+        in_batches(prompts, users_at_once(lm, prompts, self.config.batch), decode, progress)
         facts: dict[str, Any] = {
             "beams": self.config.beams,
             "space": rule.space,

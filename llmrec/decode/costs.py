@@ -6,16 +6,21 @@ host starts some 25 kernels a layer whatever their size, and copying keys is dea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from llmrec.lm.backbone import Backbone
+    from llmrec.prompt import Prompt
 
 CPU_PASS = 32  # tokens that cost as much as starting a forward pass
 LAYER_SECONDS = 8e-4  # host time to start one layer: 25 kernels of 32 us, measured on an H100
+SHARE = 0.7  # of the free memory that a batch may fill; where that is too much, it is halved
+TREE_TOKENS = 64  # of a user, as ``Tree`` makes room for
 TOKEN_RATE = 4e14  # operations a second of a prefill on an H100 in 16 bits, half its peak
 
 
@@ -47,3 +52,31 @@ class Costs:
         per_token = 2 * sum(map(Tensor.numel, weights)) / TOKEN_RATE
         tokens = LAYER_SECONDS * config.num_hidden_layers / per_token
         return cls(tokens, opening_tokens=tokens, few=0.0, logits=2**28, reads=True)
+
+
+def users_at_once(lm: Backbone, prompts: Sequence[Prompt], users: int) -> int:
+    """Users that are decoded together.
+
+    Args:
+        lm: the model.
+        prompts: of all users.
+        users: how many on a CPU; a GPU takes as many as its free memory holds.
+    """
+    if lm.device.type != "cuda" or not prompts:
+        return users
+    free = torch.cuda.mem_get_info(lm.device)[0]
+    free += torch.cuda.memory_reserved(lm.device) - torch.cuda.memory_allocated(lm.device)
+    tokens = TREE_TOKENS + max(map(len, prompts))
+    return max(1, int(SHARE * free / (tokens * bytes_per_token(lm))))
+
+
+def bytes_per_token(lm: Backbone) -> int:
+    """Memory of one prompt token while prompts are computed: its keys and values twice, and activations."""
+    config = lm.causal.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    kept = 2 * config.num_hidden_layers * heads * head_dim
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    # a layer's input, output and normalised input, and gate, up and their product
+    active = 8 * config.hidden_size + 4 * inner
+    return int((2 * kept + active) * max(2, lm.dtype.itemsize))

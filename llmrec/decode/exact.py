@@ -16,16 +16,18 @@ import numpy as np
 from pydantic import PositiveInt
 
 from bench.registry import decoders
+from bench.types import IntArray
 from llmrec.decode.base import (
     Decoded,
     Decoder,
     DecoderConfig,
     Progress,
-    batches,
     blank,
     evaluating,
+    in_batches,
     need,
 )
+from llmrec.decode.costs import users_at_once
 from llmrec.decode.exact_search import Limits, search
 from llmrec.decode.scoring import Continuations, Rule, Tau, slack, temperature
 
@@ -79,9 +81,11 @@ class Exact(Decoder):
         leaf_QK, score_QK = blank(len(prompts), k)
         certified_Q = np.zeros(len(prompts), bool)
         expanded_Q = np.zeros(len(prompts), np.int64)
-        rule, done, tokens = self.config.scoring, 0, 0
+        rule, tokens = self.config.scoring, 0
         limits = Limits(k=k, width=self.config.width, budget=self.config.budget, margin=slack(lm))
-        for rows in batches(prompts, self.config.batch):
+
+        def decode(rows: IntArray) -> None:
+            nonlocal tokens
             with evaluating(lm):
                 follow = Continuations(lm, [prompts[row] for row in rows], trie, rule)
                 end, proven_B = search(follow.trie, rule, follow, len(rows), limits)
@@ -91,9 +95,8 @@ class Exact(Decoder):
                 end.expanded_B.cpu().numpy(),
             )
             tokens += follow.tokens
-            done += len(rows)
-            if progress:
-                progress(done, len(prompts))
+
+        in_batches(prompts, users_at_once(lm, prompts, self.config.batch), decode, progress)
         facts = {
             "space": "valid",
             "length_penalty": self.config.length_penalty,

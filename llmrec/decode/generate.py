@@ -25,9 +25,9 @@ from llmrec.decode.base import (
     Decoder,
     DecoderConfig,
     Progress,
-    batches,
     blank,
     evaluating,
+    in_batches,
 )
 from llmrec.decode.beam import require_beams
 
@@ -108,8 +108,10 @@ class Generate(Decoder):
         config = self.generation_config(lm, trie)
         leaf_QK, score_QK = blank(len(prompts), k)
         allowed = allowed_tokens(trie)
-        done, repeats = 0, 0
-        for rows in batches(prompts, self.config.batch):
+        repeats = 0
+
+        def decode(rows: IntArray) -> None:
+            nonlocal repeats
             with own_generation(lm, inherit=self.config.inherit_sampling):
                 token_SL, score_S = run(lm, [prompts[row] for row in rows], config, allowed)
             leaf_S = walk(trie, token_SL)
@@ -119,9 +121,8 @@ class Generate(Decoder):
                 repeats += int((leaf_S[mine] >= 0).sum()) - len(leaves)
                 n = min(k, len(leaves))
                 leaf_QK[row, :n], score_QK[row, :n] = leaves[:n], scores[:n]
-            done += len(rows)
-            if progress:
-                progress(done, len(prompts))
+
+        in_batches(prompts, self.config.batch, decode, progress)
         facts = {
             "beams": self.config.beams,
             "space": "valid" if self.config.renormalize else "full",

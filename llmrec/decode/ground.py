@@ -20,7 +20,7 @@ from transformers import GenerationConfig
 from bench.errors import ConfigError
 from bench.registry import decoders
 from bench.types import FloatArray, IntArray
-from llmrec.decode.base import Decoded, Decoder, DecoderConfig, Progress, batches, blank
+from llmrec.decode.base import Decoded, Decoder, DecoderConfig, Progress, blank, in_batches
 from llmrec.decode.generate import NO_SAMPLING, own_generation, run
 from llmrec.decode.title_embeddings import (
     choose_gamma,
@@ -187,9 +187,11 @@ class Ground(Decoder):
         self, lm: Backbone, prompts: Sequence[Prompt], trie: Trie, progress: Progress | None
     ) -> tuple[list[str], list[list[int]], int]:
         """One text per prompt, its tokens, and how many never ended."""
-        config, cut, done = self.generation_config(lm, trie), 0, 0
+        config, cut = self.generation_config(lm, trie), 0
         said: list[list[int]] = [[] for _ in prompts]
-        for rows in batches(prompts, self.config.batch):
+
+        def decode(rows: IntArray) -> None:
+            nonlocal cut
             with own_generation(lm):
                 token_QL, _ = run(lm, [prompts[row] for row in rows], config)
             ended_QL = token_QL == trie.eos
@@ -197,9 +199,8 @@ class Ground(Decoder):
             length_Q = np.where(ended_QL.any(1), ended_QL.argmax(1), token_QL.shape[1])
             for row, tokens, length in zip(rows, token_QL, length_Q, strict=True):
                 said[row] = tokens[:length].tolist()
-            done += len(rows)
-            if progress:
-                progress(done, len(prompts))
+
+        in_batches(prompts, self.config.batch, decode, progress)
         return self._texts(lm, said), said, cut
 
     def _points(self, lm: Backbone, texts: list[str], answers: list[list[int]]) -> Tensor:

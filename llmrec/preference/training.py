@@ -21,7 +21,7 @@ from torch import Tensor
 from bench import ranks
 from bench.cell import Run
 from bench.disk.sealed_arrays import read_array, write_array
-from bench.errors import ContractError
+from bench.errors import ContractError, out_of_memory
 from bench.types import FloatArray, IntArray
 from llmrec.lm.backbone import Backbone
 from llmrec.losses.base import NotFinite
@@ -255,8 +255,8 @@ def _reference(
         rows = order[start : start + size]
         try:
             log_prob_BJ, _ = log_probs(lm, [prompts[row] for row in rows], leaf_WJ[rows])
-        except torch.cuda.OutOfMemoryError:
-            if size == 1:
+        except RuntimeError as fault:
+            if size == 1 or not out_of_memory(fault):
                 raise
             size //= 2
             torch.cuda.empty_cache()

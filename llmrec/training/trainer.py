@@ -29,7 +29,7 @@ from transformers import Trainer, TrainingArguments
 
 from bench import ranks
 from bench.disk.storage import writing
-from bench.errors import Unavailable
+from bench.errors import Unavailable, out_of_memory
 from llmrec.lm.backbone import Backbone
 from llmrec.training.arguments import Rate
 from llmrec.training.batch_loss import BatchLoss
@@ -266,7 +266,9 @@ class Tuner(SelectingTrainer):
             try:
                 total = self._accumulate(model, rows, scale)
                 break
-            except torch.cuda.OutOfMemoryError as fault:
+            except RuntimeError as fault:
+                if not out_of_memory(fault):
+                    raise
                 self._shrink(model, fault)
                 batch_loss.restore(before)
                 restore_generators(chance, self.args.device)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy_search import BeamSearch, ExactSearch, Table
 
 from llmrec.decode import beam_search, exact_search
-from llmrec.decode.costs import Costs
+from llmrec.decode.base import in_batches
+from llmrec.decode.costs import Costs, bytes_per_token, users_at_once
 from llmrec.decode.device_trie import children, on_device
 from llmrec.decode.scoring import Continuations, Rule
 from llmrec.decode.top_k import best
@@ -198,3 +199,42 @@ def test_a_step_compiles_whole_and_gives_the_same():
         strict=True,
     ):
         torch.testing.assert_close(made, wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("Expected mha_graph.execute(handle, variant_pack).is_good() to be true"),
+        RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+    ],
+)
+def test_half_as_many_users_where_memory_runs_out(fault):
+    prompts, kept = random_prompts(9), []
+
+    def decode(rows):
+        if len(rows) > 2:
+            raise fault
+        kept.append(rows.tolist())
+
+    told = []
+    in_batches(prompts, 8, decode, lambda done, total: told.append((done, total)))
+    assert (
+        sorted(row for rows in kept for row in rows) == list(range(9)) and max(map(len, kept)) == 2
+    )
+    assert told[-1] == (9, 9)
+
+
+def test_other_faults_and_a_single_user_are_not_tried_again():
+    for rows, fault in ((3, RuntimeError("shape")), (1, torch.cuda.OutOfMemoryError())):
+        with pytest.raises(type(fault)):
+            in_batches(random_prompts(rows), 8, lambda _, fault=fault: (_ for _ in ()).throw(fault))
+
+
+def test_a_cpu_decodes_as_many_users_together_as_it_is_told():
+    lm = model()
+    assert users_at_once(lm, random_prompts(3), 7) == 7
+    config = lm.causal.config
+    kept = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    active = 8 * config.hidden_size + 4 * config.intermediate_size
+    assert bytes_per_token(lm) == 4 * (2 * kept + active)
