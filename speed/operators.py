@@ -66,10 +66,15 @@ class Crossings(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def counted(work: Callable[[], Any]) -> dict[str, int]:
-    """Operator calls, calls that wait, values read by the host and arrays handed to the device."""
+def counted(work: Callable[[], Any], *, gradients: bool = False) -> dict[str, int]:
+    """Operator calls, calls that wait, values read by the host and arrays handed to the device.
+
+    Args:
+        work: what is counted.
+        gradients: whether it needs them.
+    """
     operators, crossings = Operators(), Crossings()
-    with torch.no_grad(), crossings, operators:
+    with torch.set_grad_enabled(gradients), crossings, operators:
         work()
     return {
         "operators": operators.calls.total(),

@@ -1,0 +1,290 @@
+"""Every bar of a language model's training and search on this device, measured.
+
+    BENCH_DATA=... python -m speed.gpu [--only 135m]
+
+Models have the true shapes and random weights in bfloat16, adapters as in the paper's recipe, and read
+real Book rows; the whole takes under three minutes on one GPU. A CPU runs tiny shapes instead, marked
+"reduced", which shows equality and operator counts and no speed. A part that fails is told and the rest
+goes on. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from bench.registry import datasets
+from llmrec.decode.base import Decoded, Decoder
+from llmrec.decode.beam import Beam
+from llmrec.decode.exact import Exact
+from llmrec.decode.generate import Generate
+from llmrec.lm.backbone import Backbone, embedded_tokenizer
+from llmrec.lm.lora import Lora, adapted
+from llmrec.losses.lml import LML
+from llmrec.losses.msl import MSL
+from llmrec.preference.rows import PreferenceRow
+from llmrec.preference.s_dpo import SDPO
+from llmrec.preference.training import PreferenceBatchLoss
+from llmrec.prompt import Prompt, Prompter
+from llmrec.training.batch_loss import TokenBatchLoss
+from llmrec.training.packing import Example
+from llmrec.training.shared_prefix import LogProbs
+from llmrec.trie import Trie, for_titles
+from speed.operators import counted
+from speed.trie_search import K, folder
+
+# the bars: seconds, or times
+BARS = {
+    "135m.step": 0.08,
+    "8b.step": 0.15,
+    "135m.s_dpo_over_lml": 1.3,
+    "135m.beam": 0.5,
+    "8b.beam": 0.6,
+    "135m.exact_over_beam": 1.0,
+    "8b.exact_over_beam": 1.0,
+}
+AT_LEAST = {"135m.generate_over_ours": 6.0}
+NEGATIVES = 3
+SHAPE = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "vocab_size",
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """One model with the work it is measured on.
+
+    Attributes:
+        shape: width, width of the MLP, layers, heads, key heads and vocabulary of a Llama.
+        tied: whether the head is the embedding.
+        rows: of a training step.
+        users: of a search.
+        compared: users that transformers decodes too.
+    """
+
+    shape: tuple[int, int, int, int, int, int]
+    tied: bool
+    rows: int
+    users: int
+    compared: int
+
+
+SIZES = {
+    "135m": Size((576, 1536, 30, 9, 3, 49152), tied=True, rows=128, users=512, compared=64),
+    "8b": Size((4096, 14336, 32, 32, 8, 128256), tied=False, rows=16, users=64, compared=0),
+}
+REDUCED = {
+    name: Size((32, 64, 2, 4, 2, size.shape[-1]), size.tied, 4, 6, min(size.compared, 4))
+    for name, size in SIZES.items()
+}
+
+
+class Work:
+    """Real rows, prompts and the trie of Book, for any model.
+
+    Args:
+        device: where models are.
+        sizes: of the models.
+    """
+
+    def __init__(self, device: str, sizes: dict[str, Size]) -> None:
+        self.device, self.sizes = device, sizes
+        book = datasets.get("book")(folder("book"))
+        self.tokenizer = embedded_tokenizer()
+        self.trie: Trie = for_titles(book.catalogue.titles, self.tokenizer)
+        prompter = Prompter(book.catalogue, self.tokenizer)
+        train = book.split.train.sample(max(size.rows for size in sizes.values()))
+        exam = book.split.test.sample(max(size.users for size in sizes.values()))
+        leaf_W = self.trie.leaf_of_item_N[train.target_W]
+        self.rows = [
+            Example(prompter.prompt(history, training=True), int(leaf))
+            for history, leaf in zip(train.history, leaf_W, strict=True)
+        ]
+        self.prompts: list[Prompt] = [prompter.prompt(h) for h in exam.queries.history]
+        self.shared, self.avt = prompter.shared, self.trie.avt(train.target_W)
+
+    def model(self, name: str, dtype: torch.dtype = torch.bfloat16) -> Backbone:
+        """A model of the shape with random weights and fresh adapters."""
+        size = self.sizes[name]
+        config = LlamaConfig(
+            **dict(zip(SHAPE, size.shape, strict=True)), tie_word_embeddings=size.tied
+        )
+        torch.manual_seed(0)
+        kept = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            with torch.device(self.device):
+                causal = LlamaForCausalLM(config)
+        finally:
+            torch.set_default_dtype(kept)
+        model = adapted(causal, Lora(), seed=0)
+        return Backbone(model, self.tokenizer, name=name, pretrained=True)
+
+
+def seconds(work: Callable[[], Any], device: str, repeats: int) -> float:
+    """Median seconds of some repeats, after one that is not counted."""
+    times = []
+    for _ in range(repeats + 1):
+        if device == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+def training(work: Work, name: str, lm: Backbone, repeats: int) -> dict[str, Any]:
+    """Seconds of one step under MSL, LML and S-DPO, and operator calls of the first."""
+    lm.train()
+    trie, rows = work.trie, work.rows[: work.sizes[name].rows]
+    common: dict[str, Any] = {"vocabulary": lm.vocabulary, "avt": work.avt}
+    token = {
+        kind.name: TokenBatchLoss(kind(None, trie, **common), trie, shared=work.shared)
+        for kind in (MSL, LML)
+    }
+    sdpo = SDPO(None, trie, **common)
+    log_probs = LogProbs(sdpo, trie, work.shared)
+    chance = np.random.default_rng(0)
+    pairs = [
+        PreferenceRow(row.prompt, leaf_J[None], np.full((1, NEGATIVES + 1), -20.0, np.float32))
+        for row in rows
+        for leaf_J in [np.append(row.leaf, chance.choice(trie.n_leaves, NEGATIVES, replace=False))]
+    ]
+    preference = PreferenceBatchLoss(sdpo, log_probs, steps_per_epoch=1)
+
+    def step(batch_loss: Any, of: list[Any]) -> None:
+        lm.zero_grad()
+        count = batch_loss.count(of)
+        for part in batch_loss.parts(of, len(of)):
+            (batch_loss.sum(lm, part) / count).backward()
+
+    found: dict[str, Any] = {
+        f"{name}.step_{loss}": seconds(lambda one=one: step(one, rows), work.device, repeats)
+        for loss, one in token.items()
+    }
+    found[f"{name}.step"] = found[f"{name}.step_msl"]
+    s_dpo = seconds(lambda: step(preference, pairs), work.device, repeats)
+    found[f"{name}.step_s_dpo"] = s_dpo
+    found[f"{name}.s_dpo_over_lml"] = s_dpo / found[f"{name}.step_lml"]
+    found[f"{name}.step_counts"] = counted(lambda: step(token["msl"], rows), gradients=True)
+    return found
+
+
+def searching(work: Work, name: str, lm: Backbone, repeats: int) -> dict[str, Any]:
+    """Seconds of both searches on the same users, and what they ask of the host."""
+    lm.eval()
+    prompts, beam, exact = work.prompts[: work.sizes[name].users], Beam({"audit": 0}), Exact()
+
+    def decode(decoder: Decoder) -> Decoded:
+        return decoder(lm, prompts, work.trie, K)
+
+    times = [seconds(lambda d=d: decode(d), work.device, repeats) for d in (beam, exact)]
+    return {
+        f"{name}.users": len(prompts),
+        f"{name}.beam": times[0],
+        f"{name}.exact": times[1],
+        f"{name}.exact_over_beam": times[1] / times[0],
+        f"{name}.beam_counts": counted(lambda: decode(beam)),
+        f"{name}.exact_counts": counted(lambda: decode(exact)),
+    }
+
+
+def comparing(work: Work, name: str) -> dict[str, Any]:
+    """Ours and transformers' own search under the released rule, in float32."""
+    if not (users := work.sizes[name].compared):
+        return {}
+    lm = work.model(name, torch.float32).eval()
+    with torch.no_grad():  # a random model has no opinions: its neighbours in a list would be ties
+        lm.causal.get_input_embeddings().weight.mul_(8.0)
+    prompts, found, times = work.prompts[:users], [], []
+    released: dict[str, Any] = {"length_penalty": 1.0}
+    ours = Beam({"space": "full", "audit": 0, **released})
+    for decoder in (ours, Generate({**released, "batch": users})):
+        times.append(
+            seconds(lambda d=decoder: found.append(d(lm, prompts, work.trie, K)), work.device, 1)
+        )
+    mine, theirs = found[1], found[-1]
+    return {
+        f"{name}.compared_users": users,
+        f"{name}.same_ordered_lists": int((mine.leaf_QK == theirs.leaf_QK).all(1).sum()),
+        f"{name}.score_gap": float(np.abs(mine.score_QK - theirs.score_QK).max()),
+        f"{name}.released_ours": times[0],
+        f"{name}.released_generate": times[1],
+        f"{name}.generate_over_ours": times[1] / times[0],
+    }
+
+
+def report(work: Work, names: list[str], repeats: int) -> dict[str, Any]:
+    """All figures; a part that fails leaves its fault in place of its figures."""
+    found: dict[str, Any] = {}
+
+    def part(name: str, measure: Callable[[], dict[str, Any]]) -> None:
+        try:
+            new = measure()
+        except Exception as fault:  # the other bars are still worth having
+            traceback.print_exc()
+            new = {f"{name}.fault": f"{type(fault).__name__}: {fault}"[:300]}
+        for key, value in new.items():
+            print(f"{key:28} {value}", flush=True)
+        found.update(new)
+
+    for name in names:
+        lm = work.model(name)
+        part(f"{name}.search", lambda n=name, lm=lm: searching(work, n, lm, repeats))
+        part(f"{name}.training", lambda n=name, lm=lm: training(work, n, lm, repeats))
+        del lm
+        if work.device == "cuda":
+            torch.cuda.empty_cache()
+    for name in names:
+        part(f"{name}.compared", lambda n=name: comparing(work, n))
+    return found
+
+
+def met(found: dict[str, Any]) -> dict[str, bool]:
+    """Which bars hold, of those that were measured."""
+    below = {name: found[name] <= bar for name, bar in BARS.items() if name in found}
+    above = {name: found[name] >= bar for name, bar in AT_LEAST.items() if name in found}
+    return below | above
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=sorted(SIZES), help="one size of model")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    reduced = device == "cpu"
+    names = [options.only] if options.only else list(SIZES)
+    start = time.perf_counter()
+    sizes = REDUCED if reduced else SIZES
+    work = Work(device, {name: sizes[name] for name in names})
+    found = report(work, names, options.repeats)
+    about = {
+        "device": "cpu" if reduced else torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "reduced": reduced,
+        "bars": {} if reduced else met(found),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+    print(json.dumps(about | found))
+
+
+if __name__ == "__main__":
+    main()
