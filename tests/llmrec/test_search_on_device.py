@@ -136,7 +136,7 @@ def test_a_step_reads_once_and_waits_for_nothing_else(as_on_a_gpu, space):
     prompts, trie, rule = random_prompts(6), random_trie(lm, 5, n_items=80), Rule(space=space)
     with torch.no_grad(), Strict(), Crossings() as crossings:
         asked = Continuations(lm, prompts, trie, rule)
-        before = crossings.reads
+        before, copied = crossings.reads, crossings.copies_in
         steps = 0
 
         def counting(*inputs):
@@ -146,7 +146,7 @@ def test_a_step_reads_once_and_waits_for_nothing_else(as_on_a_gpu, space):
 
         beam_search.search(asked.trie, rule, counting, len(prompts), 4)
         assert crossings.reads - before == 2 * (steps + 1), "one .cpu().numpy() a step"
-        assert steps > 3
+        assert steps > 3 and crossings.copies_in == copied
         if space == "valid":
             asked, steps, before = Continuations(lm, prompts, trie, rule), 0, crossings.reads
             limits = exact_search.Limits(k=3, width=2, budget=99, margin=1e-3)
