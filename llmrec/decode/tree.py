@@ -205,6 +205,7 @@ class Tree:
         embeds = self.lm.embed(ids, slots)
         hidden, _ = self.lm.body(
             embeds_BLD=embeds,
+            ids_BL=ids,
             attention_mask=self._mask(allowed, position, at, embeds),
             position_ids=place,
             past_key_values=cache,
