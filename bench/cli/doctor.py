@@ -21,22 +21,42 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "doctor", help="what this machine has and lacks", description=__doc__
     )
     parser.add_argument("--data-root", help="folder with book/, toy/ ... (default: $BENCH_DATA)")
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="say instead which layouts are right for this language model (docs/models.md)",
+    )
     parser.set_defaults(func=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """Print one line a finding; 1 if something that every run needs is missing."""
-    from bench.api import default_data_root
-
     bad = 0
-    sources = (_machine(), _libraries(), _recbole(), _data(default_data_root(options.data_root)))
-    for lines in (*sources, _backbone()):
-        for ok, text in lines:
-            mark = {True: "ok  ", False: "FAIL", None: "-   "}[ok]
-            bad += ok is False
-            print(f"{mark} {text}")
+    for ok, text in _support(options.backbone) if options.backbone else _all(options.data_root):
+        mark = {True: "ok  ", False: "FAIL", None: "-   "}[ok]
+        bad += ok is False
+        print(f"{mark} {text}")
+    if options.backbone:
+        return 1 if bad else 0
     print(f"{bad} problem(s)" if bad else "nothing stands in the way")
     return 1 if bad else 0
+
+
+def _all(data_root: str | None) -> Iterator[Line]:
+    from bench.api import default_data_root
+
+    for lines in (_machine(), _libraries(), _recbole(), _data(default_data_root(data_root))):
+        yield from lines
+    yield from _backbone()
+
+
+def _support(backbone: str) -> Iterator[Line]:
+    from bench.experiment.backbones import require_backbone
+    from bench.registry import methods
+
+    require_backbone(methods.get("bigrec"), backbone, look=True)
+    lines: list[Line] = importlib.import_module("llmrec.support.matrix").doctor_lines(backbone)
+    yield from lines
 
 
 def _machine() -> Iterator[Line]:

@@ -54,6 +54,7 @@ class Expansion:
         if axes.backbone is not None:
             require_backbone(method, axes.backbone, look=axes.backbone == self.choice.backbone)
         data = load_dataset(dataset, self.choice.data_root, uncut=self.profile.uncut)
+        _check_titles(method, data)
         needs = dict(method.needs(config, loss=axes.loss, backbone=axes.backbone))
         keys = {name: self._need(dataset, seed, row, need) for name, need in needs.items()}
         tuning = self._tuning(method, row, axes, config) if tuned else None
@@ -190,6 +191,14 @@ def _check_held_out(data: Dataset) -> None:
         raise Unavailable(
             f"nothing of {data.name} is held out to tune on: this profile trains on all of its rows; "
             "tune under --profile corrected"
+        )
+
+
+def _check_titles(method: type[Method], data: Dataset) -> None:
+    if "text" in method.tags and not any(title.strip() for title in data.catalogue.titles):
+        raise Unavailable(
+            f"{data.name} has no titles, and {method.name} reads them; import it with --title-column or "
+            "--items FILE"
         )
 
 

@@ -129,6 +129,10 @@ class _Facts(TypedDict, total=False):
     audited: Number
     ats_clamped: Number
     ats_updates: Number
+    first_loss: Number
+    first_loss_off: Number
+    layouts: Text
+    layouts_difference: Number
     history_dropped: Number
     queries_history_dropped: Number
     prompts_too_long: Number

@@ -8,6 +8,7 @@ begins another can never end (no option brings this back). Q queries, B users, W
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 from transformers import GenerationConfig
 
+from bench.errors import ConfigError
 from bench.registry import decoders
 from bench.types import FloatArray, IntArray
 from llmrec.decode.base import (
@@ -181,6 +183,9 @@ def run(
 
     Returns:
         New tokens int64 [S, L] and sequence scores [S], ``num_return_sequences`` rows a prompt.
+
+    Raises:
+        ConfigError: a prompt has soft tokens and the model needs token ids.
     """
     # padded on the left, so that all prompts end where generation begins
     width = max(len(prompt) for prompt in prompts)
@@ -190,15 +195,39 @@ def run(
         at = slice(width - len(prompt), width)
         ids_BP[row, at], slots_BP[row, at], mask_BP[row, at] = prompt.ids, prompt.slots, 1
     ids, slots, mask = (torch.as_tensor(x, device=lm.device) for x in (ids_BP, slots_BP, mask_BP))
+    inputs, skip = {"inputs_embeds": lm.embed(ids, slots)}, 0
+    if not takes_embeddings(lm):
+        if slots_BP.any():
+            require_embeddings(lm)
+        inputs, skip = {"input_ids": ids}, width  # what is returned then begins with the prompt
     out = lm.causal.generate(
-        inputs_embeds=lm.embed(ids, slots),
+        **inputs,
         attention_mask=mask,
         generation_config=config,
-        prefix_allowed_tokens_fn=allowed,
+        prefix_allowed_tokens_fn=allowed and (lambda row, seen: allowed(row, seen[skip:])),
     )
     score = getattr(out, "sequences_scores", None)
     score_S = np.zeros(len(out.sequences)) if score is None else score.double().cpu().numpy()
-    return out.sequences.cpu().numpy(), score_S
+    return out.sequences[:, skip:].cpu().numpy(), score_S
+
+
+def takes_embeddings(lm: Backbone) -> bool:
+    """Whether ``generate`` can begin with embeddings; else it needs token ids."""
+    prepare = inspect.signature(lm.causal.prepare_inputs_for_generation).parameters
+    return "inputs_embeds" in prepare and not lm.reads_ids
+
+
+def require_embeddings(lm: Backbone) -> None:
+    """Refuse a model whose ``generate`` takes no soft tokens.
+
+    Raises:
+        ConfigError: names what works.
+    """
+    if not takes_embeddings(lm):
+        raise ConfigError(
+            f"no soft tokens can be given to {lm.name!r}, whose generate() needs token ids; take the "
+            "decoder beam or exact"
+        )
 
 
 def allowed_tokens(trie: Trie) -> Callable[[int, Tensor], list[int]]:

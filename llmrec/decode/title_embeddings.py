@@ -124,7 +124,7 @@ def _last_states(lm: Backbone, ids: Sequence[list[int]]) -> Tensor:
     ids_BL = torch.tensor([row + [lm.pad_id] * (width - len(row)) for row in ids], device=lm.device)
     mask_BL = (torch.arange(width, device=lm.device) < length_B[:, None]).long()
     hidden_BLD, _ = lm.body(
-        embeds_BLD=lm.embed(ids_BL, torch.zeros_like(ids_BL)), attention_mask=mask_BL
+        embeds_BLD=lm.embed(ids_BL, torch.zeros_like(ids_BL)), ids_BL=ids_BL, attention_mask=mask_BL
     )
     return hidden_BLD[torch.arange(len(ids), device=lm.device), length_B - 1].float()
 

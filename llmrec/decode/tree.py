@@ -102,9 +102,9 @@ class Tree:
         key = torch.arange(columns[1], device=self.lm.device)
         position = key[slice(*columns)]
         seen = (key <= position[:, None])[None]
-        tokens = [self._put(x[:, slice(*columns)]) for x in (ids_BP, slots_BP)]
-        embeds = self.lm.embed(*tokens)
-        return self._forward(embeds, position.expand(len(ids_BP), -1), seen, key[None], cache)
+        ids, slots = (self._put(x[:, slice(*columns)]) for x in (ids_BP, slots_BP))
+        position = position.expand(len(ids_BP), -1)
+        return self._forward((ids, slots), position, seen, key[None], cache)
 
     @torch.no_grad()
     def extend(self, node_BW: Tensor, slot_BW: Tensor, tokens_B: IntArray) -> tuple[Tensor, Tensor]:
@@ -176,28 +176,34 @@ class Tree:
         for layer in tree_layers(self.cache):
             layer.rows = rows
         if rows is None:
-            return self._forward(
-                self.lm.embed(ids_BT, 0 * ids_BT), position_BT, seen, at, self.cache
-            )
-        ids_BT = ids_BT[rows]
-        embeds = self.lm.embed(ids_BT, 0 * ids_BT)
-        hidden = self._forward(embeds, position_BT[rows], seen[rows], at[rows], self.cache)
+            tokens = ids_BT, torch.zeros_like(ids_BT)
+            return self._forward(tokens, position_BT, seen, at, self.cache)
+        tokens = ids_BT[rows], torch.zeros_like(ids_BT[rows])
+        hidden = self._forward(tokens, position_BT[rows], seen[rows], at[rows], self.cache)
         return hidden.new_zeros(self.n_users, *hidden.shape[1:]).index_copy(0, rows, hidden)
 
     def _forward(
-        self, embeds: Tensor, position: Tensor, seen: Tensor, at: Tensor, cache: Cache
+        self,
+        tokens: tuple[Tensor, Tensor],
+        position: Tensor,
+        seen: Tensor,
+        at: Tensor,
+        cache: Cache,
     ) -> Tensor:
         """Run the body over new tokens.
 
         Args:
-            embeds: of the new tokens, [B, T, D].
+            tokens: ids and slots of the new tokens, [B, T] each.
             position: of the new tokens, [B, T].
             seen: bool [1 or B, T, positions so far, the new ones included].
             at: position of everything so far, [1 or B, positions so far].
             cache: keys and values so far.
         """
+        ids, slots = tokens
+        embeds = self.lm.embed(ids, slots)
         hidden, _ = self.lm.body(
             embeds_BLD=embeds,
+            ids_BL=ids,
             attention_mask=self._mask(seen, position, at, embeds),
             position_ids=position,
             past_key_values=cache,

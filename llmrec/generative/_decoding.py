@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from llmrec.decode.base import Decoder, WeighsByPopularity
 from llmrec.decode.scoring import OF_TRAINING
 from llmrec.decode.sharing import decode_shared
 from llmrec.generative._config import GenerativeConfig
+from llmrec.generative._layouts import layouts_for
 from llmrec.generative._ranking import as_ranking, prompts_for
 from llmrec.lm.backbone import Backbone
 from llmrec.lm.exports import export
 from llmrec.losses.base import Loss
 from llmrec.prompt import Prompter
+from llmrec.support.layouts import Layouts
 from llmrec.training.loop import Training, Validate
 from llmrec.trie import Trie
 
@@ -98,6 +101,15 @@ class Decoding(Method):
             assert isinstance(decoder, WeighsByPopularity), f"{name!r} has gamma but no ``weigh``"
             decoder.weigh(self._weight_I, self._gamma)
         return decoder
+
+    @cached_property
+    def layouts(self) -> Layouts:
+        """How the backbone is run, so that its numbers are its own.
+
+        Raises:
+            ConfigError: it cannot be trained or decoded as configured; says what works.
+        """
+        return layouts_for(self)
 
     def _rehearse(self, train: Windows, valid: Exam) -> None:
         """Give the decoder what it needs of the training rows; it refuses its options here, not after them.

@@ -144,6 +144,7 @@ class Generative(Decoding):
         Raises:
             Unavailable: weights or packages are missing.
             DataError: a training row that cannot be a prompt.
+            ConfigError: the backbone cannot be trained or decoded as configured; says what works.
         """
         from llmrec.training.checkpoint import load_weights
 
@@ -155,6 +156,7 @@ class Generative(Decoding):
             load_weights(self.lm, run.inputs[START])
         self._index(train.catalogue)
         run.facts.update(facts_of(self.lm, self.trie, train))
+        run.facts.update(self.layouts.facts)
         exam = valid.sample(self.config.valid_rows)
         self._rehearse(train, exam)
         if self.loss == ZERO_SHOT:
@@ -283,7 +285,7 @@ class Generative(Decoding):
         options = configure(kind, self.config.loss_options, stored=True)
         vocabulary = min(self.lm.vocabulary, len(self.lm.tokenizer))
         loss = kind(options, self.trie, vocabulary=vocabulary, avt=avt)
-        shared = self.prompter.shared if self.config.share_opening else 0
+        shared = self.prompter.shared if self.layouts.share_opening else 0
         return Training(rows, TokenBatchLoss(loss, self.trie, shared=shared), self.recipe())
 
     def recipe(self) -> Recipe:

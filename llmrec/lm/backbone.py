@@ -7,21 +7,24 @@ and the output layer is a ``Head`` that losses and decoders apply to the rows th
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.errors import ConfigError, Unavailable
+from bench.errors import ConfigError
 from bench.types import IntArray
 from llmrec.lm import smollm2
 from llmrec.lm.head import Head
 from llmrec.lm.lora import Lora, adapted
-from llmrec.lm.names import EMBEDDED, SCRATCH, TINY_NAME
+from llmrec.lm.names import SCRATCH, TINY_NAME
+from llmrec.lm.pretrained import pretrained
 from llmrec.lm.scratch import TINY, CompactTokenizer, ScratchShape, llama, tiny_tokenizer
+
+# what these compute from ids is more than a look-up; python -m llmrec.support finds the others
+READS_IDS = frozenset({"falcon_h1", "gemma3n_text", "gemma4_text", "gemma4_unified_text"})
 
 
 class Backbone(torch.nn.Module):
@@ -86,7 +89,14 @@ class Backbone(torch.nn.Module):
     def pad_id(self) -> int:
         """A token to fill ragged rows with; it is always masked."""
         pad = self.tokenizer.pad_token_id
-        return int(self.tokenizer.eos_token_id if pad is None else pad)
+        rows = self.causal.get_input_embeddings().weight.shape[0]
+        # a pad token that was added to the tokenizer alone has no row
+        return int(self.tokenizer.eos_token_id if pad is None or pad >= rows else pad)
+
+    @property
+    def reads_ids(self) -> bool:
+        """Whether the model needs token ids beside their embeddings (a factor, or embeddings by layer)."""
+        return self.causal.config.get_text_config().model_type in READS_IDS
 
     def embed(self, ids_BL: Tensor, slots_BL: Tensor | None = None) -> Tensor:
         """Input embeddings [B, L, D]; models with soft tokens override this and fill the slots.
@@ -103,6 +113,7 @@ class Backbone(torch.nn.Module):
         *,
         embeds_BLD: Tensor,
         attention_mask: Tensor,
+        ids_BL: Tensor | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Any = None,
         use_cache: bool = False,
@@ -111,6 +122,7 @@ class Backbone(torch.nn.Module):
 
         Args:
             embeds_BLD: from ``embed``.
+            ids_BL: the tokens that ``embeds_BLD`` were made of; only models with ``reads_ids`` look at them.
             attention_mask: [B, past + L] with 1 for real tokens, or a ready mask [B, 1, L, past + L].
             position_ids: [B, L]; by default counted along the mask.
             past_key_values: cache of an earlier call.
@@ -120,14 +132,35 @@ class Backbone(torch.nn.Module):
         if position_ids is None and attention_mask.ndim == 2:
             counted = attention_mask.long().cumsum(-1) - 1
             position_ids = counted.clamp(min=0)[:, -embeds_BLD.shape[1] :]
-        out = self.causal.base_model(
-            inputs_embeds=embeds_BLD,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            use_cache=use_cache,
-        )
+        with self._given(embeds_BLD, ids_BL) as inputs:
+            out = self._decoder(
+                **inputs,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                past_key_values=past_key_values,
+                use_cache=use_cache,
+            )
         return out.last_hidden_state, out.past_key_values if use_cache else None
+
+    @property
+    def _decoder(self) -> Any:
+        """The model without its head; some classes do not say under which name they have it."""
+        below = self.causal.base_model
+        return self.causal.model if below is self.causal else below
+
+    @contextmanager
+    def _given(self, embeds_BLD: Tensor, ids_BL: Tensor | None) -> Iterator[dict[str, Tensor]]:
+        """The inputs of the model: embeddings, or ids with these embeddings in place of its own."""
+        if not self.reads_ids or ids_BL is None:
+            yield {"inputs_embeds": embeds_BLD}
+            return
+        # the model goes on from the ids as always, so what it adds to embeddings is not left out
+        layer = self.causal.get_input_embeddings()
+        hook = layer.register_forward_hook(lambda *_: embeds_BLD)
+        try:
+            yield {"input_ids": ids_BL}
+        finally:
+            hook.remove()
 
     def trainable(self) -> dict[str, Tensor]:
         """The parameters that training changes, by name."""
@@ -193,7 +226,7 @@ def load(
             raise ConfigError(f"{name!r} has random weights: it takes neither lora nor quant")
         tokenizer = tiny_tokenizer() if name == TINY_NAME else embedded_tokenizer()
         return small(name, tokenizer, shape=None, seed=seed, device=device).to(dtype)
-    model, tokenizer = _pretrained(name, dtype, device, quant)
+    model, tokenizer = pretrained(name, dtype=dtype, device=device, quant=quant)
     if lora is not None:
         model = adapted(model, lora, seed=seed, quantised=quant is not None)
     return Backbone(model, tokenizer, name=name, pretrained=True, quant=quant)
@@ -240,49 +273,3 @@ def embedded_tokenizer(kept_V: IntArray | None = None) -> Any:
 
     whole = AutoTokenizer.from_pretrained(smollm2.folder())
     return whole if kept_V is None else CompactTokenizer(whole, kept_V)
-
-
-def _pretrained(name: str, dtype: torch.dtype, device: str, quant: int | None) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    source = _source(name)
-    extra: dict[str, Any] = {"use_safetensors": True}
-    if quant is not None:
-        extra |= {"quantization_config": _quantisation(quant, dtype), "device_map": {"": device}}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, trust_remote_code=False, **extra
-        )
-    except (OSError, ValueError) as fault:
-        first = str(fault).strip().splitlines()[0]
-        raise Unavailable(
-            f"backbone {name!r} cannot be loaded ({first}); give a local folder with safetensors, "
-            f"a .gguf file, {EMBEDDED!r}, {SCRATCH!r}, or a hub id this machine can download"
-        ) from fault
-    return (model if quant is not None else model.to(device)), tokenizer
-
-
-def _source(name: str) -> str:
-    """The folder or hub id that transformers opens for this name."""
-    if name == EMBEDDED:
-        return str(smollm2.folder())
-    return str(smollm2.unpacked(Path(name).resolve())) if name.endswith(".gguf") else name
-
-
-def _quantisation(bits: int, dtype: torch.dtype) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    if bits not in {4, 8}:
-        raise ConfigError(f"quant is {bits}; allowed are 8, 4 and None")
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise Unavailable(
-            f"{bits}-bit weights need bitsandbytes: pip install 'msl-bench[quant]', or quant: null"
-        )
-    if bits == 8:
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
-    )

@@ -187,9 +187,10 @@ class SoftBackbone(Backbone):
 
     def embed(self, ids_BL: Tensor, slots_BL: Tensor | None = None) -> Tensor:
         """Input embeddings [B, L, D] with the slots filled."""
-        text_BLD = super().embed(ids_BL)
         if slots_BL is None:
-            return text_BLD
+            return super().embed(ids_BL)
+        # what stands under a slot is replaced, and may be a pad token that has no row
+        text_BLD = super().embed(ids_BL.masked_fill(slots_BL != 0, self.pad_id))
         return self.soft(text_BLD, slots_BL, hybrid=self._hybrid(slots_BL))
 
     def _hybrid(self, slots_BL: Tensor) -> bool:

@@ -113,7 +113,9 @@ class BackboneEncoder(TextEncoder):
         ids_BL, mask_BL = left_padded(self.lm, texts)
         with adapters_off(self.lm):
             embeds_BLD = self.lm.causal.get_input_embeddings()(ids_BL)
-            hidden_BLD, _ = self.lm.body(embeds_BLD=embeds_BLD, attention_mask=mask_BL)
+            hidden_BLD, _ = self.lm.body(
+                embeds_BLD=embeds_BLD, ids_BL=ids_BL, attention_mask=mask_BL
+            )
         return pool(hidden_BLD, mask_BL, self.pooling)
 
 

@@ -12,8 +12,9 @@ from bench.types import Windows
 from llmrec.lm.backbone import Backbone
 from llmrec.lm.soft_tokens import SoftBackbone
 from llmrec.preference.base import PreferenceConfig, PreferenceLoss
+from llmrec.preference.reference import Batches, with_reference
 from llmrec.preference.rows import preference_rows
-from llmrec.preference.training import PreferenceBatchLoss, with_reference
+from llmrec.preference.training import PreferenceBatchLoss
 from llmrec.training.loop import Recipe, Training, first_try, tune
 from llmrec.training.shared_prefix import LogProbs
 
@@ -43,8 +44,8 @@ def preference_training(
     loss = kind(config, method.trie, vocabulary=vocabulary, avt=avt)
     recipe = recipe_of(config, method, len(train))
     lm = _ready(method.lm, config)
-    shared = method.prompter.shared if method.config.share_opening else 0
-    log_probs = LogProbs(loss, method.trie, shared, together=config.route == "shared_prefix")
+    shared = method.prompter.shared if method.layouts.share_opening else 0
+    log_probs = LogProbs(loss, method.trie, shared, together=method.layouts.together)
     steps = -(-len(train) // recipe.batch)
     batch_loss = PreferenceBatchLoss(loss, log_probs, steps_per_epoch=steps)
     rows = preference_rows(method, train, config, seed=run.seed_for("negatives"))
@@ -56,7 +57,8 @@ def preference_training(
         return Training(rows, batch_loss, recipe, train_with_trl)
     wide = 1 if log_probs.together else 1 + config.negatives
     size = max(1, (recipe.micro_batch or first_try(recipe, run)) // wide)
-    return Training(with_reference(lm, rows, log_probs, size, run), batch_loss, recipe, tune)
+    batches = Batches(size=size, step=recipe.batch, seed=run.seed_for("batches"))
+    return Training(with_reference(lm, rows, log_probs, batches, run), batch_loss, recipe, tune)
 
 
 def recipe_of(config: PreferenceConfig, method: Generative, n_rows: int) -> Recipe:

@@ -2,15 +2,13 @@
 
 The reference is the model as it stands when training begins (the LML model with its adapters, all its
 weights or its projections, whatever it learns). Its log-probabilities are computed once, before the
-first step and for every epoch's negatives, so no copy of the model is kept and nothing has to be switched.
+first step and for every epoch's negatives (``reference``), so no copy of the model is kept.
 W rows, E draws of negatives, J = 1 + K answers a row (the positive first), B rows of a micro-batch.
 """
 
 from __future__ import annotations
 
 import copy
-import dataclasses
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,15 +17,11 @@ import torch
 from torch import Tensor
 
 from bench import ranks
-from bench.cell import Run
-from bench.disk.sealed_arrays import read_array, write_array
-from bench.errors import ContractError, out_of_memory
 from bench.types import FloatArray, IntArray
 from llmrec.lm.backbone import Backbone
 from llmrec.losses.base import NotFinite
 from llmrec.preference.base import PreferenceLoss
 from llmrec.preference.rows import PreferenceRow, longest_first
-from llmrec.prompt import Prompt
 from llmrec.training.packing import Example
 from llmrec.training.shared_prefix import LogProbs
 
@@ -171,106 +165,17 @@ class PreferenceBatchLoss:
     def facts(self) -> Mapping[str, Any]:
         """Tokens, the first step's loss and, by epoch, mean rewards (beta included) and margins.
 
-        The margin is that over the best negative; accuracy is the share of rows where it is positive.
+        ``first_loss_off`` is what the first step's loss is above that of equal rewards, with which it begins
+        where policy and reference are the same numbers (ln(1 + K) for S-DPO). The margin is that over the
+        best negative; accuracy is the share of rows where it is positive.
         """
         facts: dict[str, Any] = {"train_tokens": self.tokens}
         if self.first_loss[0]:
             facts["first_loss"] = self.first_loss[1] / self.first_loss[0]
+            alike = torch.zeros(
+                1, 1 + self.loss.config.negatives
+            )  # policy and reference are one model
+            facts["first_loss_off"] = facts["first_loss"] - float(self.loss.of_rewards(alike))
         for place, name in enumerate(COLUMNS[1:], 2):
             facts[f"{name}_by_epoch"] = [sums[place] / sums[0] for sums in self.sums]
         return facts
-
-
-def with_reference(
-    lm: Backbone, rows: Sequence[PreferenceRow], log_probs: LogProbs, size: int, run: Run
-) -> list[PreferenceRow]:
-    """The rows with log-probabilities of their answers under ``lm`` as it stands.
-
-    They are kept in ``run.folder``, so that an interrupted run does not compute them again.
-
-    Args:
-        lm: the start model, before any step of this training.
-        rows: training rows without reference.
-        log_probs: how log-probabilities of answers are found.
-        size: rows of a forward pass; halved where GPU memory runs out.
-        run: its folder keeps the result; hears of progress.
-
-    Raises:
-        ContractError: one of them is not finite.
-    """
-    leaf_EWJ = np.stack([row.leaf_EJ for row in rows], 1)
-    # the name holds a hash of weights, prompts and answers, so a stale file is never read
-    path = run.folder / f"reference-{_mark(lm, rows, leaf_EWJ)}.npy"
-    reference_EWJ = read_array(path)
-    if reference_EWJ is None:
-        reference_EWJ = _all_references(lm, rows, leaf_EWJ, log_probs, size, run)
-        if ranks.rank() == 0:
-            write_array(path, reference_EWJ)
-    bad = np.flatnonzero(~np.isfinite(reference_EWJ).all((0, 2)))
-    if len(bad):
-        raise ContractError(
-            f"the reference gives training row {bad[0]} a log-probability that is not finite; the "
-            "start model is broken, run its cell again with --reuse never"
-        )
-    return [
-        dataclasses.replace(row, reference_EJ=reference_EWJ[:, w].astype(np.float32))
-        for w, row in enumerate(rows)
-    ]
-
-
-def _all_references(
-    lm: Backbone,
-    rows: Sequence[PreferenceRow],
-    leaf_EWJ: IntArray,
-    log_probs: LogProbs,
-    size: int,
-    run: Run,
-) -> FloatArray:
-    """Log-probabilities of all answers, float32 [E, W, J]; each rank computes its share of the rows."""
-    lm.eval()
-    prompts = [row.prompt for row in rows]
-    mine = ranks.mine(longest_first(rows, log_probs.trie))
-    reference_EWJ, done = np.zeros(leaf_EWJ.shape, np.float32), 0
-    for e, leaf_WJ in enumerate(leaf_EWJ):
-        for part_B, log_prob_BJ in _reference(lm, prompts, leaf_WJ, log_probs, mine, size):
-            reference_EWJ[e, part_B] = log_prob_BJ
-            done += len(part_B)
-            run.progress(0, 1, reference=done / (len(leaf_EWJ) * len(mine)))
-    ranks.summed(torch.from_numpy(reference_EWJ))  # a row that is another rank's is 0 here
-    return reference_EWJ
-
-
-@torch.no_grad()
-def _reference(
-    lm: Backbone,
-    prompts: Sequence[Prompt],
-    leaf_WJ: IntArray,
-    log_probs: LogProbs,
-    order: IntArray,
-    size: int,
-) -> Iterator[tuple[IntArray, FloatArray]]:
-    """Rows [B] and their log-probabilities [B, J]; halves the batch when GPU memory runs out."""
-    start = 0
-    while start < len(order):
-        rows = order[start : start + size]
-        try:
-            log_prob_BJ, _ = log_probs(lm, [prompts[row] for row in rows], leaf_WJ[rows])
-        except RuntimeError as fault:
-            if size == 1 or not out_of_memory(fault):
-                raise
-            size //= 2
-            torch.cuda.empty_cache()
-            continue
-        start += len(rows)
-        yield rows, log_prob_BJ.float().cpu().numpy()
-
-
-def _mark(lm: Backbone, rows: Sequence[PreferenceRow], leaf_EWJ: IntArray) -> str:
-    """A hash of the weights, prompts and answers that the reference depends on, 16 hex digits."""
-    made = hashlib.sha256(lm.name.encode() + np.ascontiguousarray(leaf_EWJ).tobytes())
-    for ids, slots in ((row.prompt.ids, row.prompt.slots) for row in rows):
-        made.update(f"{len(ids)} ".encode() + ids.tobytes() + slots.tobytes())
-    for name, value in sorted({**lm.learnt(), **dict(lm.named_buffers())}.items()):
-        whole = value.detach().cpu().contiguous().reshape(-1)
-        made.update(f"{name} {whole.dtype} ".encode() + whole.view(torch.uint8).numpy().tobytes())
-    return made.hexdigest()[:16]

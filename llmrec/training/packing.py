@@ -151,10 +151,16 @@ def states(lm: Backbone, layout: Layout) -> Tensor:
     cache = None
     if shared:
         opening_1SD = lm.embed(layout.shared_S[None], torch.zeros_like(layout.shared_S)[None])
-        _, cache = lm.body(embeds_BLD=opening_1SD, attention_mask=mask[:1, :shared], use_cache=True)
+        _, cache = lm.body(
+            embeds_BLD=opening_1SD,
+            ids_BL=layout.shared_S[None],
+            attention_mask=mask[:1, :shared],
+            use_cache=True,
+        )
         cache.batch_repeat_interleave(size_B)
     hidden_BLD, _ = lm.body(
         embeds_BLD=embeds_BLD,
+        ids_BL=layout.ids_BL,
         attention_mask=mask,
         past_key_values=cache,
         use_cache=cache is not None,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
 
 from bench.types import IntArray
 from llmrec.decode.tree import check_attention
@@ -136,10 +137,19 @@ def fork_states(lm: Backbone, rows: Fork) -> Tensor:
     if shared:
         opening_1SD = lm.embed(rows.shared_S[None], torch.zeros_like(rows.shared_S)[None])
         ones = torch.ones_like(rows.shared_S)[None]
-        _, cache = lm.body(embeds_BLD=opening_1SD, attention_mask=ones, use_cache=True)
+        # a cache of the model's own kind drops what a sliding layer no longer sees, and our mask covers it
+        cache = Cache(layer_class_to_replicate=DynamicLayer)
+        lm.body(
+            embeds_BLD=opening_1SD,
+            ids_BL=rows.shared_S[None],
+            attention_mask=ones,
+            past_key_values=cache,
+            use_cache=True,
+        )
         cache.batch_repeat_interleave(len(embeds_BLD))
     hidden_BLD, _ = lm.body(
         embeds_BLD=embeds_BLD,
+        ids_BL=rows.ids_BL,
         attention_mask=_mask(lm, rows, embeds_BLD.dtype),
         position_ids=rows.place_BL,
         past_key_values=cache,

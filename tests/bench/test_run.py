@@ -146,6 +146,19 @@ def test_the_doctor_looks_at_every_part_and_fails_for_what_every_run_needs(capsy
     assert "FAIL torch is not installed" in capsys.readouterr().out
 
 
+def test_the_doctor_says_which_layouts_are_right_for_a_language_model(capsys, tmp_path):
+    from transformers import MptConfig
+
+    assert main(["doctor", "--backbone", "tiny"]) == 0
+    said = capsys.readouterr().out
+    assert "ok   backbone tiny: tree search: off by" in said and "backbone tiny: exact" in said
+    MptConfig().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").touch()  # only the configuration is read
+    assert main(["doctor", "--backbone", str(tmp_path)]) == 0
+    assert "decoder `generate` only" in capsys.readouterr().out
+    assert main(["doctor", "--backbone", "no such model"]) == 2
+
+
 @pytest.mark.parametrize(
     ("words", "looks"), [([], None), (["--microscope"], 0), (["--microscope", "7"], 7)]
 )

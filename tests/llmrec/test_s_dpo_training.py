@@ -15,7 +15,7 @@ from bench.types import Catalogue, Exam, Queries, Ragged, Windows
 from llmrec.generative.bigrec import BIGRec
 from llmrec.lm import backbone
 from llmrec.lm.backbone import Backbone, Lora, adapted
-from llmrec.preference import training as preference
+from llmrec.preference import reference as references
 from llmrec.preference import trl_trainer
 from llmrec.preference.s_dpo import SDPO
 from llmrec.preference.setup import preference_training
@@ -210,8 +210,8 @@ def test_trl_refuses_what_it_cannot_train(tmp_path):
 
 def test_the_reference_is_computed_once_and_only_for_these_weights(tmp_path, monkeypatch):
     calls = []
-    dull = preference._reference
-    monkeypatch.setattr(preference, "_reference", lambda *a: (calls.append(1), dull(*a))[1])
+    dull = references._reference
+    monkeypatch.setattr(references, "_reference", lambda *a: (calls.append(1), dull(*a))[1])
     run = run_in(tmp_path)
     rows = [preference_training(SDPO, method_for(adapters()), TRAIN, run).rows for _ in range(2)]
     assert len(calls) == 1
@@ -236,7 +236,7 @@ def test_references_of_other_prompts_or_vectors_are_others(tmp_path):
             replace(row, prompt=Prompt(np.array(i), np.full(len(i), slots)))
             for row, i in zip((first, second), ids, strict=True)
         ]
-        return preference._mark(lm, [*rows, *rest], leaf_EWJ)
+        return references._mark(lm, [*rows, *rest], leaf_EWJ)
 
     shown = adapters()
     shown.register_buffer("vector_NF", torch.ones(3), persistent=False)

@@ -157,6 +157,36 @@ def test_a_file_of_titles_for_other_items_is_refused(tmp_path, capsys):
     assert "no title for any of the 20 items, such as '1'" in capsys.readouterr().err
 
 
+SUITE = """
+title: one of each
+datasets: [mine]
+seeds: [0]
+rows:
+  - {method: popularity}
+  - {method: last_item_text}
+  - {method: bigrec, losses: [lml], decoders: [beam], backbones: [tiny]}
+"""
+
+
+def test_without_titles_what_reads_them_is_left_out_and_says_so(tmp_path):
+    from bench.experiment.choice import Choice
+    from bench.experiment.grid import expand
+    from bench.experiment.suite import read
+
+    suite = read(str(put(tmp_path, SUITE, "suite.yaml")))
+    pairs = "".join(f"{u} {i}\n" for u, i, _ in events())
+    assert bring(tmp_path, put(tmp_path, pairs), "--columns", "user,item") == 0
+    load_plugin(str(tmp_path / "mine" / "mine.py"))
+    grid = expand(suite, Choice(data_root=tmp_path))
+    assert [cell.method for cell in grid.cells] == ["popularity"]
+    assert [cell.method for cell, _ in grid.left_out] == ["last_item_text", "bigrec"]
+    assert all("mine has no titles, and" in reason for _, reason in grid.left_out)
+    titled = put(tmp_path, text(), "titled.csv")
+    assert bring(tmp_path, titled, "--title-column", "title", name="named") == 0
+    load_plugin(str(tmp_path / "named" / "named.py"))
+    assert len(expand(suite, Choice(data_root=tmp_path, datasets=["named"])).cells) == 3
+
+
 def test_a_plain_list_is_in_the_order_of_its_rows(tmp_path, capsys):
     pairs = "".join(f"{u} {i}\n" for u, i, _ in events())
     assert bring(tmp_path, put(tmp_path, pairs), "--columns", "user,item") == 0
