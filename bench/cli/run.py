@@ -104,7 +104,7 @@ def _run(options: argparse.Namespace, prepared: Prepared, executor: Executor) ->
             board(progress.rows)
 
         rows = execute(prepared, notify=notify, executor=executor)
-        watch(Progress([], rows=rows))
+        watch(Progress([], rows=rows, began=began))
     for line in kept_faults(prepared):
         print(line)
     index = board.write()

@@ -34,13 +34,17 @@ def test_the_board_of_a_run_on_slurm_is_the_board_of_a_run_here(cluster, bench_o
     assert [path for path in boards[0] if boards[0][path] != boards[1][path]] == []
 
 
+MEASURED = {"date", "wall_seconds", "predicted_seconds", "disk_bytes"}
+
+
 def _give_the_times_of(here, there):
     """Put what was measured here into the rows from there, so that all else can be compared."""
     for path in here.rglob("*.json"):
         goal = there / path.relative_to(here)
         row, measured = (json.loads(p.read_text()) for p in (goal, path))
         row["cost"] = measured["cost"]
-        row["provenance"]["date"] = measured["provenance"]["date"]
+        for name in MEASURED & measured["provenance"].keys():
+            row["provenance"][name] = measured["provenance"][name]
         for name in {"upstream", "upstream_seconds"} & measured["facts"].keys():
             row["facts"][name] = measured["facts"][name]
         for file, content in ((goal, row), (path, measured)):
