@@ -18,6 +18,7 @@ from bench.board.render import Table, escape_markdown, to_csv, to_latex, to_mark
 from bench.board.rows import read_folder, tables_of, with_published
 from bench.board.section import Section
 from bench.board.tables import overall_table, quality
+from bench.experiment.suite import warning_of
 from bench.results.cache import Cache
 from bench.results.row_files import Tell, stop
 from bench.results.table_key import TableKey, names
@@ -112,6 +113,8 @@ def _index(sections: Sequence[Section]) -> str:
     for section in sections:
         home = f"tables/{section.name}"
         parts.append(f"## {escape_markdown(section.name)}\n")
+        if warning := warning_of(section.scale):
+            parts.append(f"Scale {section.scale}: {escape_markdown(warning)}.\n")
         folder = names(leaderboard.key for leaderboard, _, _ in section.datasets)
         for leaderboard, _, _ in section.datasets:
             tables = f"{home}/{folder[leaderboard.key]}"
