@@ -192,9 +192,19 @@ def near(name: str, known: Iterable[str]) -> str:
         known: all names.
     """
     known = sorted(known)
-    alike = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(alike)}?" if alike else ""
+    found = alike(name, known)
+    hint = f" Did you mean {' or '.join(found)}?" if found else ""
     return f"{hint} Known: {', '.join(known) or 'none'}"
+
+
+def alike(name: str, known: Iterable[str]) -> list[str]:
+    """The two known names that come nearest to an unknown one; fewer, or none, where none is near.
+
+    Args:
+        name: the unknown name.
+        known: all names.
+    """
+    return difflib.get_close_matches(name, list(known), n=2, cutoff=0.5)
 
 
 @cache

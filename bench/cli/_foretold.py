@@ -35,7 +35,7 @@ def time_of(forecast: Forecast) -> tuple[str, str]:
     """The time of a cell, with ~ unless such a cell was timed here, and its interval."""
     if not forecast.known:
         return "unknown", ""
-    mark = "" if forecast.basis == "own cell" else "~"
+    mark = "" if forecast.measured else "~"
     return mark + clock(forecast.seconds), f"{clock(forecast.low)} - {clock(forecast.high)}"
 
 
@@ -93,5 +93,9 @@ def foreseen(prepared: Prepared) -> Iterator[str]:
         for said in method.foresee(config, train, loss=cell.loss, backbone=cell.backbone):
             cells.setdefault(said, []).append(cell.name)
     for said, names in cells.items():
-        some = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
-        yield f"note: {some}: {said}"
+        yield f"note: {some_of(names)}: {said}"
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first three of some names."""
+    return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")

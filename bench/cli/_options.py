@@ -83,7 +83,7 @@ def add_place_options(group: argparse._ActionsContainer) -> None:
         type=_gpus,
         help="the GPUs to use: indices such as 0,2, in the order of their bus ids and "
         'counted among those in CUDA_VISIBLE_DEVICES if it is set; none (or "") for the CPU, where '
-        "--scale auto then stays embedded (default: all)",
+        "--scale auto then takes laptop, or embedded (default: all)",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -40,9 +39,11 @@ def refuse(parser: argparse.ArgumentParser, words: Sequence[str]) -> NoReturn:
         parser: of the verb.
         words: what is left of the command.
     """
+    from bench.registry import alike  # only a mistake waits for it
+
     name = words[0].partition("=")[0]
     known = [known for known in parser._option_string_actions if known.startswith("--")]
     longer = [option for option in known if name.startswith("--") and option.startswith(name)]
-    alike = longer or difflib.get_close_matches(name, known, n=2, cutoff=0.5)
-    hint = f". Did you mean {' or '.join(alike[:3])}?" if alike else "; --help lists the options"
+    found = longer or alike(name, known)
+    hint = f". Did you mean {' or '.join(found[:3])}?" if found else "; --help lists the options"
     parser.error(f"it does not know {name!r}{hint}")

@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from bench.api import Prepared, default_store, prepare
 from bench.board.folder import check_ours
-from bench.cli._foretold import foreseen, size, time_of
+from bench.cli._foretold import foreseen, size, some_of, time_of
 from bench.cli._options import (
     add_how_options,
     add_store_options,
@@ -99,8 +99,7 @@ def _left_out(prepared: Prepared) -> Iterator[str]:
     for cell, reason in prepared.plan.left_out:
         why.setdefault(reason, []).append(cell.name)
     for reason, labels in why.items():
-        some = ", ".join(labels[:3]) + (" ..." if len(labels) > 3 else "")
-        yield f"left out ({len(labels)}): {some}\n    {reason}"
+        yield f"left out ({len(labels)}): {some_of(labels)}\n    {reason}"
 
 
 def _later(prepared: Prepared) -> Iterator[str]:

@@ -33,21 +33,17 @@ class Job:
         hit: status of its row, see ``Store.look``.
         changed: badges of its row, e.g. ``code changed since``.
         todo: whether it runs.
-        seconds: predicted wall time of the whole cell.
-        measured: True if the prediction rests on a row of such a cell that was made here.
         asked: True if the suite asks for it, False if another cell needs it.
         seen: ``Store.stamp`` of the cell when the plan was made.
         guess: the method's own estimate of the seconds, whether or not an earlier row was found.
         ranks: processes that share its work, each with a GPU of its own where there are GPUs.
-        forecast: the same seconds with an interval, and memory.
+        forecast: its time with an interval, and its memory.
         later: whether it would run if there were time for it.
     """
 
     cell: Cell
     hit: Hit
     todo: bool
-    seconds: float
-    measured: bool
     asked: bool
     seen: str = ""
     guess: float = 0.0
@@ -55,6 +51,16 @@ class Job:
     ranks: int = 1
     forecast: Forecast = UNKNOWN
     later: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """Predicted wall time of the whole cell."""
+        return self.forecast.seconds
+
+    @property
+    def measured(self) -> bool:
+        """Whether the prediction rests on a row of such a cell that was made here."""
+        return self.forecast.measured
 
     @property
     def gpu_bytes(self) -> float | None:
@@ -176,7 +182,7 @@ def make_plan(
     forecaster = Forecaster(history, choice.data_root, datasets)
     jobs = {}
     for key, cell in cells.items():
-        known = Job(cell, hits[key], key in todo, 0.0, False, key in asked, seen[key])
+        known = Job(cell, hits[key], key in todo, key in asked, seen[key])
         known = replace(known, changed=changed.get(key, ()))
         jobs[key] = _sized(known, site.ranks if _spreads(cell) else 1, forecaster)
     return Plan([jobs[key] for key in _cheap_first(jobs)], grid.left_out, site)
@@ -184,14 +190,11 @@ def make_plan(
 
 def _sized(job: Job, ranks: int, forecaster: Forecaster) -> Job:
     """The job with the time and memory that it is expected to take on so many ranks."""
-    found = forecaster.of(job.cell, ranks)
     return replace(
         job,
         guess=forecaster.guess(job.cell, ranks) or 0.0,
-        seconds=found.seconds,
-        measured=found.basis == "own cell",
         ranks=ranks,
-        forecast=found,
+        forecast=forecaster.of(job.cell, ranks),
     )
 
 

@@ -46,6 +46,8 @@ def wall_seconds(
     unfinished = {key for _, key, _ in ends} | {job.cell.key for job in queue}
     while queue or ends:
         for job in list(queue):
+            if not free:  # a run's display asks often, and of a thousand cells few have a place
+                break
             width = min(job.ranks, places) if wide else 1
             if width <= free and not unfinished & set(job.cell.needs.values()):
                 queue.remove(job)

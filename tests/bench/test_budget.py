@@ -10,6 +10,7 @@ from bench.cli import main
 from bench.errors import ConfigError
 from bench.experiment.budget import read_duration, within
 from bench.experiment.choice import Choice
+from bench.experiment.forecast import Forecast
 from bench.experiment.plan import Job, Plan, Site
 from bench.experiment.wall import wall_seconds
 from bench.results.row_files import rows_under
@@ -26,7 +27,7 @@ rows: [{method: popularity}, {method: markov}, {method: random}]
 def job(name, seconds, *needs, todo=True, ranks=1):
     """A planned cell; what it needs is named by method."""
     keys = {need: key(need) for need in needs}
-    return Job(_cell(name, keys), "missing", todo, seconds, False, True, ranks=ranks)
+    return Job(_cell(name, keys), "missing", todo, True, ranks=ranks, forecast=Forecast(seconds))
 
 
 def _cell(name, needs):

@@ -13,6 +13,7 @@ from bench.cli import main
 from bench.cli._live import Watch
 from bench.disk.sealed import write_note
 from bench.execution.schedule import Progress
+from bench.experiment.forecast import Forecast
 from bench.experiment.plan import Job, Plan, Site
 
 
@@ -24,7 +25,7 @@ def store(tmp_path):
 def job(method, seconds, **more):
     """A cell that is to run."""
     cell = Cell(dataset="book", data_version="v", method=method, **more)
-    return Job(cell, "missing", True, seconds, False, True)
+    return Job(cell, "missing", True, True, forecast=Forecast(seconds))
 
 
 PLAN = Plan([job("sasrec", 50.0), job("dros", 50.0), job("markov", 60.0)], [], Site(places=2))

@@ -1,12 +1,13 @@
 """The order in which cells run."""
 
 from bench.cell import Cell
+from bench.experiment.forecast import Forecast
 from bench.experiment.plan import Job, _cheap_first
 
 
 def _job(seconds, *needs, asked=True, todo=True):
     cell = Cell(dataset="d", data_version="v", method="m", needs={name: name for name in needs})
-    return Job(cell, "missing", todo, seconds, measured=False, asked=asked)
+    return Job(cell, "missing", todo, asked, forecast=Forecast(seconds))
 
 
 def test_the_cheapest_runs_first_and_is_charged_with_needs_that_nobody_has_run():

@@ -19,6 +19,7 @@ from bench.execution.runner import run_cell
 from bench.execution.schedule import Progress, Schedule
 from bench.execution.status import Status, read_status, remaining
 from bench.execution.work import Surroundings
+from bench.experiment.forecast import Forecast
 from bench.experiment.plan import Plan
 from bench.results.packed import Packed
 from bench.results.row_files import read_row
@@ -71,11 +72,11 @@ def test_without_a_limit_a_cell_has_an_hour_or_ten_times_its_prediction(bench_or
     plan = prepare(bench_order("good"), store).plan
     for predicted, limit in ((1.0, 3600.0), (1000.0, 10000.0)):
         (job,) = plan.jobs
-        guessed = Plan([replace(job, seconds=predicted)], [])
+        guessed = Plan([replace(job, forecast=Forecast(predicted))], [])
         schedule = Schedule(guessed, Surroundings(store=store), _Ends(End("over")))
         schedule._jobs = {job.cell.key: guessed.jobs[0]}
         assert schedule._limit(job.cell) == limit
-    quick_once = replace(job, seconds=2.0, measured=True, guess=1000.0)
+    quick_once = replace(job, forecast=Forecast(2.0, 0.0, "own cell"), guess=1000.0)
     schedule._jobs = {job.cell.key: quick_once}
     assert schedule._limit(job.cell) == 10000.0, "one quick row does not end a long cell"
 

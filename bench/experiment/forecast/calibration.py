@@ -14,8 +14,6 @@ from bench.disk.sealed import read_note, write_note
 from bench.errors import DamagedError
 from bench.results.row_schema import parse
 
-SUITE = "calibration"  # its cells
-
 
 @dataclass(frozen=True)
 class Calibration:

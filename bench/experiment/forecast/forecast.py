@@ -39,6 +39,11 @@ class Forecast:
         return self.basis != "unknown"
 
     @property
+    def measured(self) -> bool:
+        """Whether it is the time of such a cell that was made here."""
+        return self.basis == "own cell"
+
+    @property
     def low(self) -> float:
         """Lower end of the interval in seconds."""
         return self.seconds * math.exp(-self.spread)
