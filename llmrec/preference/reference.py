@@ -23,7 +23,7 @@ from bench.disk.sealed_arrays import read_array, write_array
 from bench.errors import ContractError, out_of_memory
 from bench.types import FloatArray, IntArray
 from llmrec.lm.backbone import Backbone
-from llmrec.preference.rows import PreferenceRow, longest_first
+from llmrec.preference.rows import PreferenceRow, in_parts, longest_first
 from llmrec.prompt import Prompt
 from llmrec.training.shared_prefix import LogProbs
 from llmrec.trie import Trie
@@ -58,7 +58,8 @@ class Batches:
         drawn, made = list(order), []
         for start in range(0, len(drawn), self.step):
             mine = np.array(ranks.mine(drawn[start : start + self.step]), np.int64)
-            made += self._cut(rows, trie, mine)
+            by_length = longest_first([rows[row] for row in mine], trie)
+            made += in_parts(mine[by_length], self.size)
         return made
 
     def by_length(self, rows: Sequence[PreferenceRow], trie: Trie) -> list[IntArray]:
@@ -68,12 +69,7 @@ class Batches:
             rows: all training rows.
             trie: knows the length of their answers.
         """
-        mine = ranks.mine(longest_first(rows, trie))
-        return [mine[start : start + self.size] for start in range(0, len(mine), self.size)]
-
-    def _cut(self, rows: Sequence[PreferenceRow], trie: Trie, mine: IntArray) -> list[IntArray]:
-        order = mine[longest_first([rows[row] for row in mine], trie)] if len(mine) else mine
-        return [order[start : start + self.size] for start in range(0, len(order), self.size)]
+        return in_parts(ranks.mine(longest_first(rows, trie)), self.size)
 
 
 def with_reference(

@@ -128,3 +128,15 @@ def longest_first(rows: Sequence[PreferenceRow], trie: Trie) -> IntArray:
     lengths = np.asarray(trie.answer.lengths)
     size = [len(row.prompt) + int(lengths[row.leaf_EJ[0]].sum()) for row in rows]
     return np.argsort(-np.array(size), kind="stable")
+
+
+def in_parts(order: IntArray, size: int) -> list[IntArray]:
+    """Row numbers in batches, in their order.
+
+    Training and reference both cut by this, since in 16 bits their numbers agree in equal batches only.
+
+    Args:
+        order: row numbers.
+        size: of a batch; the last may be smaller.
+    """
+    return [order[start : start + size] for start in range(0, len(order), size)]

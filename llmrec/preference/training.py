@@ -21,7 +21,7 @@ from bench.types import FloatArray, IntArray
 from llmrec.lm.backbone import Backbone
 from llmrec.losses.base import NotFinite
 from llmrec.preference.base import PreferenceLoss
-from llmrec.preference.rows import PreferenceRow, longest_first
+from llmrec.preference.rows import PreferenceRow, in_parts, longest_first
 from llmrec.training.packing import Example
 from llmrec.training.shared_prefix import LogProbs
 
@@ -74,9 +74,8 @@ class PreferenceBatchLoss:
         """
         wide = 1 if self.log_probs.together else rows[0].leaf_EJ.shape[1]
         size = max(1, size // wide)
-        order = longest_first(rows, self.log_probs.trie)
-        for start in range(0, len(order), size):
-            yield [rows[row] for row in order[start : start + size]]
+        for part in in_parts(longest_first(rows, self.log_probs.trie), size):
+            yield [rows[row] for row in part]
 
     def count(self, rows: Sequence[PreferenceRow]) -> int:
         """Rows: the loss is their mean."""
