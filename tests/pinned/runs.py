@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -36,15 +37,15 @@ def names() -> list[str]:
 def results_of(name: str) -> dict[str, dict[str, Any]]:
     """By variant (``bigrec+msl/beam``): versions, lists, scores and metrics of a tiny run."""
     found = {}
-    for loss, by_decoder in losses_of(name).items():
-        with tempfile.TemporaryDirectory() as place:
-            fitted = _fitted(name, loss, by_decoder[0], Path(place))
-            keep(fitted, Path(place) / "kept")
+    with tempfile.TemporaryDirectory() as folder:
+        for loss, by_decoder in losses_of(name).items():
+            place = Path(folder) / (loss or "plain")
+            keep(_fitted(name, loss, by_decoder[0], place), place / "kept")
             for decoder in by_decoder:
                 label = "".join(
                     [name, f"+{loss}" if loss else "", f"/{decoder}" if decoder else ""]
                 )
-                found[label] = _record(_reread(Path(place) / "kept", decoder), loss)
+                found[label] = _record(_reread(place / "kept", decoder), loss)
     return found
 
 
@@ -55,7 +56,7 @@ def _fitted(
     place: Path,
     given: Mapping[str, Any] | None = None,
 ) -> Method:
-    """A method fitted on the toy data, and before it everything that it needs."""
+    """A method fitted on the toy data; what it needs is fitted once and kept beside ``place``."""
     kind: type[Method] = methods.get(name)
     toy = {k: v for k, v in SHORT.items() if k in kind.Config.model_fields} | dict(kind.toy)
     toy |= LLM_SHORT if kind.decodes else {}
@@ -66,14 +67,18 @@ def _fitted(
     for role, need in method.needs(config, loss=loss, backbone=backbone).items():
         other = methods.get(need.method)
         usual = next(iter(losses_of(need.method)), None)
+        given_to = hashlib.sha256(repr(need).encode()).hexdigest()[:8]
+        beside = place.parent / f"{need.method}-{given_to}"
+        inputs[role] = beside / "kept"
+        if inputs[role].exists():
+            continue
         made = _fitted(
             need.method,
             need.loss or usual,
             "beam" if other.decodes else None,
-            place / role,
+            beside,
             need.config,
         )
-        inputs[role] = place / role / "kept"
         keep(made, inputs[role])
     scratch = place / "scratch"
     scratch.mkdir(parents=True)
