@@ -15,6 +15,7 @@ from bench.errors import ContractError
 from bench.method import Method
 from bench.registry import methods
 from bench.types import Exam, Queries, Ranking, Windows
+from llmrec.lm.names import BACKBONES
 
 FILE = "vectors.safetensors"
 SECONDS_PER_TITLE = 0.012
@@ -24,7 +25,8 @@ class TitleVectorsConfig(Config):
     """Who encodes the titles."""
 
     text_encoder: str = "minilm"
-    """Encoder of titles: minilm, hash or a local folder with a sentence encoder."""
+    """Encoder of titles: minilm, hash, a local folder with a sentence encoder, or backbone, the states of a
+    language model."""
 
 
 @methods.register("title_vectors")
@@ -39,6 +41,7 @@ class TitleVectors(Method):
     Config = TitleVectorsConfig
     toy: ClassVar = {"text_encoder": "hash"}
     tags = frozenset({"text"})
+    backbones = BACKBONES
 
     def __init__(self, config: Any = None, **axes: str | None) -> None:
         super().__init__(config, **axes)
@@ -50,14 +53,22 @@ class TitleVectors(Method):
         return SECONDS_PER_TITLE * size.n_items
 
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:
-        """Encode the titles; nothing is learned."""
+        """Encode the titles; nothing is learned.
+
+        Raises:
+            Unavailable: the encoder or the language model is not on this machine.
+        """
+        from llmrec.lm.backbone import load
         from llmrec.lm.text_encoder import encode_text
 
+        seed = run.seed_for("weights")
+        lm = load(self.backbone, device=run.device, seed=seed) if self.backbone else None
         self.vectors_ND = encode_text(
             train.catalogue.titles,
             encoder=self.config.text_encoder,
             device=run.device,
             normalised=True,
+            lm=lm,
         )
 
     def recommend(self, queries: Queries, k: int) -> Ranking:
