@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+from pydantic import PositiveFloat
 
 from baselines.sequential import Sequential, SequentialConfig
+from bench.config import later
 from bench.registry import methods
 
 
@@ -16,6 +19,10 @@ class SASRecConfig(SequentialConfig):
     in another order."""
     ce_padding: bool = False
     """Count the padding row as an item in the softmax of the loss ``ce``, as RecBole's does."""
+    similarity: Literal["dot", "cosine"] = later(default="dot")
+    """How states are compared with items."""
+    tau: PositiveFloat = later(default=0.05)
+    """Temperature of the cosine; not read with ``dot``."""
 
 
 @methods.register("sasrec")
@@ -38,13 +45,14 @@ class SASRec(Sequential):
     @classmethod
     def module(cls) -> type:
         """The torch class."""
-        from baselines.causal import CausalModel
+        from baselines.cosine import CosineModel
 
-        return CausalModel
+        return CosineModel
 
     def options(self) -> dict[str, Any]:
-        """The loss, and whose code computes the user vectors."""
+        """The loss, whose code computes the user vectors, and the temperature of the cosine."""
         loss = self.loss or self.default_loss
         if loss == "ce" and self.config.ce_padding:
             loss = "ce_padded"
-        return self.trained_with(loss) | {"as_recbole": self.config.as_recbole}
+        tau = self.config.tau if self.config.similarity == "cosine" else None
+        return self.trained_with(loss) | {"as_recbole": self.config.as_recbole, "tau": tau}

@@ -115,7 +115,7 @@ def test_the_order_of_earlier_items_is_known_by_positions_alone(tmp_path):
     assert by_distance.abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["hstu"])
+@pytest.mark.parametrize("name", ["hstu", "sasrec"])
 def test_the_full_softmax_is_the_sampled_one_with_every_item(tmp_path, name):
     model = model_of(tmp_path, name, similarity="cosine")
     with torch.no_grad():
@@ -126,7 +126,7 @@ def test_the_full_softmax_is_the_sampled_one_with_every_item(tmp_path, name):
     torch.testing.assert_close(drawn, whole)
 
 
-@pytest.mark.parametrize("name", ["hstu"])
+@pytest.mark.parametrize("name", ["hstu", "sasrec"])
 def test_the_cosine_is_one_over_tau_at_most(tmp_path, name):
     model = model_of(tmp_path, name, similarity="cosine", tau=0.1)
     with torch.no_grad():
