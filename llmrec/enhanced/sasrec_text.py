@@ -22,7 +22,7 @@ from bench.cell import K, Need, Run, Size
 from bench.config import Config
 from bench.errors import ConfigError
 from bench.registry import methods
-from bench.types import BoolArray, Catalogue, Exam, FloatArray, Queries, Ranking, Windows
+from bench.types import BoolArray, Exam, FloatArray, Queries, Ranking, Windows
 from llmrec.lm.names import EMBEDDED, SCRATCH
 from llmrec.title_whitening import (
     FitOn,
@@ -149,7 +149,8 @@ class SASRecText(Sequential):
         """Attach the title vectors to the module."""
         super().prepare(model, train, run)
         assert self._title_NR is not None, "the titles are whitened first"
-        model.attach(self._title_NR, train.seen, _twins(train.catalogue))
+        twin_N = train.catalogue.title_class.astype(np.int64)
+        model.attach(self._title_NR, train.seen, twin_N)
 
     def _facts(self, vector_ND: FloatArray, seen_N: BoolArray) -> dict[str, Any]:
         """Width, mean cosines of title, whitened and item vectors, and lengths of item vectors."""
@@ -204,8 +205,3 @@ def cold_share(ranking: Ranking, seen_N: BoolArray) -> float:
     """
     listed = ranking.item_QK[ranking.item_QK > 0]
     return float((~seen_N[listed]).mean()) if len(listed) else 0.0
-
-
-def _twins(catalogue: Catalogue) -> Any:
-    """By item id, the item that stands for its title, int64 [N + 1]."""
-    return catalogue.title_class.astype(np.int64)
