@@ -285,6 +285,7 @@ class Generative(Decoding):
         options = configure(kind, self.config.loss_options, stored=True)
         vocabulary = min(self.lm.vocabulary, len(self.lm.tokenizer))
         loss = kind(options, self.trie, vocabulary=vocabulary, avt=avt)
+        loss.observe_targets(self.trie.leaf_of_item_N[train.target_W])
         shared = self.prompter.shared if self.layouts.share_opening else 0
         return Training(rows, TokenBatchLoss(loss, self.trie, shared=shared), self.recipe())
 

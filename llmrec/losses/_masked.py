@@ -7,6 +7,7 @@ head that learns takes the plain autograd path through the same numbers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -27,21 +28,41 @@ class Masked(NamedTuple):
     Attributes:
         nll_R: negative log-likelihood, 0 for rows with one valid token.
         kept_R: rows with more than one valid token, as indices, [K].
-        moments_K3: label logit above the mean valid logit, population variance of the valid logits and
-            their mean, for the kept rows; None unless asked for. No gradient.
+        read_KC: what ``Softmax.read`` found in the logits of the kept rows; None unless asked for or where
+            no row is kept. No gradient.
     """
 
     nll_R: Tensor
     kept_R: Tensor
-    moments_K3: Tensor | None
+    read_KC: Tensor | None
+
+
+class Smoothing(NamedTuple):
+    """A target that is not the label alone.
+
+    Attributes:
+        share: of the target that goes to other tokens than the label.
+        weight_E: how it is spread, by edge of the trie; sums to 1 over the edges of a node.
+    """
+
+    share: float
+    weight_E: Tensor
 
 
 class Softmax(NamedTuple):
-    """How logits become the softmax's arguments: ``f / tau``, plus ``bonus`` for negatives."""
+    """How logits become the loss.
+
+    Attributes:
+        tau: temperature; the softmax is over ``f / tau``.
+        bonus_R: added to the arguments of each row's negatives.
+        read: called with the logits of a block's rows [R, U] and the block; returns numbers a row [R, C].
+        smoothing: None for the label as the whole target.
+    """
 
     tau: float = 1.0
     bonus_R: Tensor | None = None
-    moments: bool = False
+    read: Callable[[Tensor, Block], Tensor] | None = None
+    smoothing: Smoothing | None = None
 
 
 def masked_nll(
@@ -54,7 +75,7 @@ def masked_nll(
         head: output head; ``head.trainable`` decides whether it gets a gradient.
         answers: labels and trie nodes, on the device of ``hidden_RD``.
         trie: the valid tokens.
-        how: temperature, bonus per row and whether moments are wanted.
+        how: temperature, bonus per row, smoothing, and what is to be read off the logits.
 
     Raises:
         ConfigError: a label is not among its valid tokens.
@@ -66,19 +87,19 @@ def masked_nll(
     dtype = head.precision(hidden_RD)
     nothing_R = hidden_RD.new_zeros(len(answers), dtype=dtype)
     if len(kept_R) == 0:
-        empty = nothing_R.new_zeros(0, 3) if how.moments else None
         # the empty sum keeps a graph, so that backward also works for a batch without a choice
-        return Masked(nothing_R + hidden_RD[:0].sum(), kept_R, empty)
-    blocks = plan(trie, answers.token_R[kept_R], answers.node_R[kept_R])
+        return Masked(nothing_R + hidden_RD[:0].sum(), kept_R, None)
+    weight_E = None if how.smoothing is None else how.smoothing.weight_E.to(kept_R.device, dtype)
+    blocks = plan(trie, answers.token_R[kept_R], answers.node_R[kept_R], weight_E)
     if how.bonus_R is not None:
         how = how._replace(bonus_R=how.bonus_R[kept_R])
     hidden_KD = hidden_RD[kept_R]
     if head.trainable:
-        nll_K, moments_K3 = _generic(hidden_KD, head, blocks, how)
+        nll_K, read_KC = _generic(hidden_KD, head, blocks, how)
     else:
-        nll_K, moments_K3 = _ClosedForm.apply(hidden_KD, head, blocks, how)
+        nll_K, read_KC = _ClosedForm.apply(hidden_KD, head, blocks, how)
     nll_R = nothing_R.index_copy(0, kept_R, nll_K.to(dtype))
-    return Masked(nll_R, kept_R, moments_K3 if how.moments else None)
+    return Masked(nll_R, kept_R, read_KC if how.read else None)
 
 
 class _ClosedForm(torch.autograd.Function):
@@ -90,20 +111,21 @@ class _ClosedForm(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         dtype = head.precision(hidden_KD)
         nll_K = hidden_KD.new_empty(len(hidden_KD), dtype=dtype)
-        moments_K3 = nll_K.new_empty(len(nll_K) if how.moments else 0, 3)
+        read = []
         wanted = ctx.needs_input_grad[0]
         gradient_KD = hidden_KD.new_empty(hidden_KD.shape if wanted else (0, 0), dtype=dtype)
         for block in blocks:
             row_R = block.row_R
-            nll_K[row_R], gradient_RD, moments_R3 = _block(hidden_KD, head, block, how, wanted)
+            nll_K[row_R], gradient_RD, read_RC = _block(hidden_KD, head, block, how, wanted)
             if gradient_RD is not None:
                 gradient_KD[row_R] = gradient_RD
-            if moments_R3 is not None:
-                moments_K3[row_R] = moments_R3
+            if read_RC is not None:
+                read.append(read_RC)
         ctx.save_for_backward(gradient_KD)
         ctx.dtype = hidden_KD.dtype
-        ctx.mark_non_differentiable(moments_K3)
-        return nll_K, moments_K3
+        read_KC = torch.cat(read)[_order(blocks)] if read else nll_K.new_zeros(0)
+        ctx.mark_non_differentiable(read_KC)
+        return nll_K, read_KC
 
     @staticmethod
     @once_differentiable
@@ -115,36 +137,53 @@ class _ClosedForm(torch.autograd.Function):
 def _block(
     hidden_KD: Tensor, head: Head, block: Block, how: Softmax, wanted: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Loss of a block's rows and, where wanted, the gradient of their states and their moments."""
+    """Loss of a block's rows and, where wanted, the gradient of their states and what is read of them."""
     rows = head.rows(block.token_U)
     logits_RU = rows.logits(hidden_KD[block.row_R])
-    moments_R3 = _moments(logits_RU, block) if how.moments else None
+    read_RC = how.read(logits_RU, block) if how.read else None
     scaled_RU = _scaled(logits_RU, block, how)
     lse_R = scaled_RU.logsumexp(1)
-    label_R1 = block.label_R[:, None]
-    nll_R = lse_R - scaled_RU.gather(1, label_R1)[:, 0]
+    nll_R = lse_R - _target(scaled_RU, block, how)
     if not wanted:
-        return nll_R, None, moments_R3
+        return nll_R, None, read_RC
     share_RU = scaled_RU.sub_(lse_R[:, None]).exp_()
-    share_RU.scatter_add_(1, label_R1, torch.full_like(lse_R, -1.0)[:, None])
-    return nll_R, rows.pull(share_RU, logits_RU) / how.tau, moments_R3
+    at_label = 1.0
+    if how.smoothing is not None:
+        at_label -= how.smoothing.share
+        share_RU.sub_(how.smoothing.share * block.weight_RU)
+    share_RU.scatter_add_(1, block.label_R[:, None], torch.full_like(lse_R, -at_label)[:, None])
+    return nll_R, rows.pull(share_RU, logits_RU) / how.tau, read_RC
 
 
 def _generic(
     hidden_KD: Tensor, head: Head, blocks: list[Block], how: Softmax
 ) -> tuple[Tensor, Tensor]:
     """The same under autograd, so that the touched rows of the head learn too."""
-    nll, moments = [], []
+    nll, read = [], []
     for block in blocks:
         logits_RU = head.rows(block.token_U).logits(hidden_KD[block.row_R])
         scaled_RU = _scaled(logits_RU, block, how)
-        label_R = scaled_RU.gather(1, block.label_R[:, None])[:, 0]
-        nll.append(scaled_RU.logsumexp(1) - label_R)
-        if how.moments:
-            moments.append(_moments(logits_RU.detach(), block))
-    order = torch.cat([block.row_R for block in blocks]).argsort()
-    moments_K3 = torch.cat(moments)[order] if moments else hidden_KD.new_zeros(0, 3)
-    return torch.cat(nll)[order], moments_K3
+        nll.append(scaled_RU.logsumexp(1) - _target(scaled_RU, block, how))
+        if how.read:
+            read.append(how.read(logits_RU.detach(), block))
+    order = _order(blocks)
+    read_KC = torch.cat(read)[order] if read else hidden_KD.new_zeros(0)
+    return torch.cat(nll)[order], read_KC
+
+
+def _order(blocks: list[Block]) -> Tensor:
+    """Where each row stands in the blocks laid end to end."""
+    return torch.cat([block.row_R for block in blocks]).argsort()
+
+
+def _target(scaled_RU: Tensor, block: Block, how: Softmax) -> Tensor:
+    """The mean of the softmax's arguments under the target: that of the label unless it is smoothed."""
+    label_R = scaled_RU.gather(1, block.label_R[:, None])[:, 0]
+    if how.smoothing is None:
+        return label_R
+    weight_RU, share = block.weight_RU, how.smoothing.share
+    mean_R = (weight_RU * scaled_RU.masked_fill(weight_RU == 0, 0.0)).sum(1)
+    return (1 - share) * label_R + share * mean_R
 
 
 def _scaled(logits_RU: Tensor, block: Block, how: Softmax) -> Tensor:
@@ -152,17 +191,22 @@ def _scaled(logits_RU: Tensor, block: Block, how: Softmax) -> Tensor:
     if how.bonus_R is not None:
         bonus_R1 = how.bonus_R[block.row_R, None].to(scaled_RU.dtype)
         scaled_RU = (scaled_RU + bonus_R1).scatter_add(1, block.label_R[:, None], -bonus_R1)
-    if block.invalid_GU is None or block.group_R is None:
-        return scaled_RU
-    return scaled_RU.masked_fill_(block.invalid_GU[block.group_R], NEVER)
+    invalid_RU = block.invalid_RU
+    return scaled_RU if invalid_RU is None else scaled_RU.masked_fill_(invalid_RU, NEVER)
 
 
-def _moments(logits_RU: Tensor, block: Block) -> Tensor:
+def moments(logits_RU: Tensor, block: Block) -> Tensor:
+    """Label logit above the mean valid logit, population variance of the valid logits, their mean, [R, 3].
+
+    Args:
+        logits_RU: of the union of the valid tokens of these rows.
+        block: says which are valid in each.
+    """
     label_R1 = logits_RU.gather(1, block.label_R[:, None])
-    if block.invalid_GU is None or block.group_R is None:
+    invalid_RU = block.invalid_RU
+    if invalid_RU is None:
         variance_R1, mean_R1 = torch.var_mean(logits_RU, 1, correction=0, keepdim=True)
         return torch.cat([label_R1 - mean_R1, variance_R1, mean_R1], 1)
-    invalid_RU = block.invalid_GU[block.group_R]
     size_R1 = (~invalid_RU).sum(1, keepdim=True)
     mean_R1 = logits_RU.masked_fill(invalid_RU, 0.0).sum(1, keepdim=True) / size_R1
     spread_RU = (logits_RU - mean_R1).masked_fill(invalid_RU, 0.0)

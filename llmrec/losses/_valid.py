@@ -43,6 +43,8 @@ class Block:
         invalid_GU: True where a token may not follow a node; None where all rows share one node.
         group_R: row -> node, as an index into G; None likewise.
         label_R: position of each label in ``token_U``.
+        weight_GU: weight of each token after each node (G is 1 where all rows share one), 0 where it may
+            not follow; None unless asked for.
     """
 
     row_R: Tensor
@@ -50,6 +52,20 @@ class Block:
     invalid_GU: Tensor | None
     group_R: Tensor | None
     label_R: Tensor
+    weight_GU: Tensor | None = None
+
+    @property
+    def invalid_RU(self) -> Tensor | None:
+        """True where a token may not follow a row's node; None where every token of the union may."""
+        if self.invalid_GU is None or self.group_R is None:
+            return None
+        return self.invalid_GU[self.group_R]
+
+    @property
+    def weight_RU(self) -> Tensor:
+        """Weight of each token in each row; one line where all rows share a node."""
+        assert self.weight_GU is not None, "this block was planned without weights"
+        return self.weight_GU if self.group_R is None else self.weight_GU[self.group_R]
 
 
 _loaded: weakref.WeakKeyDictionary[Trie, dict[str, TrieOn]] = weakref.WeakKeyDictionary()
@@ -114,9 +130,12 @@ class _Edges(NamedTuple):
     token_E: Tensor
     group_E: Tensor
     start_G: Tensor
+    weight_E: Tensor | None
 
 
-def plan(trie: Trie, token_R: Tensor, node_R: Tensor) -> list[Block]:
+def plan(
+    trie: Trie, token_R: Tensor, node_R: Tensor, weight_E: Tensor | None = None
+) -> list[Block]:
     """Cut rows into blocks such that the matrix products and their launches cost little in total.
 
     A few large nodes that many rows share (the root, the opening quote) may get a block each; the others
@@ -126,6 +145,7 @@ def plan(trie: Trie, token_R: Tensor, node_R: Tensor) -> list[Block]:
         trie: the catalogue.
         token_R: labels; every row has more than one valid token.
         node_R: trie node at which each is chosen.
+        weight_E: a weight for each edge of the trie, where blocks shall hold them.
     """
     on = trie_on(trie, node_R.device)
     node_G, group_R = torch.unique(node_R, return_inverse=True)
@@ -133,7 +153,7 @@ def plan(trie: Trie, token_R: Tensor, node_R: Tensor) -> list[Block]:
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device)
     group_R = rank[group_R]
-    edges = _edges(on, node_G[order], size_G)
+    edges = _edges(on, node_G[order], size_G, weight_E)
     row_R = group_R.argsort(stable=True)
     rows_G = torch.bincount(group_R, minlength=len(node_G))
     heavy = _heavy(edges, size_G, rows_G)
@@ -147,16 +167,18 @@ def plan(trie: Trie, token_R: Tensor, node_R: Tensor) -> list[Block]:
     ]
 
 
-def _edges(on: TrieOn, node_G: Tensor, size_G: Tensor) -> _Edges:
+def _edges(on: TrieOn, node_G: Tensor, size_G: Tensor, weight_E: Tensor | None) -> _Edges:
     start_G = torch.cat([size_G.new_zeros(1), size_G.cumsum(0)])
     group_E = torch.repeat_interleave(torch.arange(len(node_G), device=node_G.device), size_G)
     within_E = torch.arange(len(group_E), device=node_G.device) - start_G[group_E]
-    return _Edges(on.token_E[on.indptr_M[node_G][group_E] + within_E], group_E, start_G)
+    edge_E = on.indptr_M[node_G][group_E] + within_E
+    weights = None if weight_E is None else weight_E[edge_E]
+    return _Edges(on.token_E[edge_E], group_E, start_G, weights)
 
 
 def _heavy(edges: _Edges, size_G: Tensor, rows_G: Tensor) -> int:
     """How many of the largest nodes get a block of their own: the cheapest cut of all prefixes."""
-    token_E, group_E, _ = edges
+    token_E, group_E = edges.token_E, edges.group_E
     last = torch.full((int(token_E.max()) + 1,), -1, device=token_E.device)
     last.scatter_reduce_(0, token_E, group_E, "amax")  # the last node that still needs a token
     needed_G = torch.bincount(last[last >= 0], minlength=len(size_G))
@@ -176,12 +198,21 @@ def _block(
     span = slice(int(edges.start_G[low]), int(edges.start_G[high]))
     token_E = edges.token_E[span]
     labels = token_R[row_R]
+    weight_E = None if edges.weight_E is None else edges.weight_E[span]
     if high - low == 1:
-        return Block(row_R, token_E, None, None, torch.searchsorted(token_E, labels))
+        label_R = torch.searchsorted(token_E, labels)
+        return Block(
+            row_R, token_E, None, None, label_R, None if weight_E is None else weight_E[None]
+        )
     present = torch.zeros(int(token_E.max()) + 1, dtype=torch.bool, device=token_E.device)
     present[token_E] = True
     token_U = torch.nonzero(present).flatten()
     column = present.cumsum(0) - 1
+    at = edges.group_E[span] - low, column[token_E]
     invalid = torch.ones(high - low, len(token_U), dtype=torch.bool, device=token_E.device)
-    invalid[edges.group_E[span] - low, column[token_E]] = False
-    return Block(row_R, token_U, invalid, group_R[row_R] - low, column[labels])
+    invalid[at] = False
+    weight_GU = None
+    if weight_E is not None:
+        weight_GU = weight_E.new_zeros(high - low, len(token_U))
+        weight_GU[at] = weight_E
+    return Block(row_R, token_U, invalid, group_R[row_R] - low, column[labels], weight_GU)

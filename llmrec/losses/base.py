@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -34,11 +34,13 @@ class Answers:
         token_R: the label, int64.
         node_R: trie node where it is chosen, int64.
         row_R: index of its sequence in the batch, int64.
+        leaf_R: leaf of that sequence's answer, int64.
     """
 
     token_R: Tensor
     node_R: Tensor
     row_R: Tensor
+    leaf_R: Tensor
 
     @classmethod
     def of(cls, trie: Trie, leaf_B: IntArray) -> Answers:
@@ -51,7 +53,7 @@ class Answers:
         leaf_B = np.asarray(leaf_B)
         answer, path = trie.answer.take(leaf_B), trie.path.take(leaf_B)
         row_R = np.repeat(np.arange(len(leaf_B)), answer.lengths)
-        columns = (answer.values, path.values, row_R)
+        columns = (answer.values, path.values, row_R, leaf_B[row_R])
         return cls(*(torch.from_numpy(column.astype(np.int64)) for column in columns))
 
     def __len__(self) -> int:
@@ -59,11 +61,11 @@ class Answers:
 
     def take(self, kept_R: Tensor) -> Answers:
         """The given rows, by mask or by index."""
-        return Answers(self.token_R[kept_R], self.node_R[kept_R], self.row_R[kept_R])
+        return Answers(*(getattr(self, column.name)[kept_R] for column in fields(self)))
 
     def to(self, device: torch.device) -> Answers:
         """The same on another device."""
-        return Answers(self.token_R.to(device), self.node_R.to(device), self.row_R.to(device))
+        return Answers(*(getattr(self, column.name).to(device) for column in fields(self)))
 
 
 class NotFinite(ContractError):
@@ -106,7 +108,7 @@ class Loss(component.Loss, ABC):
     """A training loss over answer tokens, with whatever state it carries from step to step.
 
     A trainer sums ``loss(...)`` over all micro-batches and ranks of an optimizer step, divides by the
-    sum of ``divisor(...)`` and calls ``step()`` after the optimizer.
+    sum of ``divisor(...)``, multiplies by ``rescale()`` and calls ``step()`` after the optimizer.
 
     Class attributes:
         needs_all_rows: False if rows with a single valid token may be left out of the forward pass
@@ -191,6 +193,17 @@ class Loss(component.Loss, ABC):
     def train(self, mode: bool = True) -> None:
         """Whether calls belong to training, so that statistics may be taken from them."""
         self.training = mode
+
+    def observe_targets(self, leaf_W: IntArray) -> None:
+        """Told of the leaves of all training targets, before training and never of others."""
+
+    def rescale(self) -> float:
+        """What the gradients of the coming optimizer step are multiplied by, 1 for most losses.
+
+        For a divisor that is known only after the forward passes. Called between the last backward pass and
+        the clipping, with every micro-batch of the step seen; every rank has to call it.
+        """
+        return 1.0
 
     def step(self) -> None:
         """Called once after each optimizer step."""

@@ -123,8 +123,12 @@ class MSLTau(MSL):
 
     def per_row(self, hidden_RD: Tensor, head: Head, answers: Answers) -> Tensor:
         """See ``msl``; the leading tau makes the gradient's weight exactly 1 - P (Eq. 10)."""
-        factor = self.config.tau if self.config.form == "corrected" else 1.0
-        return factor * msl(hidden_RD, head, answers, self.trie, tau=self.config.tau)
+        return self.leading * msl(hidden_RD, head, answers, self.trie, tau=self.config.tau)
+
+    @property
+    def leading(self) -> float:
+        """The factor of the loss: tau in the corrected form, 1 in the released."""
+        return float(self.config.tau) if self.config.form == "corrected" else 1.0
 
 
 @losses.register("msl_alpha")

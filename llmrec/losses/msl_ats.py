@@ -30,7 +30,7 @@ from bench import ranks
 from bench.errors import ConfigError
 from bench.registry import losses
 from llmrec.lm.head import Head
-from llmrec.losses._masked import Softmax, masked_nll
+from llmrec.losses._masked import Softmax, masked_nll, moments
 from llmrec.losses._valid import fan_out
 from llmrec.losses.base import Answers
 from llmrec.losses.msl import MSL, MSLConfig
@@ -114,10 +114,10 @@ class MSLATS(MSL):
     def per_row(self, hidden_RD: Tensor, head: Head, answers: Answers) -> Tensor:
         """``tau * (logsumexp_{z valid} f(z) / tau - f(y) / tau)``; no gradient goes through tau."""
         observing = self.training and torch.is_grad_enabled()
-        how = Softmax(self.tau, moments=observing)
+        how = Softmax(self.tau, read=moments if observing else None)
         masked = masked_nll(hidden_RD, head, answers, self.trie, how)
-        if masked.moments_K3 is not None:
-            sums = _sums(self._read(masked.moments_K3, answers.node_R[masked.kept_R]))
+        if masked.read_KC is not None:
+            sums = _sums(self._read(masked.read_KC, answers.node_R[masked.kept_R]))
             self._sums = sums if self._sums is None else self._sums + sums
         return self.tau * masked.nll_R
 

@@ -40,6 +40,22 @@ def add_up_gradients(parameters: Iterable[Tensor], loss: Tensor) -> None:
             gradient.copy_(piece.view_as(gradient))
 
 
+def rescale_gradients(parameters: Iterable[Tensor], loss: Tensor, factor: float) -> None:
+    """Multiply the gradients and the loss of a step by a number that its forward passes gave.
+
+    Args:
+        parameters: those that learn; one without a gradient is passed over.
+        loss: of the step, a scalar; changed in place.
+        factor: the same on every rank; 1 leaves every bit as it is.
+    """
+    if factor == 1.0:
+        return
+    loss.mul_(factor)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.mul_(factor)
+
+
 def _chunks(gradients: list[Tensor]) -> Iterable[list[Tensor]]:
     """Gradients of one type after another, up to ``CHUNK`` numbers together."""
     held: list[Tensor] = []

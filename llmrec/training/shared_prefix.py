@@ -218,7 +218,9 @@ class LogProbs:
     ) -> tuple[Tensor, Answers, int]:
         rows = fork(prompts, leaf_BJ, self.trie, pad=lm.pad_id, shared=self.shared)
         tokens, rows = rows.tokens, rows.to(lm.device)
-        return fork_states(lm, rows), Answers(rows.token_R, rows.node_R, rows.pair_R), tokens
+        leaf_R = torch.from_numpy(leaf_BJ.reshape(-1)).to(lm.device)[rows.pair_R]
+        answers = Answers(rows.token_R, rows.node_R, rows.pair_R, leaf_R)
+        return fork_states(lm, rows), answers, tokens
 
     def _apart(
         self, lm: Backbone, prompts: Sequence[Prompt], leaf_BJ: IntArray

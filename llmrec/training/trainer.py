@@ -43,7 +43,7 @@ from llmrec.training.checkpoint import (
     restore_generators,
     save_weights,
 )
-from llmrec.training.exchange import add_up_gradients
+from llmrec.training.exchange import add_up_gradients, rescale_gradients
 
 
 class Shuffle(Sampler[int]):
@@ -273,6 +273,7 @@ class Tuner(SelectingTrainer):
                 batch_loss.restore(before)
                 restore_generators(chance, self.args.device)
         add_up_gradients(lm.trainable().values(), total)
+        rescale_gradients(lm.trainable().values(), total, batch_loss.loss.rescale())
         self.seconds += time.perf_counter() - started
         self.last_loss = float(total)
         return total

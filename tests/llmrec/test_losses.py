@@ -146,7 +146,7 @@ def test_one_row_by_hand():
     trie = Trie.of([[1, 0], [2, 0]], 0)
     head = Head(torch.tensor([[5.0], [0.0], [math.log(3.0)]], dtype=torch.float64))
     hidden = torch.ones(1, 1, dtype=torch.float64)
-    answers = Answers(*(torch.tensor([value]) for value in (2, 0, 0)))
+    answers = Answers(*(torch.tensor([value]) for value in (2, 0, 0, 1)))
     assert float(msl(hidden, head, answers, trie)) == pytest.approx(math.log(4 / 3))
     whole = math.log(4 + math.exp(5.0)) - math.log(3.0)
     assert float(lml(hidden, head, answers.token_R)) == pytest.approx(whole)
@@ -229,7 +229,7 @@ def test_no_rows_give_zero_with_a_graph(name):
     loss = losses.get(name)(None, random_trie(), vocabulary=V, avt=8.0)
     nothing = torch.zeros(0, dtype=torch.int64)
     hidden = torch.zeros(0, D, requires_grad=True)
-    total = loss(hidden, random_head(dtype=torch.float32), Answers(nothing, nothing, nothing))
+    total = loss(hidden, random_head(dtype=torch.float32), Answers(nothing, nothing, nothing, nothing))
     assert total.item() == 0.0 and total.requires_grad
     total.backward()
 

@@ -110,7 +110,7 @@ def test_micro_batches_add_up_to_the_batch_in_any_order(form):
     for rows_of in ([slice(None)], cuts, cuts[::-1]):
         loss, total = ats(trie, form=form, clamp=(0.1, 50.0)), 0.0
         for rows in rows_of:
-            part = Answers(answers.token_R[rows], answers.node_R[rows], answers.row_R[rows])
+            part = answers.take(rows)
             total += float(loss(logits[rows], EYE, part).detach())
         assert loss.tau == 1.5 and loss.updates == 0
         loss.step()
@@ -274,7 +274,7 @@ def _rank(rank: int, store: str, result) -> None:
     trie, logits, answers = planted()
     rows = slice(rank * 25, (rank + 1) * 25 if rank == 0 else None)
     loss = ats(trie, clamp=(0.1, 50.0))
-    part = Answers(answers.token_R[rows], answers.node_R[rows], answers.row_R[rows])
+    part = answers.take(rows)
     loss(logits[rows], EYE, part)
     loss.step()
     result[rank] = loss.tau
