@@ -45,8 +45,8 @@ MANIFEST, KEPT = "llm.json", "kept_tokens.npy"
 
 
 def prefers(loss: str | None) -> bool:
-    """Whether this is a preference loss, whose training starts from a tuned model."""
-    return loss not in {None, ZERO_SHOT} and losses.get(loss).kind == "preference"
+    """Whether this is a loss whose training starts from a tuned model."""
+    return loss not in {None, ZERO_SHOT} and losses.get(loss).starts_tuned
 
 
 class Generative(Decoding):
@@ -64,7 +64,8 @@ class Generative(Decoding):
         "batch": 32,
         "scratch_lr": 3e-3,
         "valid_rows": 8,
-        "loss_options": {"msl_ats": {"eta": 0.95}},  # the toy catalogue offers few valid tokens
+        # the toy catalogue offers few valid tokens, and few titles to draw
+        "loss_options": {"msl_ats": {"eta": 0.95}, "title_softmax": {"negatives": 3}},
     }
     tags: ClassVar[frozenset[str]] = frozenset({"text", "pretrained"})
     backbones = BACKBONES

@@ -18,8 +18,8 @@ def search_space(
 ) -> Mapping[str, tuple[Any, ...]]:
     """The values a tuning may try, by name; empty for ``zero_shot``, which trains nothing.
 
-    A backbone without pretraining has the learning rate ``scratch_lr``; a preference loss has one among
-    its options.
+    A backbone without pretraining has the learning rate ``scratch_lr``; a loss that starts from a tuned model
+    has one among its options.
 
     Args:
         config: the method's class of configurations.
@@ -30,7 +30,7 @@ def search_space(
         return {}
     kind = losses.get(loss or "lml")
     rate = "scratch_lr" if backbone in {SCRATCH, TINY_NAME} else "lr"
-    own = kind.kind == "preference"
+    own = kind.starts_tuned
     rates = {("loss_options." if own else "") + rate: _around(kind.Config if own else config, rate)}
     return rates | {f"loss_options.{name}": values for name, values in kind.search.items()}
 

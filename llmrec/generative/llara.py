@@ -128,8 +128,8 @@ class LLaRA(SoftGenerative):
     def curriculum(self) -> Growing:
         """The configured one; a preference loss goes on from a trained projector and is always hybrid."""
         c = self.config
-        preference = self.loss is not None and losses.get(self.loss).kind == "preference"
-        kind = "hybrid" if preference and c.curriculum != "text" else c.curriculum
+        tuned = self.loss is not None and losses.get(self.loss).starts_tuned
+        kind = "hybrid" if tuned and c.curriculum != "text" else c.curriculum
         return Growing(kind, c.curriculum_unit, c.epochs, self._curriculum_seed)
 
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:

@@ -113,11 +113,13 @@ class Loss(component.Loss, ABC):
     Class attributes:
         needs_all_rows: False if rows with a single valid token may be left out of the forward pass
             (``count`` still wants all of them).
+        starts_tuned: whether its training goes on from the model that LML left.
     """
 
     kind: ClassVar[component.Kind] = "token"
     contract: ClassVar[str] = "llmrec.losses.contract"
     needs_all_rows: ClassVar[bool] = True
+    starts_tuned: ClassVar[bool] = False
 
     def __init__(self, config: Any, trie: Trie, *, vocabulary: int, avt: float) -> None:
         """A loss for one catalogue.

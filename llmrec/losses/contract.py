@@ -41,6 +41,7 @@ class _Sample:
         weight_VD = torch.as_tensor(chance.standard_normal((V, D)), dtype=dtype)
         self.head = Head(weight_VD.requires_grad_(trainable), None, 1.0, None)
         self.loss = kind(None, self.trie, vocabulary=V, avt=8.0)
+        self.loss.observe_targets(chance.integers(0, self.trie.n_leaves, 3 * N_ANSWERS))
 
     def of(self, row_R: Tensor) -> Tensor:
         """The summed loss of some rows."""

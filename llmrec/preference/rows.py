@@ -6,14 +6,14 @@ W rows, E draws of negatives, J = 1 + K answers a row (the positive first), N it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.errors import ConfigError, DataError
 from bench.types import FloatArray, IntArray, Windows
-from llmrec.preference.base import PreferenceConfig
+from llmrec.preference.base import NegativesConfig
 from llmrec.prompt import Prompt, TooLong
 from llmrec.trie import Trie
 
@@ -39,7 +39,7 @@ class PreferenceRow:
 
 
 def negatives(
-    train: Windows, trie: Trie, config: PreferenceConfig, *, seed: int, epoch: int = 0
+    train: Windows, trie: Trie, config: NegativesConfig, *, seed: int, epoch: int = 0
 ) -> IntArray:
     """Negative titles for each training row, as leaves of the trie, [W, K].
 
@@ -82,21 +82,22 @@ def negatives(
 
 
 def preference_rows(
-    method: Generative, train: Windows, config: PreferenceConfig, *, seed: int
+    method: Generative, train: Windows, config: NegativesConfig, *, seed: int, epochs: int
 ) -> list[PreferenceRow]:
     """Training rows with their answers for every draw.
 
     Args:
         method: makes the prompts; knows the catalogue.
         train: training rows.
-        config: number of negatives and of draws.
+        config: number of negatives, and whether they are drawn anew each epoch.
         seed: of the draws.
+        epochs: passes over the rows.
 
     Raises:
         ConfigError: too few titles for the negatives.
         DataError: a row that does not fit the cutoff even with one history item.
     """
-    draws = config.epochs if config.resample == "epoch" else 1
+    draws = epochs if config.resample == "epoch" else 1
     trie = method.trie
     positive_W1 = trie.leaf_of_item_N[train.target_W].astype(np.int64)[:, None]
     leaf_EWJ = np.stack(
@@ -116,6 +117,16 @@ def preference_rows(
             raise DataError(f"training row {row}: {fault}; raise cutoff ({cutoff})") from fault
         rows.append(PreferenceRow(prompt, leaf_EWJ[:, row], number=row))
     return rows
+
+
+def without_model(rows: Sequence[PreferenceRow], title_C: FloatArray) -> list[PreferenceRow]:
+    """The rows with a number for each answer that depends on its title alone, in place of a reference model.
+
+    Args:
+        rows: training rows without reference.
+        title_C: the number of each title, by leaf.
+    """
+    return [replace(row, reference_EJ=title_C[row.leaf_EJ].astype(np.float32)) for row in rows]
 
 
 def longest_first(rows: Sequence[PreferenceRow], trie: Trie) -> IntArray:

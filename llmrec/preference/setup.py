@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,7 +13,7 @@ from llmrec.lm.backbone import Backbone
 from llmrec.lm.soft_tokens import SoftBackbone
 from llmrec.preference.base import PreferenceConfig, PreferenceLoss
 from llmrec.preference.reference import Batches, with_reference
-from llmrec.preference.rows import preference_rows
+from llmrec.preference.rows import preference_rows, without_model
 from llmrec.preference.training import PreferenceBatchLoss
 from llmrec.training.loop import Recipe, Training, first_try, tune
 from llmrec.training.shared_prefix import LogProbs
@@ -39,17 +39,21 @@ def preference_training(
         ContractError: a reference log-probability is not finite.
     """
     vocabulary = min(method.lm.vocabulary, len(method.lm.tokenizer))
-    config: PreferenceConfig = configure(kind, method.config.loss_options, stored=True)
+    config: Any = configure(kind, method.config.loss_options, stored=True)
     avt = method.trie.avt(train.target_W)
     loss = kind(config, method.trie, vocabulary=vocabulary, avt=avt)
-    recipe = recipe_of(config, method, len(train))
-    lm = _ready(method.lm, config)
+    recipe = recipe_of(config, method, len(train)) if kind.starts_tuned else method.recipe()
+    lm = _ready(method.lm, config) if kind.starts_tuned else method.lm
     shared = method.prompter.shared if method.layouts.share_opening else 0
     log_probs = LogProbs(loss, method.trie, shared, together=method.layouts.together)
     steps = -(-len(train) // recipe.batch)
     batch_loss = PreferenceBatchLoss(loss, log_probs, steps_per_epoch=steps)
-    rows = preference_rows(method, train, config, seed=run.seed_for("negatives"))
+    seed = run.seed_for("negatives")
+    rows = preference_rows(method, train, config, seed=seed, epochs=recipe.epochs)
     run.facts["history_dropped"] = sum(row.prompt.dropped for row in rows)
+    if not kind.starts_tuned:
+        loss.observe_targets(method.trie.leaf_of_item_N[train.target_W])
+        return Training(without_model(rows, loss.reference_of_title()), batch_loss, recipe)
     if config.route == "trl":
         from llmrec.preference.trl_trainer import check, train_with_trl
 

@@ -114,7 +114,7 @@ class PreferenceBatchLoss:
         """
         loss_B = self.loss.preference(log_prob_BJ, reference_BJ)
         with torch.no_grad():
-            reward_BJ = self.loss.config.beta * (log_prob_BJ - reference_BJ).float()
+            reward_BJ = self.loss.beta * (log_prob_BJ - reference_BJ).float()
             chosen_B, rejected_BK = reward_BJ[:, 0], reward_BJ[:, 1:]
             margin_B = chosen_B - rejected_BK.amax(1)
             columns = (loss_B, chosen_B, rejected_BK.mean(1), margin_B, (margin_B > 0).float())
@@ -165,12 +165,14 @@ class PreferenceBatchLoss:
         """Tokens, the first step's loss and, by epoch, mean rewards (beta included) and margins.
 
         ``first_loss_off`` is what the first step's loss is above that of equal rewards, with which it begins
-        where policy and reference are the same numbers (ln(1 + K) for S-DPO). The margin is that over the
+        where policy and reference are the same numbers (ln(1 + K) for S-DPO); a loss without a reference has
+        none. The margin is that over the
         best negative; accuracy is the share of rows where it is positive.
         """
         facts: dict[str, Any] = {"train_tokens": self.tokens}
         if self.first_loss[0]:
             facts["first_loss"] = self.first_loss[1] / self.first_loss[0]
+        if self.first_loss[0] and self.loss.starts_tuned:
             alike = torch.zeros(
                 1, 1 + self.loss.config.negatives
             )  # policy and reference are one model
