@@ -128,7 +128,7 @@ def test_fewer_tokens_than_are_kept_and_logits_far_apart_stay_finite():
     loss = bear(trie)
     value = loss(hidden, Head(torch.eye(4)), answers)
     weight = 1 + 0.25 * sigmoid(100 / 2.75)
-    assert float(value) == pytest.approx(100 * weight)
+    assert value.item() == pytest.approx(100 * weight)
     assert torch.isfinite(torch.autograd.grad(value, hidden)[0]).all()
 
 
@@ -153,7 +153,7 @@ def test_one_batch_is_four_micro_batches_under_the_norm_by_weight():
 
 
 def test_the_trainer_divides_by_the_weights_before_it_clips(tmp_path):
-    """With gradients below the clip a training at lam 0 and at lam 2, xi 1e9 is the same step for step."""
+    """Weights of 2 that are all equal change neither the clipped step nor the loss that is told."""
 
     def weights(name, micro_batch, **options):
         setting = Setting(BEAR)
@@ -164,14 +164,10 @@ def test_the_trainer_divides_by_the_weights_before_it_clips(tmp_path):
         flat = torch.cat([p.detach().flatten() for p in setting.lm.trainable().values()])
         return flat, run.facts["loss_by_epoch"][0]
 
-    plain, whole, parts = (
-        weights("plain", 8, lam=0.0),
-        weights("whole", 8, lam=2.0, xi=1e9),
-        weights("parts", 2, lam=2.0, xi=1e9),
-    )
-    for found, loss in (whole, parts):
-        assert loss == pytest.approx(plain[1], rel=1e-5)
-        torch.testing.assert_close(found, plain[0], rtol=1e-4, atol=1e-5)
+    plain, plain_loss = weights("plain", 8, lam=0.0)
+    parts, parts_loss = weights("parts", 2, lam=2.0, xi=1e9)
+    assert parts_loss == pytest.approx(plain_loss, rel=1e-5)
+    torch.testing.assert_close(parts, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_no_row_with_a_choice_gives_zero_and_no_facts():
