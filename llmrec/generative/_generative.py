@@ -46,7 +46,8 @@ MANIFEST, KEPT = "llm.json", "kept_tokens.npy"
 
 def prefers(loss: str | None) -> bool:
     """Whether this is a loss whose training starts from a tuned model."""
-    return loss not in {None, ZERO_SHOT} and losses.get(loss).starts_tuned
+    kind: Any = None if loss in {None, ZERO_SHOT} else losses.get(loss)
+    return kind is not None and bool(kind.starts_tuned)
 
 
 class Generative(Decoding):

@@ -28,7 +28,7 @@ def search_space(
     """
     if loss == ZERO_SHOT:
         return {}
-    kind = losses.get(loss or "lml")
+    kind: Any = losses.get(loss or "lml")
     rate = "scratch_lr" if backbone in {SCRATCH, TINY_NAME} else "lr"
     own = kind.starts_tuned
     rates = {("loss_options." if own else "") + rate: _around(kind.Config if own else config, rate)}

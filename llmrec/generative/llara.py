@@ -19,7 +19,7 @@ from pydantic import NonNegativeFloat
 from torch import nn
 
 from bench.cell import Run
-from bench.registry import losses, methods
+from bench.registry import methods
 from bench.types import Exam, Windows
 from llmrec.generative._soft import (
     TOY_SASREC,
@@ -128,8 +128,7 @@ class LLaRA(SoftGenerative):
     def curriculum(self) -> Growing:
         """The configured one; a preference loss goes on from a trained projector and is always hybrid."""
         c = self.config
-        tuned = self.loss is not None and losses.get(self.loss).starts_tuned
-        kind = "hybrid" if tuned and c.curriculum != "text" else c.curriculum
+        kind = "hybrid" if prefers(self.loss) and c.curriculum != "text" else c.curriculum
         return Growing(kind, c.curriculum_unit, c.epochs, self._curriculum_seed)
 
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:

@@ -30,7 +30,7 @@ class MSLPriorConfig(MSLTauConfig):
     """Options of the weight by popularity."""
 
     weighting: Literal["power", "balanced"] = "power"
-    """``n^-power``, or ``(1 - beta) / (1 - beta^n)``, with n the training rows that have the title as target."""
+    """``n^-power``, or ``(1 - beta) / (1 - beta^n)``, n being the training rows with that target."""
     power: NonNegativeFloat = 0.5
     """Exponent under ``power``; 0 is ``msl_tau``."""
     beta: Annotated[float, Field(ge=0, lt=1)] = 0.99

@@ -42,18 +42,15 @@ def _lowest_of_top(value_BK: Tensor) -> Tensor:
     sorted_BK = value_BK.sort(1).values
     size = sorted_BK.shape[1]
     cuts = [(low, high) for low in range(1, size - 1) for high in range(low + 1, size)]
-    spread_BC = torch.stack(
-        [
-            sum(
-                ((part_BN - part_BN.mean(1, keepdim=True)) ** 2).sum(1)
-                for part_BN in (sorted_BK[:, :low], sorted_BK[:, low:high], sorted_BK[:, high:])
-            )
-            for low, high in cuts
-        ],
-        1,
-    )
+    parts = [(sorted_BK[:, :a], sorted_BK[:, a:b], sorted_BK[:, b:]) for a, b in cuts]
+    spread_BC = torch.stack([torch.stack([*map(_spread, part)]).sum(0) for part in parts], 1)
     high_C = torch.tensor([high for _, high in cuts], device=value_BK.device)
     return sorted_BK.gather(1, high_C[spread_BC.argmin(1)][:, None])[:, 0]
+
+
+def _spread(part_BN: Tensor) -> Tensor:
+    """Squared distances from the mean, summed, [B]."""
+    return (part_BN - part_BN.mean(1, keepdim=True)).square().sum(1)
 
 
 def betas(log_prob_BJ: Tensor, kept_BK: Tensor, *, beta: float) -> Tensor:

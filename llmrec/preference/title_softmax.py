@@ -59,7 +59,7 @@ class TitleSoftmax(PreferenceLoss):
     def __init__(self, config: Any, trie: Trie, *, vocabulary: int, avt: float) -> None:
         """As every loss; no training target is known until ``observe_targets``."""
         super().__init__(config, trie, vocabulary=vocabulary, avt=avt)
-        self.rows_C = np.zeros(trie.n_leaves, np.int64)
+        self.rows_C: IntArray = np.zeros(trie.n_leaves, np.int64)
 
     @property
     def beta(self) -> float:

@@ -36,7 +36,9 @@ def by_hand(hidden, head, answers, trie, form, *, lam, xi, top, tau):
         scaled = {z: logit(hidden[at], head, z) / tau for z in tokens}
         total = torch.logsumexp(torch.stack(list(scaled.values())), 0)
         label = scaled[int(answers.token_R[at])] - total
-        kept = sorted((float((value - total).detach()) for value in scaled.values()), reverse=True)[:top]
+        kept = sorted((float((value - total).detach()) for value in scaled.values()), reverse=True)[
+            :top
+        ]
         m = (float(label.detach()) - kept[-1]) / xi
         g = {"released": sigmoid(m), "border": 4 * sigmoid(m) * sigmoid(-m), "at_risk": sigmoid(-m)}
         rows.append(-tau * (1 + lam * g[form]) * label)

@@ -81,9 +81,11 @@ def smoothed(hidden, head, answers, trie, e, share):
 
 
 def titles_share(trie):
-    """Titles that begin with the tokens to a node and then one token, over those that begin with the former."""
+    """Of the titles that begin with the tokens to a node, the share that goes on with one token."""
     answers = [tuple(trie.answer[leaf].tolist()) for leaf in range(trie.n_leaves)]
-    prefix = {int(n): a[:i] for leaf, a in enumerate(answers) for i, n in enumerate(trie.path[leaf])}
+    prefix = {
+        int(n): a[:i] for leaf, a in enumerate(answers) for i, n in enumerate(trie.path[leaf])
+    }
 
     def share(node, token):
         start = prefix[node]

@@ -229,7 +229,9 @@ def test_no_rows_give_zero_with_a_graph(name):
     loss = losses.get(name)(None, random_trie(), vocabulary=V, avt=8.0)
     nothing = torch.zeros(0, dtype=torch.int64)
     hidden = torch.zeros(0, D, requires_grad=True)
-    total = loss(hidden, random_head(dtype=torch.float32), Answers(nothing, nothing, nothing, nothing))
+    total = loss(
+        hidden, random_head(dtype=torch.float32), Answers(nothing, nothing, nothing, nothing)
+    )
     assert total.item() == 0.0 and total.requires_grad
     total.backward()
 

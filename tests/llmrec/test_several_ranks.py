@@ -24,6 +24,7 @@ from llmrec.decode.exact import Exact
 from llmrec.decode.sharing import decode_shared, merged
 from llmrec.dllm2rec._speaking import beamed, written
 from llmrec.lm import backbone
+from llmrec.losses.bear import BEAR
 from llmrec.losses.lml import LML
 from llmrec.losses.msl_ats import MSLATS
 from llmrec.training.loop import tune
@@ -125,6 +126,7 @@ def everything(folder):
     return {
         "lml": token_loss(folder, LML),
         "msl_ats": token_loss(folder, MSLATS),
+        "bear": token_loss(folder, BEAR),
         "s_dpo": preference(folder),
         "lists": decoded(),
         "spoken": spoken(),
@@ -138,7 +140,7 @@ def both(tmp_path_factory):
     return one, on_two_ranks(everything, tmp_path_factory.mktemp("two"))
 
 
-TRAININGS = ("lml", "msl_ats", "s_dpo")
+TRAININGS = ("lml", "msl_ats", "bear", "s_dpo")
 
 
 @pytest.mark.parametrize("name", TRAININGS)

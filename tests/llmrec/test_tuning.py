@@ -11,6 +11,7 @@ from bench.errors import ConfigError, Unavailable
 from bench.types import Catalogue
 from llmrec.lm import backbone
 from llmrec.losses.base import NotFinite
+from llmrec.losses.bear import BEAR
 from llmrec.losses.lml import LML
 from llmrec.losses.msl import MSL
 from llmrec.losses.msl_ats import MSLATS
@@ -28,6 +29,10 @@ THINGS = ("lorry", "kite", "train set", "ball", "doll")
 TITLES = ("", *(f"The {word} {thing}" for word in WORDS for thing in THINGS))
 
 
+# few valid tokens in a small catalogue; and a divisor that only the forward passes give
+OPTIONS = {MSLATS: {"eta": 0.9}, BEAR: {"norm": "weight", "lam": 2.0, "xi": 0.5}}
+
+
 class Setting:
     """A tiny model, a catalogue of 25 titles and 20 training rows."""
 
@@ -38,8 +43,7 @@ class Setting:
         rng = np.random.default_rng(1)
         self.rows = [self.row(rng.integers(1, 26, rng.integers(2, 6))) for _ in range(20)]
         avt = self.trie.avt()
-        options = {"eta": 0.9} if loss is MSLATS else None  # few valid tokens in a small catalogue
-        self.loss = loss(options, self.trie, vocabulary=self.lm.vocabulary, avt=avt)
+        self.loss = loss(OPTIONS.get(loss), self.trie, vocabulary=self.lm.vocabulary, avt=avt)
 
     def row(self, history):
         leaf = int(self.trie.leaf_of_item_N[history[-1]])
