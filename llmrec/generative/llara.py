@@ -21,6 +21,7 @@ from torch import nn
 from bench.cell import Run
 from bench.registry import methods
 from bench.types import Exam, Windows
+from llmrec.generative._generative import prefers
 from llmrec.generative._soft import (
     TOY_SASREC,
     SoftConfig,
