@@ -9,10 +9,10 @@ from bench.errors import Unavailable
 from bench.method import Method
 from bench.registry import decoders, losses, methods
 from bench.types import Ranking
-from tests.pinned.variants import covering
+from tests.pinned.variants import examined
 
 HOUSE = [n for n in methods.index if methods.index[n].path is not None]
-CASES = [(n, *pair) for n in HOUSE if methods.get(n).family != "stage" for pair in covering(n)]
+CASES = [(n, *pair) for n in HOUSE if methods.get(n).family != "stage" for pair in examined(n)]
 
 
 @pytest.mark.parametrize(("name", "loss", "decoder"), CASES)
