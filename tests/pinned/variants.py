@@ -11,7 +11,7 @@ from bench.conformance import variants
 from bench.registry import methods
 
 WITH_EVERY_LOSS = "bigrec"
-# losses that go through a method as an examined one does: a pinned run fits, keeps, restores and reads them out
+# losses that go through a method as an examined one does; a pinned run fits, keeps and restores it
 PINNED_ALONE = frozenset(
     "bear msl_focal msl_smooth msl_prior title_softmax dmpo dynamic_dpo".split()
 )
