@@ -17,7 +17,8 @@ from llmrec.decode.device_trie import Children, DeviceTrie, children, needed
 from llmrec.decode.top_k import best, in_order
 
 if TYPE_CHECKING:
-    from llmrec.decode.scoring import Follow, Rule
+    from llmrec.decode.rule import Rule
+    from llmrec.decode.scoring import Follow
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +87,7 @@ def search(
     Returns:
         The end of the search, and the number of steps that ran the model.
     """
-    state, length, forwards = Beams.at_root(trie, n_users, beams), 0, 0
+    state, forwards = Beams.at_root(trie, n_users, beams), 0
     while True:
         need_B3 = needed(trie, state.node_BW)
         running = int(need_B3[:, 2].max(initial=0))
@@ -96,12 +97,11 @@ def search(
         node_BW, slot_BW = state.node_BW[:, :running], state.slot_BW[:, :running]
         kids = children(trie, node_BW, max(2 * beams, int(need_B3[:, 1].max())))
         logp_BC, slot_BW = follow(node_BW, slot_BW, need_B3[:, 0], kids)
-        length += 1
-        state = advance(trie, rule, replace(state, slot_BW=slot_BW), kids, logp_BC, length)
+        state = advance(trie, rule, replace(state, slot_BW=slot_BW), kids, logp_BC)
 
 
 def advance(
-    trie: DeviceTrie, rule: Rule, state: Beams, kids: Children, logp_BC: Tensor, length: int
+    trie: DeviceTrie, rule: Rule, state: Beams, kids: Children, logp_BC: Tensor
 ) -> Beams:
     """Extend every running beam by one token, keep the best and close users who are done.
 
@@ -111,13 +111,15 @@ def advance(
         state: before the step, with the slots of after it.
         kids: children of the running beams.
         logp_BC: log-probability of the last token of each child.
-        length: tokens of the new beams.
     """
     beams = state.node_BW.shape[1]
+    if trie.weight_M is not None:
+        logp_BC = logp_BC * trie.weight_M[kids.node_BC]
     score_BC = state.score_BW.gather(1, kids.beam_BC) + logp_BC
     score_BC = torch.where(kids.node_BC == trie.none, -torch.inf, score_BC)
     # twice the beams, as transformers has it: even if W candidates end here, W others go on
-    kept_BX = best(score_BC, trie.first_leaf_M[kids.node_BC], 2 * beams)
+    by_BC = rule.final(score_BC, kids.node_BC, trie) if rule.prune == "score" else score_BC
+    kept_BX = best(by_BC, trie.first_leaf_M[kids.node_BC], 2 * beams)
     node_BX, score_BX = kids.node_BC.gather(1, kept_BX), score_BC.gather(1, kept_BX)
     leaf_BX = trie.leaf_M[node_BX]
     ended_BX = leaf_BX >= 0
@@ -132,7 +134,7 @@ def advance(
         1, kept_BX, torch.where(finish_BX | run_BX, -torch.inf, bound_BC.gather(1, kept_BX))
     )
     lost_B = torch.maximum(state.lost_B, bound_BC.amax(1))
-    final_BX = torch.where(finish_BX, rule.final(score_BX, length), -torch.inf)
+    final_BX = torch.where(finish_BX, rule.final(score_BX, node_BX, trie), -torch.inf)
     leaf_BX = torch.where(finish_BX, leaf_BX, -1)
     # the unfinished candidates become the running beams, in order; the last column is thrown away
     place_BX = torch.where(run_BX, rank_BX, beams)
@@ -149,7 +151,7 @@ def advance(
         *merged(state, leaf_BX, final_BX),
         lost_B,
     )
-    return _close(trie, rule, state, length)
+    return _close(trie, rule, state)
 
 
 def merged(state: Beams, leaf_BX: Tensor, final_BX: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,11 +168,11 @@ def merged(state: Beams, leaf_BX: Tensor, final_BX: Tensor) -> tuple[Tensor, Ten
     return leaf.gather(1, order), final.gather(1, order)
 
 
-def _close(trie: DeviceTrie, rule: Rule, state: Beams, length: int) -> Beams:
+def _close(trie: DeviceTrie, rule: Rule, state: Beams) -> Beams:
     """Stop users whose running beams cannot change the result any more."""
-    if rule.space == "valid" and rule.length_penalty == 0:
+    if rule.forced_is_free and rule.length_penalty == 0:
         state = _skip_tails(trie, state)
-    best_B = rule.final(state.score_BW[:, 0], length)
+    best_B = rule.final(state.score_BW, state.node_BW, trie).amax(1)
     improvable_B = (state.leaf_BW[:, -1] < 0) | (best_B > state.final_BW[:, -1])
     bound_BW = rule.bound(state.score_BW, state.node_BW, trie)
     given_up_B = torch.where(improvable_B, -torch.inf, bound_BW.amax(1))
@@ -182,7 +184,7 @@ def _close(trie: DeviceTrie, rule: Rule, state: Beams, length: int) -> Beams:
 
 
 def _skip_tails(trie: DeviceTrie, state: Beams) -> Beams:
-    """In ``valid`` space without length penalty a beam with one leaf left is that leaf already."""
+    """Where forced tokens cost nothing and no length counts, a beam with one leaf left is that leaf."""
     none_BW = state.node_BW == trie.none
     sole_BW = trie.sole_M[state.node_BW]
     decided_B1 = ((sole_BW >= 0) | none_BW).all(1, keepdim=True)

@@ -1,30 +1,26 @@
-"""What a path through the trie is worth: the scoring rule, and log-probabilities of the next tokens.
+"""Log-probabilities of the next tokens, and the scores of a whole catalogue.
 
 ``full``: log-probability over the whole vocabulary, invalid tokens dropped afterwards (the released
 code). ``valid``: log-probability among the valid tokens only, the distribution that MSL trains
-(equation 5); a token without alternative costs nothing and needs no forward pass.
+(equation 5). A token whose log-probability cannot move the sum needs no forward pass.
 Q queries, B users, W prefixes of a user, C their children side by side, U tokens of the head in use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from pydantic import PositiveFloat
 from torch import Tensor
 
-from bench.errors import ConfigError
 from bench.types import IntArray
 from llmrec.decode.base import evaluating
 from llmrec.decode.device_trie import Children, DeviceTrie, children, needed, on_device
+from llmrec.decode.rule import Rule, Scores
 from llmrec.decode.tree import Tree
-from llmrec.decode.trie_index import TrieIndex, index_of
+from llmrec.decode.trie_index import index_of
 
 if TYPE_CHECKING:
     from llmrec.lm.backbone import Backbone
@@ -32,81 +28,10 @@ if TYPE_CHECKING:
     from llmrec.prompt import Prompt
     from llmrec.trie import Trie
 
-Space = Literal["full", "valid"]
-Tau = PositiveFloat | Literal["train"]
 Follow = Callable[[Tensor, Tensor, IntArray, Children], tuple[Tensor, Tensor]]
-OF_TRAINING: Literal["train"] = "train"
-Scores = npt.NDArray[np.float64]
 # Two evaluations of one score differ by rounding; a proof has to clear it by a margin.
 SLACK = {torch.float64: 1e-6, torch.float32: 1e-3}
 SLACK_HALF = 5e-2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """``sum of log P(token | prefix) / length ** length_penalty``, end token counted.
-
-    Attributes:
-        space: ``full`` or ``valid``.
-        length_penalty: 0 for the log-probability of the answer, 1 for its mean per token.
-        tau: temperature under both softmaxes.
-    """
-
-    space: Space = "valid"
-    length_penalty: float = 0.0
-    tau: float = 1.0
-
-    @property
-    def words(self) -> str:
-        """The rule in a few words."""
-        space = "all tokens" if self.space == "full" else "valid tokens"
-        return (
-            f"sum of log-probabilities over {space} / length^{self.length_penalty:g}, "
-            f"tau {self.tau:g}"
-        )
-
-    def final(self, score: Tensor, length: Tensor | int) -> Tensor:
-        """Scores of complete answers.
-
-        Args:
-            score: summed log-probability of each answer, float64.
-            length: its number of tokens, the end token included.
-        """
-        if self.length_penalty == 0:
-            return score
-        if isinstance(length, int):
-            return score / float(length) ** self.length_penalty
-        return score / length.to(score.dtype) ** self.length_penalty
-
-    def bound(self, score: Tensor, node: Tensor, trie: DeviceTrie) -> Tensor:
-        """The best final score that any answer below these nodes can still reach.
-
-        Log-probabilities are never positive, so the sum can only fall from here; the length that helps
-        most is assumed.
-
-        Args:
-            score: summed log-probability up to each node.
-            node: the nodes.
-            trie: lengths of the answers below each node.
-        """
-        if self.length_penalty == 0:
-            return score
-        length_M = trie.longest_M if self.length_penalty > 0 else trie.shortest_M
-        return self.final(score, length_M[node])
-
-
-def temperature(tau: Tau) -> float:
-    """The temperature that an option names.
-
-    Raises:
-        ConfigError: it is ``train``, which only a trained method can replace by a number.
-    """
-    if tau == OF_TRAINING:
-        raise ConfigError(
-            "tau is 'train', the temperature of a method's training, which is not known here; "
-            "give a number"
-        )
-    return tau
 
 
 def slack(lm: Backbone) -> float:
@@ -131,7 +56,7 @@ class Continuations:
     """
 
     def __init__(self, lm: Backbone, prompts: Sequence[Prompt], trie: Trie, rule: Rule) -> None:
-        self.trie = on_device(trie, rule.space, lm.device)
+        self.trie = on_device(trie, rule, lm.device)
         self.rule, self.head = rule, lm.head
         self.tree = Tree(lm, prompts, self.trie)
         self.table: Head | None = None
@@ -217,13 +142,17 @@ def score_all(
         rule: the scoring rule; by default that of MSL, the sum of log-probabilities among valid tokens.
     """
     rule = rule or Rule()
-    length_L = torch.as_tensor(trie.answer.lengths)
+    known = on_device(trie, rule, torch.device("cpu"))
+    weight_M = 1.0 if known.weight_M is None else known.weight_M[:-1].numpy()
+    node_L = np.empty(trie.n_leaves, np.int64)
+    ends = np.flatnonzero(trie.leaf_M >= 0)
+    node_L[trie.leaf_M[ends]] = ends
     score_QL = np.empty((len(prompts), trie.n_leaves))
     for query, prompt in enumerate(prompts):
         with evaluating(lm):
             logp_M = _into_nodes(Continuations(lm, [prompt], trie, rule))
-        score_L = torch.from_numpy(_along_paths(trie, logp_M, index_of(trie)))
-        score_QL[query] = rule.final(score_L, length_L).numpy()
+        score_L = torch.from_numpy(index_of(trie).summed(weight_M * logp_M)[node_L])
+        score_QL[query] = rule.final(score_L, torch.from_numpy(node_L), known).numpy()
     return score_QL
 
 
@@ -247,17 +176,3 @@ def _into_nodes(follow: Continuations) -> Scores:
             slot_M[node_1W] = slot_1W
         todo[ready_W], known[ready_W] = False, True
     return logp_M[:-1].cpu().numpy()
-
-
-def _along_paths(trie: Trie, logp_M: Scores, index: TrieIndex) -> Scores:
-    """Sum of the node values from the root to each leaf, [leaves]."""
-    total_M = logp_M.copy()
-    order = np.argsort(index.depth_M, kind="stable")
-    starts = np.searchsorted(index.depth_M[order], np.arange(index.depth_M.max() + 2))
-    for low, high in pairwise(starts[1:]):
-        level = order[low:high]
-        total_M[level] += total_M[index.parent_M[level]]
-    ends = np.flatnonzero(trie.leaf_M >= 0)
-    score_L = np.empty(trie.n_leaves)
-    score_L[trie.leaf_M[ends]] = total_M[ends]
-    return score_L
