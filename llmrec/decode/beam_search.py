@@ -7,6 +7,7 @@ B users of a batch, W beams, C children of a user's beams side by side, X candid
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -100,9 +101,7 @@ def search(
         state = advance(trie, rule, replace(state, slot_BW=slot_BW), kids, logp_BC)
 
 
-def advance(
-    trie: DeviceTrie, rule: Rule, state: Beams, kids: Children, logp_BC: Tensor
-) -> Beams:
+def advance(trie: DeviceTrie, rule: Rule, state: Beams, kids: Children, logp_BC: Tensor) -> Beams:
     """Extend every running beam by one token, keep the best and close users who are done.
 
     Args:
@@ -134,8 +133,6 @@ def advance(
         1, kept_BX, torch.where(finish_BX | run_BX, -torch.inf, bound_BC.gather(1, kept_BX))
     )
     lost_B = torch.maximum(state.lost_B, bound_BC.amax(1))
-    final_BX = torch.where(finish_BX, rule.final(score_BX, node_BX, trie), -torch.inf)
-    leaf_BX = torch.where(finish_BX, leaf_BX, -1)
     # the unfinished candidates become the running beams, in order; the last column is thrown away
     place_BX = torch.where(run_BX, rank_BX, beams)
     slot_BX = state.slot_BW.gather(1, kids.beam_BC.gather(1, kept_BX))
@@ -144,25 +141,31 @@ def advance(
         empty_BW = value_BX.new_full((len(value_BX), beams + 1), empty)
         return empty_BW.scatter(1, place_BX, value_BX)[:, :beams]
 
-    state = Beams(
-        running(node_BX, trie.none),
-        running(score_BX, -torch.inf),
-        running(slot_BX, 0),
-        *merged(state, leaf_BX, final_BX),
-        lost_B,
-    )
+    node_BW, score_BW = running(node_BX, trie.none), running(score_BX, -torch.inf)
+    final_BX = rule.final(score_BX, node_BX, trie)
+    ended = [(torch.where(finish_BX, leaf_BX, -1)[:, :beams], final_BX[:, :beams])]
+    if rule.forced_is_free and rule.length_penalty == 0:
+        # a beam with one leaf left is that leaf; users with no other beams are done
+        sole_BW, none_BW = trie.sole_M[node_BW], node_BW == trie.none
+        decided_B1 = ((sole_BW >= 0) | none_BW).all(1, keepdim=True)
+        ended.append((torch.where(decided_B1, sole_BW, -1), score_BW))
+        node_BW = torch.where(decided_B1, trie.none, node_BW)
+        score_BW = torch.where(decided_B1, -torch.inf, score_BW)
+    leaf_BW, final_BW = merged(state, ended)
+    state = Beams(node_BW, score_BW, running(slot_BX, 0), leaf_BW, final_BW, lost_B)
     return _close(trie, rule, state)
 
 
-def merged(state: Beams, leaf_BX: Tensor, final_BX: Tensor) -> tuple[Tensor, Tensor]:
+def merged(state: Beams, ended: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """The best finished answers with some more among them.
 
     Args:
         state: holds those so far.
-        leaf_BX: further answers, -1 for none.
-        final_BX: their scores, -inf for none.
+        ended: further answers, -1 for none, with their scores.
     """
-    leaf, final = torch.cat([state.leaf_BW, leaf_BX], 1), torch.cat([state.final_BW, final_BX], 1)
+    leaf = torch.cat([state.leaf_BW, *(leaf for leaf, _ in ended)], 1)
+    final = torch.cat([state.final_BW, *(final for _, final in ended)], 1)
+    final = final.masked_fill(leaf < 0, -torch.inf)
     # ties go to the smaller leaf, so that lists do not depend on the order of the search
     order = in_order(final, leaf)[:, : state.leaf_BW.shape[1]]
     return leaf.gather(1, order), final.gather(1, order)
@@ -170,8 +173,6 @@ def merged(state: Beams, leaf_BX: Tensor, final_BX: Tensor) -> tuple[Tensor, Ten
 
 def _close(trie: DeviceTrie, rule: Rule, state: Beams) -> Beams:
     """Stop users whose running beams cannot change the result any more."""
-    if rule.forced_is_free and rule.length_penalty == 0:
-        state = _skip_tails(trie, state)
     best_B = rule.final(state.score_BW, state.node_BW, trie).amax(1)
     improvable_B = (state.leaf_BW[:, -1] < 0) | (best_B > state.final_BW[:, -1])
     bound_BW = rule.bound(state.score_BW, state.node_BW, trie)
@@ -180,22 +181,4 @@ def _close(trie: DeviceTrie, rule: Rule, state: Beams) -> Beams:
         state,
         node_BW=torch.where(improvable_B[:, None], state.node_BW, trie.none),
         lost_B=torch.maximum(state.lost_B, given_up_B),
-    )
-
-
-def _skip_tails(trie: DeviceTrie, state: Beams) -> Beams:
-    """Where forced tokens cost nothing and no length counts, a beam with one leaf left is that leaf."""
-    none_BW = state.node_BW == trie.none
-    sole_BW = trie.sole_M[state.node_BW]
-    decided_B1 = ((sole_BW >= 0) | none_BW).all(1, keepdim=True)
-    leaf_BW = torch.where(decided_B1, sole_BW, -1)
-    leaf_BW, final_BW = merged(
-        state, leaf_BW, torch.where(leaf_BW >= 0, state.score_BW, -torch.inf)
-    )
-    return replace(
-        state,
-        node_BW=torch.where(decided_B1, trie.none, state.node_BW),
-        score_BW=torch.where(decided_B1, -torch.inf, state.score_BW),
-        leaf_BW=leaf_BW,
-        final_BW=final_BW,
     )

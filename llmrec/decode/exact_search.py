@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from llmrec.decode.device_trie import Children, DeviceTrie, children, needed
-from llmrec.decode.top_k import best, in_order
+from llmrec.decode.top_k import best
 
 if TYPE_CHECKING:
     from llmrec.decode.rule import Rule
@@ -154,18 +154,15 @@ def _sort_in(
     sole_BC = trie.sole_M[node_BC]
     final_BC = rule.bound(score_BC, node_BC, trie)
     final_BC = torch.where(sole_BC >= 0, final_BC, -torch.inf)
-    width = min(pool.leaf_BK.shape[1], node_BC.shape[1])
-    at_BK = best(final_BC, trie.first_leaf_M[node_BC], width)
-    leaf = torch.cat([pool.leaf_BK, sole_BC.gather(1, at_BK)], 1)
-    final = torch.cat([pool.final_BK, final_BC.gather(1, at_BK)], 1)
-    order = in_order(final, leaf)[:, : pool.leaf_BK.shape[1]]
+    leaf, final = torch.cat([pool.leaf_BK, sole_BC], 1), torch.cat([pool.final_BK, final_BC], 1)
+    kept_BK = best(final, torch.where(leaf < 0, trie.none, leaf), pool.leaf_BK.shape[1])
     open_BC = torch.where(sole_BC < 0, trie.branch_M[node_BC], trie.none)
     return Pool(
         torch.cat([pool.node_BO, open_BC], 1),
         torch.cat([pool.score_BO, score_BC], 1),
         torch.cat([pool.slot_BO, slot_BC], 1),
-        leaf.gather(1, order),
-        final.gather(1, order),
+        leaf.gather(1, kept_BK),
+        final.gather(1, kept_BK),
         pool.expanded_B,
     )
 

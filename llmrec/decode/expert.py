@@ -1,8 +1,8 @@
 """What another model thinks of the titles, along the trie: the other half of a product of experts.
 
-``C(z)``, the probability of the child z of a prefix, is the mass of the answers below z over the mass below the
-prefix, where an answer has the softmax mass of all items with its title. Along a path these factors multiply
-to the mass of the answer, so no search can tell them from a score of the whole title.
+``C(z)``, the probability of the child z of a prefix, is the mass of the answers below z over the mass below
+the prefix, where an answer has the softmax mass of all items with its title. Along a path these factors
+multiply to the mass of the answer.
 B users, N items, L leaves, M trie nodes.
 """
 

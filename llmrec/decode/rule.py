@@ -1,8 +1,8 @@
 """The scoring rule: what an answer is worth, given the log-probabilities of its tokens.
 
 ``score = sum of a * log P(token | prefix) / (sum of b) ** length_penalty``, where a and b depend on how many
-tokens were valid at the token's place: a token without an alternative is *forced*. HF's rule has a = b = 1; D3
-(Bao et al., "Decoding Matters", EMNLP 2024) leaves forced tokens out of the length; LBR (its released code)
+tokens were valid at the token's place; a token without an alternative is *forced*. transformers has a = b = 1.
+D3 (Bao et al., "Decoding Matters", EMNLP 2024) leaves forced tokens out of the length; LBR (its released code)
 weighs both sums by the logarithm of the number of valid tokens.
 M trie nodes.
 """
@@ -75,7 +75,7 @@ class Rule:
 
     @property
     def forced_is_free(self) -> bool:
-        """Whether a forced token leaves the sum as it is, so that an answer is complete at its last choice."""
+        """Whether forced tokens leave the sum as it is, so that answers are complete at their last choice."""
         return self.space == "valid" or (self.a == "length" and not self.lengths(np.ones(1))[0])
 
     def lengths(self, fan: IntArray | Scores) -> Scores:

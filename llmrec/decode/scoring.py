@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bench.types import IntArray
 from llmrec.decode.base import evaluating
-from llmrec.decode.device_trie import Children, DeviceTrie, children, needed, on_device
+from llmrec.decode.device_trie import Children, children, needed, on_device
 from llmrec.decode.rule import Rule, Scores
 from llmrec.decode.tree import Tree
 from llmrec.decode.trie_index import index_of
@@ -82,9 +82,11 @@ class Continuations:
             Log-probabilities, float64 [B, C], of any value where there is no child; slots, [B, W].
         """
         hidden_BWD, slot_BW = self.tree.extend(node_BW, slot_BW, tokens_B)
-        asked_BC = self.trie.asked_M[node_BW].gather(1, kids.beam_BC) == 1
-        asked_BC &= kids.node_BC != self.trie.none
-        head, column_BC = self._columns(kids, asked_BC)
+        asked_BW = self.trie.asked_M[node_BW] == 1
+        asked_BC = asked_BW.gather(1, kids.beam_BC) & (kids.node_BC != self.trie.none)
+        if not self.tree.costs.reads:
+            return self._of_asked(hidden_BWD, asked_BW, kids, asked_BC), slot_BW
+        head, column_BC = self._columns(kids)
         n_users, width = node_BW.shape
         users = max(1, self.tree.costs.logits // (width * head.vocabulary))
         parts = []
@@ -96,18 +98,52 @@ class Continuations:
         # without an alternative a token has probability 1, exactly
         return torch.where(asked_BC, logp_BC, 0).double(), slot_BW
 
-    def _columns(self, kids: Children, asked_BC: Tensor) -> tuple[Head, Tensor]:
-        """A head of tokens that are a choice, and the column of each child's token."""
-        trie = self.trie
+    def _of_asked(
+        self, hidden_BWD: Tensor, asked_BW: Tensor, kids: Children, asked_BC: Tensor
+    ) -> Tensor:
+        """The log-probabilities from rows and columns that are asked alone.
+
+        They are fewer than all prefixes and than all tokens of the trie, but a GPU would have to wait for
+        their numbers.
+        """
+        logp_BC = torch.zeros(asked_BC.shape, dtype=torch.float64)
+        user_C, at_C = asked_BC.nonzero(as_tuple=True)
+        if not len(user_C):
+            return logp_BC
+        hidden_RD, edge_C = hidden_BWD[asked_BW], kids.edge_BC[user_C, at_C]
+        number_BW = asked_BW.flatten().cumsum(0).view(asked_BW.shape) - 1
+        row_C = number_BW[user_C, kids.beam_BC[user_C, at_C]]
+        head, column_C = self.head, self.trie.token_E[edge_C]
+        if self.rule.space == "valid":
+            column_C = self.trie.column_E[edge_C]
+            used_U = torch.zeros(len(self.trie.table_U), dtype=torch.bool).index_fill_(
+                0, column_C, 1
+            )
+            head, column_C = head.rows(self.trie.table_U[used_U]), (used_U.cumsum(0) - 1)[column_C]
+        most = max(1, self.tree.costs.logits // head.vocabulary)
+        parts = []
+        for low in range(0, len(hidden_RD), most):
+            now = slice(*torch.searchsorted(row_C, torch.tensor([low, low + most])).tolist())
+            parts.append(
+                self._rows(head, hidden_RD[low : low + most], row_C[now] - low, column_C[now])
+            )
+        logp_BC[user_C, at_C] = torch.cat(parts).double()
+        return logp_BC
+
+    def _rows(self, head: Head, hidden_RD: Tensor, row_C: Tensor, column_C: Tensor) -> Tensor:
+        logits_RU = head.logits(hidden_RD) / self.rule.tau
         if self.rule.space == "full":
-            return self.head, trie.token_E[kids.edge_BC]
-        if self.tree.costs.reads:
-            self.table = self.table or self.head.rows(trie.table_U)
-            return self.table, trie.column_E[kids.edge_BC]
-        # fewer tokens are valid now than anywhere in the trie, but a GPU would have to wait for their number
-        token_BC = torch.where(asked_BC, trie.token_E[kids.edge_BC], 0)
-        token_U, column_BC = torch.unique(token_BC, return_inverse=True)
-        return self.head.rows(token_U), column_BC
+            return logits_RU[row_C, column_C] - logits_RU.logsumexp(1)[row_C]
+        barred_RU = torch.ones(logits_RU.shape, dtype=torch.bool)
+        barred_RU[row_C, column_C] = False
+        return logits_RU.masked_fill_(barred_RU, -torch.inf).log_softmax(1)[row_C, column_C]
+
+    def _columns(self, kids: Children) -> tuple[Head, Tensor]:
+        """A head of tokens that are a choice, and the column of each child's token."""
+        if self.rule.space == "full":
+            return self.head, self.trie.token_E[kids.edge_BC]
+        self.table = self.table or self.head.rows(self.trie.table_U)
+        return self.table, self.trie.column_E[kids.edge_BC]
 
     def _part(
         self, head: Head, hidden_BWD: Tensor, beam_BC: Tensor, column_BC: Tensor, asked_BC: Tensor

@@ -19,9 +19,9 @@ from bench.registry import decoders
 from bench.types import BoolArray, Exam, FloatArray, IntArray, Queries, Ranking, Windows
 from llmrec.decode import checks
 from llmrec.decode.base import Decoder, WeighsByPopularity
+from llmrec.decode.expert import Numbered
 from llmrec.decode.rule import OF_TRAINING
 from llmrec.decode.sharing import decode_shared
-from llmrec.decode.expert import Numbered
 from llmrec.generative._config import GenerativeConfig
 from llmrec.generative._expert import Expert
 from llmrec.generative._layouts import layouts_for

@@ -1,4 +1,4 @@
-"""The other model of a decoder that asks for a second opinion: where its scores come from, and how it is kept.
+"""The second model that a decoder asks: where its scores come from, and how it is kept.
 
 B queries, N items.
 """

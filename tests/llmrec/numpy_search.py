@@ -180,9 +180,7 @@ class BeamSearch:
     def _finish(self, at_BX: IntArray, child_C: IntArray, score_C: Scores) -> None:
         """Put ended candidates (-1 for none) among the finished answers."""
         leaf_BX = np.where(at_BX >= 0, self.tree.trie.leaf_M[child_C[at_BX]], -1)
-        final_BX = np.where(
-            at_BX >= 0, self.tree.final(score_C[at_BX], child_C[at_BX]), -np.inf
-        )
+        final_BX = np.where(at_BX >= 0, self.tree.final(score_C[at_BX], child_C[at_BX]), -np.inf)
         self._merge(leaf_BX, final_BX)
 
     def _merge(self, leaf_BX: IntArray, final_BX: Scores) -> None:

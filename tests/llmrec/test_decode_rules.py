@@ -61,7 +61,7 @@ def test_forced_tokens_leave_the_length_alone():
 
 
 def test_beams_compared_by_sum_and_by_score_differ():
-    # behind 10 one token is valid (20), behind 11 two (21, 22): sums -1.3, -2.0, -2.2; scores -1.3, -1.0, -1.1
+    # behind 10 one token is valid, behind 11 two: sums -1.3, -2.0, -2.2; scores -1.3, -1.0, -1.1
     paths = [[10, 20, EOS], [11, 21, EOS], [11, 22, EOS]]
     logp = {10: -1.0, 11: -1.4, 20: -0.3, 21: -0.6, 22: -0.8}
     rule = {"space": "full", "length": "branching", "length_penalty": 1.0}
@@ -140,6 +140,4 @@ def test_what_was_declared_before_these_options_is_declared_as_it_was(kind):
     told = configure(kind, {}).declared()
     assert not {"length", "a", "al", "be", "prune"} & told.keys()
     assert ("space" in told) == (kind is Beam)
-    assert kind({}).rule.endswith(
-        "sum of log-probabilities over valid tokens / length^0, tau 1"
-    )
+    assert kind({}).rule.endswith("sum of log-probabilities over valid tokens / length^0, tau 1")
