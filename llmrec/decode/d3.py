@@ -1,8 +1,8 @@
 """D3's assistant: a language model and an ID model as a product of experts over the title trie.
 
-Every token scores ``g * log P + (1 - g) * log C``, where C is the ID model's probability of what lies below
-the token (``expert``). Over ``valid`` tokens a title scores ``g * log P_LM + (1 - g) * log P_ID``, both of the
-whole title, and the exact search orders the catalogue by that.
+Every token scores ``g * log P + (1 - g) * log C``, where C is the ID model's probability of what lies
+below the token (``expert``). Over ``valid`` tokens a title scores ``g * log P_LM + (1 - g) * log P_ID``, both
+of the whole title, and the exact search orders the catalogue by that.
 
 Source: Bao et al., "Decoding Matters" (EMNLP 2024) and its code, whose test script leaves the guidance at 1,
 where no assistant takes part; g is 1 here as well until it is set. C with the popularity in the training

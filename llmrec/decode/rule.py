@@ -1,9 +1,9 @@
 """The scoring rule: what an answer is worth, given the log-probabilities of its tokens.
 
 ``score = sum of a * log P(token | prefix) / (sum of b) ** length_penalty``, where a and b depend on how many
-tokens were valid at the token's place; a token without an alternative is *forced*. transformers has a = b = 1.
-D3 (Bao et al., "Decoding Matters", EMNLP 2024) leaves forced tokens out of the length; LBR (its released code)
-weighs both sums by the logarithm of the number of valid tokens.
+tokens were valid at the token's place; a token without an alternative is *forced*. transformers has
+a = b = 1. D3 (Bao et al., "Decoding Matters", EMNLP 2024) leaves forced tokens out of the length; LBR (its
+released code) weighs both sums by the logarithm of the number of valid tokens.
 M trie nodes.
 """
 
