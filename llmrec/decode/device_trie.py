@@ -113,6 +113,7 @@ def _made(trie: Trie, rule: Rule, device: torch.device) -> DeviceTrie:
         "text_M": put(text, 0),
     }
     exists = put(np.ones(trie.n_nodes), 0)
+    weight_M, divisor_M, best_divisor_M = _weights(trie, rule, device)
     return DeviceTrie(
         none=trie.n_nodes,
         places=int(index.depth_M[asked].max(initial=0)),
@@ -122,13 +123,17 @@ def _made(trie: Trie, rule: Rule, device: torch.device) -> DeviceTrie:
         column_E=put(column, 0),
         table_U=torch.as_tensor(table.astype(np.int64), device=device),
         answer_A=torch.as_tensor(trie.answer.values.astype(np.int64), device=device),
+        weight_M=weight_M,
+        divisor_M=divisor_M,
+        best_divisor_M=best_divisor_M,
         **by_node,
-        **_weights(trie, rule, device),
     )
 
 
-def _weights(trie: Trie, rule: Rule, device: torch.device) -> dict[str, Tensor | None]:
-    """The rule's numbers of each node, as fields of ``DeviceTrie``; the last node has 1."""
+def _weights(
+    trie: Trie, rule: Rule, device: torch.device
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """``weight_M``, ``divisor_M`` and ``best_divisor_M`` of ``DeviceTrie``."""
     index = index_of(trie)
     length_M = rule.lengths(np.maximum(trie.fan_out_M, 1))[np.maximum(index.parent_M, 0)]
     length_M[0] = 0
@@ -145,11 +150,8 @@ def _weights(trie: Trie, rule: Rule, device: torch.device) -> dict[str, Tensor |
         power = put(length) ** rule.length_penalty
         return power.masked_fill(put(length) == 0, torch.inf) if rule.length_penalty else None
 
-    return {
-        "weight_M": put(length_M) if rule.a == "length" and rule.length != "tokens" else None,
-        "divisor_M": divisor(total_M),
-        "best_divisor_M": divisor(best_M),
-    }
+    weighted = rule.a == "length" and rule.length != "tokens"
+    return put(length_M) if weighted else None, divisor(total_M), divisor(best_M)
 
 
 def _above(index: TrieIndex, asked_M: Any) -> IntArray:

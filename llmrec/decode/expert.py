@@ -65,9 +65,9 @@ def leaf_mass(score_BN: FloatArray, trie: Trie) -> FloatArray:
     top_B1 = score_BN.max(1, keepdims=True)
     mass_BN = np.exp(score_BN.astype(np.float64) - np.where(np.isfinite(top_B1), top_B1, 0))
     mass_BN /= mass_BN.sum(1, keepdims=True)
-    mass_BL = np.zeros((len(score_BN), trie.n_leaves))
-    np.add.at(mass_BL, (slice(None), trie.leaf_of_item_N[1:]), mass_BN)
-    return np.maximum(mass_BL, FLOOR)
+    mass_LB = np.zeros((trie.n_leaves, len(score_BN)))
+    np.add.at(mass_LB, trie.leaf_of_item_N[1:], mass_BN.T)
+    return np.maximum(mass_LB.T, FLOOR)
 
 
 def log_mass(mass_BL: FloatArray, trie: Trie) -> FloatArray:

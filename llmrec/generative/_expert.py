@@ -43,8 +43,8 @@ def expert_need(options: Mapping[str, Any]) -> Mapping[str, Need]:
     """
     if EXPERT not in options:
         return {}
-    kind = decoders.get("d3")
-    decoder: Any = kind(configure(kind, options, stored=True))
+    kind: Any = decoders.get("d3")
+    decoder = kind(configure(kind, options, stored=True))
     return {EXPERT: sasrec_need(decoder.config)} if decoder.asks == "sasrec" else {}
 
 
@@ -101,7 +101,7 @@ class Expert:
         """Keep the model, or the counts."""
         if self.method is not None:
             keep(self.method, folder / EXPERT)
-        else:
+        elif self.count_N is not None:
             np.save(folder / COUNTS, self.count_N)
 
     @classmethod
