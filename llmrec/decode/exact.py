@@ -58,8 +58,8 @@ class ExactConfig(RuleConfig):
         if not Rule(**{name: getattr(self, name) for name in names}).forced_is_free:
             raise ConfigError(
                 "space is 'full', where forced tokens cost something and no answer is complete at its last "
-                "choice; take space 'valid', the decoder 'beam', or a 'length' with length 'branching' or "
-                "with 'fan_out' and be 0"
+                "choice; take space 'valid', the decoder 'beam', or the option a 'length' together with "
+                "length 'branching', or 'fan_out' and be 0"
             )
         return self
 
