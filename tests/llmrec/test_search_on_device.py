@@ -191,7 +191,7 @@ def test_the_operators_of_a_step_do_not_grow_with_the_users():
             beam_search.advance(trie, Rule(), state, kids, logp_BC)
         return counted.calls.total()
 
-    assert step(1) == step(50) < 120
+    assert step(1) == step(50) < 100
 
 
 def test_a_step_compiles_whole_and_gives_the_same():
