@@ -30,7 +30,8 @@ from bench.types import BoolArray, Catalogue, Exam, IntArray, Queries, Ranking, 
 from llmrec.a_llmrec._align import Weights, agreement
 from llmrec.a_llmrec._align_training import Aligner, Rows, Schedule
 from llmrec.a_llmrec._align_training import train as train_aligner
-from llmrec.generative._soft import TOY_SASREC, sasrec_need
+from llmrec.generative._expert import sasrec_need
+from llmrec.generative._soft import TOY_SASREC
 from llmrec.lm import backbone as backbones
 from llmrec.lm.names import EMBEDDED
 from llmrec.lm.soft_tokens import ItemVectors, Vectors, check_trained_on, fingerprint

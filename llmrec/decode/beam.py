@@ -3,14 +3,16 @@
 Finds what transformers' own beam search finds under the same scoring rule (candidates, finished
 hypotheses and the stopping rule are those of its ``early_stopping=False``), and certifies a list when
 nothing it ever dropped could have entered it. In ``valid`` space a forced token costs nothing: its log
-probability is 0 and it is computed only if a later choice depends on it.
+probability is 0 and it is computed only if a later choice depends on it. LBR's decoder is ``space: full,
+length: fan_out, a: length, length_penalty: 1, prune: score``; D3's length without forced tokens is ``length:
+branching``.
 
 Q queries, W beams, K list length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +25,6 @@ from bench.types import IntArray
 from llmrec.decode.base import (
     Decoded,
     Decoder,
-    DecoderConfig,
     Progress,
     blank,
     evaluating,
@@ -33,7 +34,8 @@ from llmrec.decode.base import (
 from llmrec.decode.beam_search import search
 from llmrec.decode.costs import users_at_once
 from llmrec.decode.regret import audit
-from llmrec.decode.scoring import Continuations, Rule, Space, Tau, slack, temperature
+from llmrec.decode.rule import Prune, Rule, RuleConfig, Space
+from llmrec.decode.scoring import Continuations, slack
 
 if TYPE_CHECKING:
     from llmrec.lm.backbone import Backbone
@@ -41,26 +43,24 @@ if TYPE_CHECKING:
     from llmrec.trie import Trie
 
 
-class BeamConfig(DecoderConfig):
+class BeamConfig(RuleConfig):
     """Options of the beam search."""
 
     beams: PositiveInt = 10
     """Width; the paper's code uses 10."""
     space: Space = "valid"
     """Softmax over the ``valid`` tokens, or over the ``full`` vocabulary as the released code does."""
-    length_penalty: float = 0.0
-    """Exponent of the length the score is divided by; the released code leaves 1."""
-    tau: Tau = 1.0
-    """Temperature under the softmax; 1 is the released code's, whatever tau was trained with; ``train``
-    asks a method for the one it was trained with."""
+    prune: Prune = later(default="sum")
+    """What unfinished beams are compared by: the weighted ``sum`` of log-probabilities, as in transformers,
+    or the ``score``, the sum divided as at the end (LBR)."""
     audit: NonNegativeInt = later(default=32)
     """Users, an eighth of all at most, whose exact lists are computed as well to tell what the beams lose
-    (``valid`` space only); 0 for none. Moves no list."""
+    (where forced tokens cost nothing, as in ``valid`` space); 0 for none. Moves no list."""
 
     @property
     def scoring(self) -> Rule:
         """The scoring rule of these options."""
-        return Rule(space=self.space, length_penalty=self.length_penalty, tau=temperature(self.tau))
+        return Rule(space=self.space, prune=self.prune, **self.rule_options)
 
 
 @decoders.register("beam")
@@ -69,6 +69,7 @@ class Beam(Decoder):
 
     Config = BeamConfig
     config: BeamConfig
+    follows: Callable[..., Continuations] = Continuations  # what gives the log-probabilities
 
     @property
     def rule(self) -> str:
@@ -97,7 +98,7 @@ class Beam(Decoder):
         def decode(rows: IntArray) -> None:
             nonlocal forwards, tokens
             with evaluating(lm):
-                follow = Continuations(lm, [prompts[row] for row in rows], trie, rule)
+                follow = self.follows(lm, [prompts[row] for row in rows], trie, rule)
                 end, steps = search(follow.trie, rule, follow, len(rows), self.config.beams)
             leaf_QK[rows] = end.leaf_BW[:, :k].cpu().numpy()
             score_QK[rows] = end.final_BW[:, :k].cpu().numpy()

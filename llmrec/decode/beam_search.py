@@ -7,6 +7,7 @@ B users of a batch, W beams, C children of a user's beams side by side, X candid
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,8 @@ from llmrec.decode.device_trie import Children, DeviceTrie, children, needed
 from llmrec.decode.top_k import best, in_order
 
 if TYPE_CHECKING:
-    from llmrec.decode.scoring import Follow, Rule
+    from llmrec.decode.rule import Rule
+    from llmrec.decode.scoring import Follow
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +88,7 @@ def search(
     Returns:
         The end of the search, and the number of steps that ran the model.
     """
-    state, length, forwards = Beams.at_root(trie, n_users, beams), 0, 0
+    state, forwards = Beams.at_root(trie, n_users, beams), 0
     while True:
         need_B3 = needed(trie, state.node_BW)
         running = int(need_B3[:, 2].max(initial=0))
@@ -96,13 +98,10 @@ def search(
         node_BW, slot_BW = state.node_BW[:, :running], state.slot_BW[:, :running]
         kids = children(trie, node_BW, max(2 * beams, int(need_B3[:, 1].max())))
         logp_BC, slot_BW = follow(node_BW, slot_BW, need_B3[:, 0], kids)
-        length += 1
-        state = advance(trie, rule, replace(state, slot_BW=slot_BW), kids, logp_BC, length)
+        state = advance(trie, rule, replace(state, slot_BW=slot_BW), kids, logp_BC)
 
 
-def advance(
-    trie: DeviceTrie, rule: Rule, state: Beams, kids: Children, logp_BC: Tensor, length: int
-) -> Beams:
+def advance(trie: DeviceTrie, rule: Rule, state: Beams, kids: Children, logp_BC: Tensor) -> Beams:
     """Extend every running beam by one token, keep the best and close users who are done.
 
     Args:
@@ -111,13 +110,15 @@ def advance(
         state: before the step, with the slots of after it.
         kids: children of the running beams.
         logp_BC: log-probability of the last token of each child.
-        length: tokens of the new beams.
     """
     beams = state.node_BW.shape[1]
+    if trie.weight_M is not None:
+        logp_BC = logp_BC * trie.weight_M[kids.node_BC]
     score_BC = state.score_BW.gather(1, kids.beam_BC) + logp_BC
     score_BC = torch.where(kids.node_BC == trie.none, -torch.inf, score_BC)
     # twice the beams, as transformers has it: even if W candidates end here, W others go on
-    kept_BX = best(score_BC, trie.first_leaf_M[kids.node_BC], 2 * beams)
+    by_BC = rule.final(score_BC, kids.node_BC, trie) if rule.prune == "score" else score_BC
+    kept_BX = best(by_BC, trie.first_leaf_M[kids.node_BC], 2 * beams)
     node_BX, score_BX = kids.node_BC.gather(1, kept_BX), score_BC.gather(1, kept_BX)
     leaf_BX = trie.leaf_M[node_BX]
     ended_BX = leaf_BX >= 0
@@ -132,8 +133,6 @@ def advance(
         1, kept_BX, torch.where(finish_BX | run_BX, -torch.inf, bound_BC.gather(1, kept_BX))
     )
     lost_B = torch.maximum(state.lost_B, bound_BC.amax(1))
-    final_BX = torch.where(finish_BX, rule.final(score_BX, length), -torch.inf)
-    leaf_BX = torch.where(finish_BX, leaf_BX, -1)
     # the unfinished candidates become the running beams, in order; the last column is thrown away
     place_BX = torch.where(run_BX, rank_BX, beams)
     slot_BX = state.slot_BW.gather(1, kids.beam_BC.gather(1, kept_BX))
@@ -142,35 +141,39 @@ def advance(
         empty_BW = value_BX.new_full((len(value_BX), beams + 1), empty)
         return empty_BW.scatter(1, place_BX, value_BX)[:, :beams]
 
-    state = Beams(
-        running(node_BX, trie.none),
-        running(score_BX, -torch.inf),
-        running(slot_BX, 0),
-        *merged(state, leaf_BX, final_BX),
-        lost_B,
-    )
-    return _close(trie, rule, state, length)
+    node_BW, score_BW = running(node_BX, trie.none), running(score_BX, -torch.inf)
+    final_BX = rule.final(score_BX, node_BX, trie)
+    ended = [(torch.where(finish_BX, leaf_BX, -1)[:, :beams], final_BX[:, :beams])]
+    if rule.forced_is_free and rule.length_penalty == 0:
+        # a beam with one leaf left is that leaf; users with no other beams are done
+        sole_BW, none_BW = trie.sole_M[node_BW], node_BW == trie.none
+        decided_B1 = ((sole_BW >= 0) | none_BW).all(1, keepdim=True)
+        ended.append((torch.where(decided_B1, sole_BW, -1), score_BW))
+        node_BW = torch.where(decided_B1, trie.none, node_BW)
+        score_BW = torch.where(decided_B1, -torch.inf, score_BW)
+    leaf_BW, final_BW = merged(state, ended)
+    state = Beams(node_BW, score_BW, running(slot_BX, 0), leaf_BW, final_BW, lost_B)
+    return _close(trie, rule, state)
 
 
-def merged(state: Beams, leaf_BX: Tensor, final_BX: Tensor) -> tuple[Tensor, Tensor]:
+def merged(state: Beams, ended: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """The best finished answers with some more among them.
 
     Args:
         state: holds those so far.
-        leaf_BX: further answers, -1 for none.
-        final_BX: their scores, -inf for none.
+        ended: further answers, -1 for none, with their scores.
     """
-    leaf, final = torch.cat([state.leaf_BW, leaf_BX], 1), torch.cat([state.final_BW, final_BX], 1)
+    leaf = torch.cat([state.leaf_BW, *(leaf for leaf, _ in ended)], 1)
+    final = torch.cat([state.final_BW, *(final for _, final in ended)], 1)
+    final = final.masked_fill(leaf < 0, -torch.inf)
     # ties go to the smaller leaf, so that lists do not depend on the order of the search
     order = in_order(final, leaf)[:, : state.leaf_BW.shape[1]]
     return leaf.gather(1, order), final.gather(1, order)
 
 
-def _close(trie: DeviceTrie, rule: Rule, state: Beams, length: int) -> Beams:
+def _close(trie: DeviceTrie, rule: Rule, state: Beams) -> Beams:
     """Stop users whose running beams cannot change the result any more."""
-    if rule.space == "valid" and rule.length_penalty == 0:
-        state = _skip_tails(trie, state)
-    best_B = rule.final(state.score_BW[:, 0], length)
+    best_B = rule.final(state.score_BW, state.node_BW, trie).amax(1)
     improvable_B = (state.leaf_BW[:, -1] < 0) | (best_B > state.final_BW[:, -1])
     bound_BW = rule.bound(state.score_BW, state.node_BW, trie)
     given_up_B = torch.where(improvable_B, -torch.inf, bound_BW.amax(1))
@@ -178,22 +181,4 @@ def _close(trie: DeviceTrie, rule: Rule, state: Beams, length: int) -> Beams:
         state,
         node_BW=torch.where(improvable_B[:, None], state.node_BW, trie.none),
         lost_B=torch.maximum(state.lost_B, given_up_B),
-    )
-
-
-def _skip_tails(trie: DeviceTrie, state: Beams) -> Beams:
-    """In ``valid`` space without length penalty a beam with one leaf left is that leaf already."""
-    none_BW = state.node_BW == trie.none
-    sole_BW = trie.sole_M[state.node_BW]
-    decided_B1 = ((sole_BW >= 0) | none_BW).all(1, keepdim=True)
-    leaf_BW = torch.where(decided_B1, sole_BW, -1)
-    leaf_BW, final_BW = merged(
-        state, leaf_BW, torch.where(leaf_BW >= 0, state.score_BW, -torch.inf)
-    )
-    return replace(
-        state,
-        node_BW=torch.where(decided_B1, trie.none, state.node_BW),
-        score_BW=torch.where(decided_B1, -torch.inf, state.score_BW),
-        leaf_BW=leaf_BW,
-        final_BW=final_BW,
     )

@@ -17,7 +17,8 @@ import torch
 from bench.errors import ContractError
 from llmrec.decode.base import Decoded, Decoder
 from llmrec.decode.generate import own_generation
-from llmrec.decode.scoring import Rule, score_all, slack
+from llmrec.decode.rule import Rule
+from llmrec.decode.scoring import score_all, slack
 
 if TYPE_CHECKING:
     from llmrec.lm.backbone import Backbone

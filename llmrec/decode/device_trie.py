@@ -9,7 +9,7 @@ user, C children of a user's prefixes side by side.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +21,23 @@ from bench.types import IntArray
 from llmrec.decode.trie_index import TrieIndex, index_of
 
 if TYPE_CHECKING:
+    from llmrec.decode.rule import Rule
     from llmrec.trie import Trie
 
 
 @dataclass(frozen=True, eq=False)
 class DeviceTrie:
-    """The trie of one softmax space on one device; all tensors int64.
+    """The trie under one scoring rule on one device; tensors are int64 where nothing else is said.
 
     Attributes:
         none: the node that stands for "no prefix"; it has no children and no leaf.
         places: tokens of the longest prefix that is asked.
         fan_M, start_M: number of children, and the first edge.
         leaf_M, sole_M: leaf that ends here; the only leaf at or below; -1 where there is none.
-        first_leaf_M, shortest_M, longest_M, depth_M, branch_M: as in ``TrieIndex``.
+        first_leaf_M, depth_M, branch_M: as in ``TrieIndex``.
+        weight_M: weight of the log-probability of the token into each node, float64; None where all are 1.
+        divisor_M: what the score of an answer that ends here is divided by, float64; None for 1.
+        best_divisor_M: the one that helps most among the answers at or below; None for 1.
         asked_M: 1 where the next token is asked of the model, else 0.
         above_M: the last asked node, or the root, above; what the segment begins after.
         segment_M: tokens of the segment.
@@ -52,10 +56,11 @@ class DeviceTrie:
     leaf_M: Tensor
     sole_M: Tensor
     first_leaf_M: Tensor
-    shortest_M: Tensor
-    longest_M: Tensor
     depth_M: Tensor
     branch_M: Tensor
+    weight_M: Tensor | None
+    divisor_M: Tensor | None
+    best_divisor_M: Tensor | None
     asked_M: Tensor
     above_M: Tensor
     segment_M: Tensor
@@ -68,18 +73,22 @@ class DeviceTrie:
     answer_A: Tensor
 
 
-@lru_cache(maxsize=8)
-def on_device(trie: Trie, space: str, device: torch.device) -> DeviceTrie:
+def on_device(trie: Trie, rule: Rule, device: torch.device) -> DeviceTrie:
     """The trie on a device, made once.
 
     Args:
         trie: the catalogue.
-        space: ``full`` asks every next token of the model, ``valid`` those with an alternative.
+        rule: the scoring rule; every next token that can move the sum is asked of the model.
         device: of the model.
     """
+    return _made(trie, replace(rule, tau=1.0, prune="sum"), device)  # the trie depends on neither
+
+
+@lru_cache(maxsize=8)
+def _made(trie: Trie, rule: Rule, device: torch.device) -> DeviceTrie:
     index = index_of(trie)
     fan = trie.fan_out_M
-    asked = fan > (0 if space == "full" else 1)
+    asked = fan > (1 if rule.forced_is_free else 0)
     above = _above(index, asked)
     segment = np.where(asked, index.depth_M - index.depth_M[above], 0)
     text = trie.answer.offsets[index.first_leaf_M] + index.depth_M - segment
@@ -96,8 +105,6 @@ def on_device(trie: Trie, space: str, device: torch.device) -> DeviceTrie:
         "leaf_M": put(trie.leaf_M, -1),
         "sole_M": put(trie.sole_leaf_M, -1),
         "first_leaf_M": put(index.first_leaf_M, trie.n_leaves),
-        "shortest_M": put(index.shortest_M, 1),
-        "longest_M": put(index.longest_M, 1),
         "depth_M": put(index.depth_M, 0),
         "branch_M": put(index.branch_M, trie.n_nodes),
         "asked_M": put(asked, 0),
@@ -106,6 +113,7 @@ def on_device(trie: Trie, space: str, device: torch.device) -> DeviceTrie:
         "text_M": put(text, 0),
     }
     exists = put(np.ones(trie.n_nodes), 0)
+    weight_M, divisor_M, best_divisor_M = _weights(trie, rule, device)
     return DeviceTrie(
         none=trie.n_nodes,
         places=int(index.depth_M[asked].max(initial=0)),
@@ -115,8 +123,35 @@ def on_device(trie: Trie, space: str, device: torch.device) -> DeviceTrie:
         column_E=put(column, 0),
         table_U=torch.as_tensor(table.astype(np.int64), device=device),
         answer_A=torch.as_tensor(trie.answer.values.astype(np.int64), device=device),
+        weight_M=weight_M,
+        divisor_M=divisor_M,
+        best_divisor_M=best_divisor_M,
         **by_node,
     )
+
+
+def _weights(
+    trie: Trie, rule: Rule, device: torch.device
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """``weight_M``, ``divisor_M`` and ``best_divisor_M`` of ``DeviceTrie``."""
+    index = index_of(trie)
+    length_M = rule.lengths(np.maximum(trie.fan_out_M, 1))[np.maximum(index.parent_M, 0)]
+    length_M[0] = 0
+    total_M = index.summed(length_M)
+    # as a sum only falls, a longer answer can still gain by the division
+    least_M, most_M = index.extremes(total_M)
+    best_M = most_M if rule.length_penalty > 0 else least_M
+
+    def put(values: Any) -> Tensor:
+        return torch.as_tensor(np.append(values, 1.0), dtype=torch.float64, device=device)
+
+    def divisor(length: Any) -> Tensor | None:
+        # without any length a score is 0
+        power = put(length) ** rule.length_penalty
+        return power.masked_fill(put(length) == 0, torch.inf) if rule.length_penalty else None
+
+    weighted = rule.a == "length" and rule.length != "tokens"
+    return put(length_M) if weighted else None, divisor(total_M), divisor(best_M)
 
 
 def _above(index: TrieIndex, asked_M: Any) -> IntArray:

@@ -1,7 +1,8 @@
 """The true top K of the catalogue, by branch and bound over the title trie.
 
 Log-probabilities only fall along a path, so a prefix that is worse than K complete answers can be left
-aside with everything below it. In ``valid`` space an answer is complete at its last choice. The search
+aside with everything below it. Forced tokens have to cost nothing, so that an answer is complete at its
+last choice; lengths enter by the one that helps most below a prefix. The search
 ends when no open prefix can still enter the list: that is the proof. See also BEAR (arXiv 2601.22925)
 on what beam search loses.
 Q queries, K list length.
@@ -9,18 +10,20 @@ Q queries, K list length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
+from typing_extensions import Self
 
+from bench.config import later
+from bench.errors import ConfigError
 from bench.registry import decoders
 from bench.types import IntArray
 from llmrec.decode.base import (
     Decoded,
     Decoder,
-    DecoderConfig,
     Progress,
     blank,
     evaluating,
@@ -29,7 +32,8 @@ from llmrec.decode.base import (
 )
 from llmrec.decode.costs import users_at_once
 from llmrec.decode.exact_search import Limits, search
-from llmrec.decode.scoring import Continuations, Rule, Tau, slack, temperature
+from llmrec.decode.rule import Rule, RuleConfig, Space
+from llmrec.decode.scoring import Continuations, slack
 
 if TYPE_CHECKING:
     from llmrec.lm.backbone import Backbone
@@ -37,22 +41,32 @@ if TYPE_CHECKING:
     from llmrec.trie import Trie
 
 
-class ExactConfig(DecoderConfig):
-    """Options of the exact search; its scores are log-probabilities among valid tokens."""
+class ExactConfig(RuleConfig):
+    """Options of the exact search."""
 
-    tau: Tau = 1.0
-    """Temperature under the softmax; ``train`` for the one a method was trained with."""
-    length_penalty: float = 0.0
-    """Exponent of the length the score is divided by."""
+    space: Space = later(default="valid")
+    """Softmax over the ``valid`` tokens; over the ``full`` vocabulary only by a rule under which tokens
+    without an alternative weigh nothing."""
     budget: PositiveInt = 2000
     """Prefixes expanded per user at most; a user who needs more is left uncertified."""
     width: PositiveInt = 5
     """Prefixes expanded per user and forward pass; moves speed only."""
 
+    @model_validator(mode="after")
+    def _forced_is_free(self) -> Self:
+        names = ("space", "a", "length", "al", "be")
+        if not Rule(**{name: getattr(self, name) for name in names}).forced_is_free:
+            raise ConfigError(
+                "space is 'full', where forced tokens cost something and no answer is complete at its last "
+                "choice; take space 'valid', the decoder 'beam', or the option a 'length' together with "
+                "length 'branching', or 'fan_out' and be 0"
+            )
+        return self
+
     @property
     def scoring(self) -> Rule:
         """The scoring rule of these options."""
-        return Rule(space="valid", length_penalty=self.length_penalty, tau=temperature(self.tau))
+        return Rule(space=self.space, **self.rule_options)
 
 
 @decoders.register("exact")
@@ -61,6 +75,7 @@ class Exact(Decoder):
 
     Config = ExactConfig
     config: ExactConfig
+    follows: Callable[..., Continuations] = Continuations  # what gives the log-probabilities
 
     @property
     def rule(self) -> str:
@@ -87,7 +102,7 @@ class Exact(Decoder):
         def decode(rows: IntArray) -> None:
             nonlocal tokens
             with evaluating(lm):
-                follow = Continuations(lm, [prompts[row] for row in rows], trie, rule)
+                follow = self.follows(lm, [prompts[row] for row in rows], trie, rule)
                 end, proven_B = search(follow.trie, rule, follow, len(rows), limits)
             leaf_QK[rows], score_QK[rows] = end.leaf_BK.cpu().numpy(), end.final_BK.cpu().numpy()
             certified_Q[rows], expanded_Q[rows] = (
@@ -98,7 +113,7 @@ class Exact(Decoder):
 
         in_batches(prompts, users_at_once(lm, prompts, self.config.batch), decode, progress)
         facts = {
-            "space": "valid",
+            "space": rule.space,
             "length_penalty": self.config.length_penalty,
             "decode_tau": self.config.tau,
             "expansions_per_user": float(expanded_Q.mean()) if len(prompts) else 0.0,

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from llmrec.decode.device_trie import Children, DeviceTrie, children, needed
-from llmrec.decode.top_k import best, in_order
+from llmrec.decode.top_k import best
 
 if TYPE_CHECKING:
-    from llmrec.decode.scoring import Follow, Rule
+    from llmrec.decode.rule import Rule
+    from llmrec.decode.scoring import Follow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +96,8 @@ def search(
         score_BX, slot_BX = (x.gather(1, chosen_BX) for x in (pool.score_BO, pool.slot_BO))
         logp_BC, slot_BX = follow(node_BX, slot_BX, need_B4[:, 0], kids)
         pool = _compact(trie, pool, int(need_B4[:, 3].max()))
+        if trie.weight_M is not None:
+            logp_BC = logp_BC * trie.weight_M[kids.node_BC]
         pool = expand(trie, rule, pool, kids, score_BX.gather(1, kids.beam_BC) + logp_BC, slot_BX)
 
 
@@ -147,22 +150,19 @@ def expand(
 def _sort_in(
     trie: DeviceTrie, rule: Rule, pool: Pool, node_BC: Tensor, score_BC: Tensor, slot_BC: Tensor
 ) -> Pool:
-    # without a further choice the rest of an answer has probability 1, so its score is known
+    # without a further choice the sum of an answer is known, and its bound is its score
     sole_BC = trie.sole_M[node_BC]
-    final_BC = rule.final(score_BC, trie.shortest_M[node_BC])
+    final_BC = rule.bound(score_BC, node_BC, trie)
     final_BC = torch.where(sole_BC >= 0, final_BC, -torch.inf)
-    width = min(pool.leaf_BK.shape[1], node_BC.shape[1])
-    at_BK = best(final_BC, trie.first_leaf_M[node_BC], width)
-    leaf = torch.cat([pool.leaf_BK, sole_BC.gather(1, at_BK)], 1)
-    final = torch.cat([pool.final_BK, final_BC.gather(1, at_BK)], 1)
-    order = in_order(final, leaf)[:, : pool.leaf_BK.shape[1]]
+    leaf, final = torch.cat([pool.leaf_BK, sole_BC], 1), torch.cat([pool.final_BK, final_BC], 1)
+    kept_BK = best(final, torch.where(leaf < 0, trie.none, leaf), pool.leaf_BK.shape[1])
     open_BC = torch.where(sole_BC < 0, trie.branch_M[node_BC], trie.none)
     return Pool(
         torch.cat([pool.node_BO, open_BC], 1),
         torch.cat([pool.score_BO, score_BC], 1),
         torch.cat([pool.slot_BO, slot_BC], 1),
-        leaf.gather(1, order),
-        final.gather(1, order),
+        leaf.gather(1, kept_BK),
+        final.gather(1, kept_BK),
         pool.expanded_B,
     )
 

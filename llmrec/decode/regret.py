@@ -13,7 +13,7 @@ import numpy as np
 from bench.types import IntArray
 from llmrec.decode.base import Decoder
 from llmrec.decode.exact import Exact
-from llmrec.decode.scoring import Rule, Scores
+from llmrec.decode.rule import Rule, Scores
 
 if TYPE_CHECKING:
     from llmrec.lm.backbone import Backbone
@@ -40,7 +40,7 @@ def audit(
         prompts: of all users.
         trie: the catalogue.
         leaf_QK: their lists.
-        rule: the scoring rule of the search; without ``valid`` space there is no exact search.
+        rule: the scoring rule of the search; where forced tokens move the sum there is no exact search.
         users: how many to audit, an eighth of all at most.
 
     Returns:
@@ -49,10 +49,10 @@ def audit(
         Empty where nobody is audited.
     """
     n_users = min(users, -(-len(prompts) // SHARE))
-    if rule.space != "valid" or n_users == 0:
+    if not rule.forced_is_free or n_users == 0:
         return {}
     query_A = np.linspace(0, len(prompts) - 1, n_users).round().astype(np.int64)
-    options = {"tau": rule.tau, "length_penalty": rule.length_penalty}
+    options = {name: value for name, value in vars(rule).items() if name != "prune"}
     exact = Exact({**options, "budget": BUDGET, "batch": SHARE})
     truth = exact(lm, [prompts[query] for query in query_A], trie, leaf_QK.shape[1])
     assert truth.certified_Q is not None
@@ -81,7 +81,7 @@ def beam_regret(
         prompts: a sample of users.
         trie: the catalogue.
         k: list length.
-        beam: the beam search, in ``valid`` space.
+        beam: the beam search, by a rule under which forced tokens cost nothing.
         target_Q: the leaf each user went on to, for the difference in NDCG@k.
 
     Returns:
@@ -90,8 +90,9 @@ def beam_regret(
         of the beam's (length penalty 0 only); ``certified`` and ``exact_certified``, shares; with
         ``target_Q`` also ``ndcg``, exact minus beam.
     """
-    assert beam.config.space == "valid", "the exact search scores in valid space"
-    options = {"tau": beam.config.tau, "length_penalty": beam.config.length_penalty}
+    rule = beam.config.scoring
+    assert rule.forced_is_free, "the exact search needs forced tokens that cost nothing"
+    options = {name: value for name, value in vars(rule).items() if name != "prune"}
     found, truth = (
         decoder(lm, prompts, trie, k) for decoder in (beam, Exact({**options, "batch": 16}))
     )
@@ -105,7 +106,7 @@ def beam_regret(
         "certified": float(found.certified_Q.mean()),
         "exact_certified": float(truth.certified_Q.mean()),
     }
-    if beam.config.length_penalty == 0:
+    if rule.length_penalty == 0:
         mass_2 = [np.exp(d.score_QK.astype(np.float64)).sum(1).mean() for d in (truth, found)]
         facts["mass"] = float(mass_2[0] - mass_2[1])
     if target_Q is not None:

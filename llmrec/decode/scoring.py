@@ -1,30 +1,26 @@
-"""What a path through the trie is worth: the scoring rule, and log-probabilities of the next tokens.
+"""Log-probabilities of the next tokens, and the scores of a whole catalogue.
 
 ``full``: log-probability over the whole vocabulary, invalid tokens dropped afterwards (the released
 code). ``valid``: log-probability among the valid tokens only, the distribution that MSL trains
-(equation 5); a token without alternative costs nothing and needs no forward pass.
+(equation 5). A token whose log-probability cannot move the sum needs no forward pass.
 Q queries, B users, W prefixes of a user, C their children side by side, U tokens of the head in use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from pydantic import PositiveFloat
 from torch import Tensor
 
-from bench.errors import ConfigError
 from bench.types import IntArray
 from llmrec.decode.base import evaluating
-from llmrec.decode.device_trie import Children, DeviceTrie, children, needed, on_device
+from llmrec.decode.device_trie import Children, children, needed, on_device
+from llmrec.decode.rule import Rule, Scores
 from llmrec.decode.tree import Tree
-from llmrec.decode.trie_index import TrieIndex, index_of
+from llmrec.decode.trie_index import index_of
 
 if TYPE_CHECKING:
     from llmrec.lm.backbone import Backbone
@@ -32,81 +28,10 @@ if TYPE_CHECKING:
     from llmrec.prompt import Prompt
     from llmrec.trie import Trie
 
-Space = Literal["full", "valid"]
-Tau = PositiveFloat | Literal["train"]
 Follow = Callable[[Tensor, Tensor, IntArray, Children], tuple[Tensor, Tensor]]
-OF_TRAINING: Literal["train"] = "train"
-Scores = npt.NDArray[np.float64]
 # Two evaluations of one score differ by rounding; a proof has to clear it by a margin.
 SLACK = {torch.float64: 1e-6, torch.float32: 1e-3}
 SLACK_HALF = 5e-2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """``sum of log P(token | prefix) / length ** length_penalty``, end token counted.
-
-    Attributes:
-        space: ``full`` or ``valid``.
-        length_penalty: 0 for the log-probability of the answer, 1 for its mean per token.
-        tau: temperature under both softmaxes.
-    """
-
-    space: Space = "valid"
-    length_penalty: float = 0.0
-    tau: float = 1.0
-
-    @property
-    def words(self) -> str:
-        """The rule in a few words."""
-        space = "all tokens" if self.space == "full" else "valid tokens"
-        return (
-            f"sum of log-probabilities over {space} / length^{self.length_penalty:g}, "
-            f"tau {self.tau:g}"
-        )
-
-    def final(self, score: Tensor, length: Tensor | int) -> Tensor:
-        """Scores of complete answers.
-
-        Args:
-            score: summed log-probability of each answer, float64.
-            length: its number of tokens, the end token included.
-        """
-        if self.length_penalty == 0:
-            return score
-        if isinstance(length, int):
-            return score / float(length) ** self.length_penalty
-        return score / length.to(score.dtype) ** self.length_penalty
-
-    def bound(self, score: Tensor, node: Tensor, trie: DeviceTrie) -> Tensor:
-        """The best final score that any answer below these nodes can still reach.
-
-        Log-probabilities are never positive, so the sum can only fall from here; the length that helps
-        most is assumed.
-
-        Args:
-            score: summed log-probability up to each node.
-            node: the nodes.
-            trie: lengths of the answers below each node.
-        """
-        if self.length_penalty == 0:
-            return score
-        length_M = trie.longest_M if self.length_penalty > 0 else trie.shortest_M
-        return self.final(score, length_M[node])
-
-
-def temperature(tau: Tau) -> float:
-    """The temperature that an option names.
-
-    Raises:
-        ConfigError: it is ``train``, which only a trained method can replace by a number.
-    """
-    if tau == OF_TRAINING:
-        raise ConfigError(
-            "tau is 'train', the temperature of a method's training, which is not known here; "
-            "give a number"
-        )
-    return tau
 
 
 def slack(lm: Backbone) -> float:
@@ -131,7 +56,7 @@ class Continuations:
     """
 
     def __init__(self, lm: Backbone, prompts: Sequence[Prompt], trie: Trie, rule: Rule) -> None:
-        self.trie = on_device(trie, rule.space, lm.device)
+        self.trie = on_device(trie, rule, lm.device)
         self.rule, self.head = rule, lm.head
         self.tree = Tree(lm, prompts, self.trie)
         self.table: Head | None = None
@@ -157,9 +82,11 @@ class Continuations:
             Log-probabilities, float64 [B, C], of any value where there is no child; slots, [B, W].
         """
         hidden_BWD, slot_BW = self.tree.extend(node_BW, slot_BW, tokens_B)
-        asked_BC = self.trie.asked_M[node_BW].gather(1, kids.beam_BC) == 1
-        asked_BC &= kids.node_BC != self.trie.none
-        head, column_BC = self._columns(kids, asked_BC)
+        asked_BW = self.trie.asked_M[node_BW] == 1
+        asked_BC = asked_BW.gather(1, kids.beam_BC) & (kids.node_BC != self.trie.none)
+        if not self.tree.costs.reads:
+            return self._of_asked(hidden_BWD, asked_BW, kids, asked_BC), slot_BW
+        head, column_BC = self._columns(kids)
         n_users, width = node_BW.shape
         users = max(1, self.tree.costs.logits // (width * head.vocabulary))
         parts = []
@@ -171,18 +98,52 @@ class Continuations:
         # without an alternative a token has probability 1, exactly
         return torch.where(asked_BC, logp_BC, 0).double(), slot_BW
 
-    def _columns(self, kids: Children, asked_BC: Tensor) -> tuple[Head, Tensor]:
-        """A head of tokens that are a choice, and the column of each child's token."""
-        trie = self.trie
+    def _of_asked(
+        self, hidden_BWD: Tensor, asked_BW: Tensor, kids: Children, asked_BC: Tensor
+    ) -> Tensor:
+        """The log-probabilities from rows and columns that are asked alone.
+
+        They are fewer than all prefixes and than all tokens of the trie, but a GPU would have to wait for
+        their numbers.
+        """
+        logp_BC = torch.zeros(asked_BC.shape, dtype=torch.float64)
+        user_C, at_C = asked_BC.nonzero(as_tuple=True)
+        if not len(user_C):
+            return logp_BC
+        hidden_RD, edge_C = hidden_BWD[asked_BW], kids.edge_BC[user_C, at_C]
+        number_BW = asked_BW.flatten().cumsum(0).view(asked_BW.shape) - 1
+        row_C = number_BW[user_C, kids.beam_BC[user_C, at_C]]
+        head, column_C = self.head, self.trie.token_E[edge_C]
+        if self.rule.space == "valid":
+            column_C = self.trie.column_E[edge_C]
+            used_U = torch.zeros(len(self.trie.table_U), dtype=torch.bool).index_fill_(
+                0, column_C, 1
+            )
+            head, column_C = head.rows(self.trie.table_U[used_U]), (used_U.cumsum(0) - 1)[column_C]
+        most = max(1, self.tree.costs.logits // head.vocabulary)
+        parts = []
+        for low in range(0, len(hidden_RD), most):
+            now = slice(*torch.searchsorted(row_C, torch.tensor([low, low + most])).tolist())
+            parts.append(
+                self._rows(head, hidden_RD[low : low + most], row_C[now] - low, column_C[now])
+            )
+        logp_BC[user_C, at_C] = torch.cat(parts).double()
+        return logp_BC
+
+    def _rows(self, head: Head, hidden_RD: Tensor, row_C: Tensor, column_C: Tensor) -> Tensor:
+        logits_RU = head.logits(hidden_RD) / self.rule.tau
         if self.rule.space == "full":
-            return self.head, trie.token_E[kids.edge_BC]
-        if self.tree.costs.reads:
-            self.table = self.table or self.head.rows(trie.table_U)
-            return self.table, trie.column_E[kids.edge_BC]
-        # fewer tokens are valid now than anywhere in the trie, but a GPU would have to wait for their number
-        token_BC = torch.where(asked_BC, trie.token_E[kids.edge_BC], 0)
-        token_U, column_BC = torch.unique(token_BC, return_inverse=True)
-        return self.head.rows(token_U), column_BC
+            return logits_RU[row_C, column_C] - logits_RU.logsumexp(1)[row_C]
+        barred_RU = torch.ones(logits_RU.shape, dtype=torch.bool)
+        barred_RU[row_C, column_C] = False
+        return logits_RU.masked_fill_(barred_RU, -torch.inf).log_softmax(1)[row_C, column_C]
+
+    def _columns(self, kids: Children) -> tuple[Head, Tensor]:
+        """A head of tokens that are a choice, and the column of each child's token."""
+        if self.rule.space == "full":
+            return self.head, self.trie.token_E[kids.edge_BC]
+        self.table = self.table or self.head.rows(self.trie.table_U)
+        return self.table, self.trie.column_E[kids.edge_BC]
 
     def _part(
         self, head: Head, hidden_BWD: Tensor, beam_BC: Tensor, column_BC: Tensor, asked_BC: Tensor
@@ -217,13 +178,17 @@ def score_all(
         rule: the scoring rule; by default that of MSL, the sum of log-probabilities among valid tokens.
     """
     rule = rule or Rule()
-    length_L = torch.as_tensor(trie.answer.lengths)
+    known = on_device(trie, rule, torch.device("cpu"))
+    weight_M = 1.0 if known.weight_M is None else known.weight_M[:-1].numpy()
+    node_L = np.empty(trie.n_leaves, np.int64)
+    ends = np.flatnonzero(trie.leaf_M >= 0)
+    node_L[trie.leaf_M[ends]] = ends
     score_QL = np.empty((len(prompts), trie.n_leaves))
     for query, prompt in enumerate(prompts):
         with evaluating(lm):
             logp_M = _into_nodes(Continuations(lm, [prompt], trie, rule))
-        score_L = torch.from_numpy(_along_paths(trie, logp_M, index_of(trie)))
-        score_QL[query] = rule.final(score_L, length_L).numpy()
+        score_L = torch.from_numpy(index_of(trie).summed(weight_M * logp_M)[node_L])
+        score_QL[query] = rule.final(score_L, torch.from_numpy(node_L), known).numpy()
     return score_QL
 
 
@@ -247,17 +212,3 @@ def _into_nodes(follow: Continuations) -> Scores:
             slot_M[node_1W] = slot_1W
         todo[ready_W], known[ready_W] = False, True
     return logp_M[:-1].cpu().numpy()
-
-
-def _along_paths(trie: Trie, logp_M: Scores, index: TrieIndex) -> Scores:
-    """Sum of the node values from the root to each leaf, [leaves]."""
-    total_M = logp_M.copy()
-    order = np.argsort(index.depth_M, kind="stable")
-    starts = np.searchsorted(index.depth_M[order], np.arange(index.depth_M.max() + 2))
-    for low, high in pairwise(starts[1:]):
-        level = order[low:high]
-        total_M[level] += total_M[index.parent_M[level]]
-    ends = np.flatnonzero(trie.leaf_M >= 0)
-    score_L = np.empty(trie.n_leaves)
-    score_L[trie.leaf_M[ends]] = total_M[ends]
-    return score_L

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from llmrec.trie import Trie
@@ -17,7 +19,7 @@ class TrieIndex:
     Attributes:
         parent_M, token_M, depth_M: of the edge into a node; -1, 0 and 0 at the root.
         first_leaf_M: smallest leaf at or below a node, which is the leaf with the smallest item id.
-        shortest_M, longest_M: tokens of the shortest and longest answer at or below a node.
+        is_leaf_M: whether an answer ends here.
         branch_M: the first node at or below with a choice or an end (unary chains are skipped).
     """
 
@@ -26,23 +28,14 @@ class TrieIndex:
         self.parent_M = np.concatenate([[-1], np.repeat(np.arange(trie.n_nodes), fan)])
         self.token_M = np.concatenate([[0], trie.token_E])
         self.depth_M = np.zeros(trie.n_nodes, np.int64)
-        below = np.repeat(np.arange(trie.n_leaves), trie.path.lengths)
-        length = np.repeat(trie.answer.lengths, trie.answer.lengths)
-        inside = trie.path.values
+        inside, below = trie.path.values, np.repeat(np.arange(trie.n_leaves), trie.path.lengths)
         self.depth_M[inside] = np.arange(len(inside)) - trie.path.offsets[:-1][below]
-        ends = np.flatnonzero(trie.leaf_M >= 0)
-        leaf = trie.leaf_M[ends]
-        self.depth_M[ends] = trie.answer.lengths[leaf]
+        self.is_leaf_M = trie.leaf_M >= 0
+        ends = np.flatnonzero(self.is_leaf_M)
+        self.depth_M[ends] = trie.answer.lengths[trie.leaf_M[ends]]
         self.first_leaf_M = np.full(trie.n_nodes, trie.n_leaves, np.int64)
-        self.shortest_M = np.full(trie.n_nodes, np.iinfo(np.int64).max)
-        self.longest_M = np.zeros(trie.n_nodes, np.int64)
-        for at, leaves, lengths in (
-            (inside, below, length),
-            (ends, leaf, trie.answer.lengths[leaf]),
-        ):
-            np.minimum.at(self.first_leaf_M, at, leaves)
-            np.minimum.at(self.shortest_M, at, lengths)
-            np.maximum.at(self.longest_M, at, lengths)
+        self.first_leaf_M[ends] = trie.leaf_M[ends]
+        np.minimum.at(self.first_leaf_M, inside, below)
         self.branch_M = np.arange(trie.n_nodes)
         unary = np.flatnonzero(fan == 1)
         child = trie.child_E[trie.indptr_M[unary]]
@@ -50,6 +43,32 @@ class TrieIndex:
         for level in range(int(depth.max(initial=0)), -1, -1):
             at = depth == level
             self.branch_M[unary[at]] = self.branch_M[child[at]]
+
+    def summed(self, value_M: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Sum of the values of all nodes from the root to each node, [M]."""
+        total_M = value_M.copy()
+        order = np.argsort(self.depth_M, kind="stable")
+        starts = np.searchsorted(self.depth_M[order], np.arange(self.depth_M.max() + 2))
+        for low, high in pairwise(starts[1:]):
+            level = order[low:high]
+            total_M[level] += total_M[self.parent_M[level]]
+        return total_M
+
+    def extremes(
+        self, value_M: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The least and the most that any leaf at or below each node has, [M] each.
+
+        Args:
+            value_M: values of the nodes; those of leaves are looked at.
+        """
+        least_M = np.where(self.is_leaf_M, value_M, np.inf)
+        most_M = np.where(self.is_leaf_M, value_M, -np.inf)
+        for depth in range(int(self.depth_M.max()), 0, -1):
+            level = np.flatnonzero(self.depth_M == depth)
+            np.minimum.at(least_M, self.parent_M[level], least_M[level])
+            np.maximum.at(most_M, self.parent_M[level], most_M[level])
+        return least_M, most_M
 
 
 @lru_cache(maxsize=8)

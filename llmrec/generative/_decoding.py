@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -16,18 +16,20 @@ from bench.errors import ConfigError
 from bench.evaluation import metrics
 from bench.method import Method, configure
 from bench.registry import decoders
-from bench.types import Exam, FloatArray, IntArray, Queries, Ranking, Windows
+from bench.types import BoolArray, Exam, FloatArray, IntArray, Queries, Ranking, Windows
 from llmrec.decode import checks
 from llmrec.decode.base import Decoder, WeighsByPopularity
-from llmrec.decode.scoring import OF_TRAINING
+from llmrec.decode.expert import Numbered
+from llmrec.decode.rule import OF_TRAINING
 from llmrec.decode.sharing import decode_shared
 from llmrec.generative._config import GenerativeConfig
+from llmrec.generative._expert import Expert
 from llmrec.generative._layouts import layouts_for
 from llmrec.generative._ranking import as_ranking, prompts_for
 from llmrec.lm.backbone import Backbone
 from llmrec.lm.exports import export
 from llmrec.losses.base import Loss
-from llmrec.prompt import Prompter
+from llmrec.prompt import Prompt, Prompter
 from llmrec.support.layouts import Layouts
 from llmrec.training.loop import Training, Validate
 from llmrec.trie import Trie
@@ -60,6 +62,7 @@ class Decoding(Method):
     _tau: float = 1.0  # of the weights kept in the end
     _gamma: float | None = None  # what a grounding chose on validation
     _weight_I: FloatArray | None = None  # popularity, where a grounding weighs by it
+    _expert: Expert | None = None  # a second model, where the decoder asks one
 
     def export(self, folder: Path, *, form: str) -> None:
         """Write the tuned language model for peft or transformers; soft tokens are not part of it.
@@ -111,13 +114,22 @@ class Decoding(Method):
         """
         return layouts_for(self)
 
-    def _rehearse(self, train: Windows, valid: Exam) -> None:
+    def _rehearse(self, train: Windows, valid: Exam, run: Run) -> None:
         """Give the decoder what it needs of the training rows; it refuses its options here, not after them.
+
+        Args:
+            train: training rows.
+            valid: the exam that may choose an option.
+            run: has the artefacts of a second model.
 
         Raises:
             ConfigError: an option that cannot work with lists of the usual length.
+            ArtefactError: the second model was trained on other rows.
         """
-        options = self._decoder().config
+        decoder = self._decoder()
+        options, asked = decoder.config, getattr(decoder, "asks", None)
+        if asked is not None:
+            self._expert = Expert.called(asked, train, run)
         if getattr(options, "gamma", 0):
             self._weight_I = leaf_weights(self.trie, train.target_count)
             if options.gamma == "valid" and not len(valid):
@@ -151,19 +163,30 @@ class Decoding(Method):
         """Save the popularity; returns what belongs into the manifest."""
         if self._weight_I is not None:
             np.save(folder / WEIGHTS, self._weight_I)
+        if self._expert is not None:
+            self._expert.save(folder)
         return {"tau": self._tau, "gamma": self._gamma}
 
     def _restore_decoding(self, folder: Path, manifest: Mapping[str, Any]) -> None:
         self._tau, self._gamma = float(manifest.get("tau", 1.0)), manifest.get("gamma")
         if (folder / WEIGHTS).is_file():
             self._weight_I = np.load(folder / WEIGHTS, allow_pickle=False)
+        self._expert = Expert.kept(folder, str(self.lm.device))
+
+    def _asked(self, queries: Queries) -> tuple[Any, Sequence[Prompt], BoolArray]:
+        """The decoder, the prompts of all queries that fit the cutoff, and which ones do, bool [Q]."""
+        decoder = self._decoder()
+        prompts, fits_Q = prompts_for(self.prompter, queries, self.config.history)
+        if self._expert is None or getattr(decoder, "asks", None) is None:
+            return decoder, prompts, fits_Q
+        decoder.consult(self._expert.scores(queries))
+        return decoder, Numbered.of(prompts, np.flatnonzero(fits_Q)), fits_Q
 
     def _width(self, k: int) -> int:
         return min(k, self.trie.n_leaves)
 
     def _decode(self, queries: Queries, k: int, progress: Any = None) -> Ranking:
-        decoder = self._decoder()
-        prompts, fits_Q = prompts_for(self.prompter, queries, self.config.history)
+        decoder, prompts, fits_Q = self._asked(queries)
         decoded = decode_shared(decoder, self.lm, prompts, self.trie, self._width(k), progress)
         facts = {
             "decoder": decoder.rule,
@@ -183,8 +206,7 @@ class Decoding(Method):
 
     def _doctor(self, queries: Queries) -> None:
         """Refuse a decoder that samples, repeats itself or returns invalid titles."""
-        decoder = self._decoder()
-        prompts, _ = prompts_for(self.prompter, queries, self.config.history)
+        decoder, prompts, _ = self._asked(queries)
         if not prompts:
             return
         width = self._width(K)

@@ -24,6 +24,7 @@ from llmrec.generative._building import Order, build, facts_of, kept_tokens
 from llmrec.generative._config import ZERO_SHOT, GenerativeConfig, completed, recipe_of
 from llmrec.generative._decoding import Decoding
 from llmrec.generative._estimate import estimate
+from llmrec.generative._expert import expert_need
 from llmrec.generative._foresee import foresee
 from llmrec.generative._ranking import examples_of
 from llmrec.generative._search import search_space
@@ -91,11 +92,13 @@ class Generative(Decoding):
 
     @classmethod
     def needs(cls, config: Any, *, loss: str | None, backbone: str | None) -> Mapping[str, Need]:
-        """A preference loss starts from the same method tuned with LML."""
+        """What a decoder asks; and a preference loss starts from the same method tuned with LML."""
+        asked = expert_need(config.decoder_options)
         if not prefers(loss):
-            return {}
+            return asked
         values = {k: v for k, v in config.as_dict().items() if k not in OPTIONS}
-        return {START: Need(method=cls.name, loss="lml", backbone=backbone, config=values)}
+        start = Need(method=cls.name, loss="lml", backbone=backbone, config=values)
+        return {START: start, **asked}
 
     @classmethod
     def estimate_seconds(cls, config: Any, size: Size) -> float | None:
@@ -160,7 +163,7 @@ class Generative(Decoding):
         run.facts.update(facts_of(self.lm, self.trie, train))
         run.facts.update(self.layouts.facts)
         exam = valid.sample(self.config.valid_rows)
-        self._rehearse(train, exam)
+        self._rehearse(train, exam, run)
         if self.loss == ZERO_SHOT:
             self.lm.requires_grad_(False).eval()
         else:

@@ -19,10 +19,10 @@ from safetensors.numpy import load_file, save_file
 from baselines.sequential import Sequential
 from bench.cell import Need, Run
 from bench.errors import ArtefactError
-from bench.method import Method, configure
-from bench.registry import methods
+from bench.method import Method
 from bench.types import Windows
 from llmrec.generative._config import GenerativeConfig
+from llmrec.generative._expert import sasrec_need
 from llmrec.generative._generative import Generative
 from llmrec.lm.backbone import Backbone
 from llmrec.lm.soft_tokens import Curriculum, ItemVectors, SoftBackbone, SoftTokens
@@ -49,16 +49,6 @@ class SoftConfig(GenerativeConfig):
     """Options of the SASRec whose vectors are used."""
     sasrec_loss: Literal["ce", "bce"] = "ce"
     """Loss of that SASRec."""
-
-
-def sasrec_need(config: Any) -> Need:
-    """The SASRec that a config asks for.
-
-    Raises:
-        ConfigError: SASRec does not know an option.
-    """
-    configure(methods.get("sasrec"), config.sasrec)
-    return Need(method="sasrec", loss=config.sasrec_loss, config=dict(config.sasrec))
 
 
 def sequential(method: Method) -> Sequential:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from llmrec.decode.scoring import Rule
+from llmrec.decode.rule import Rule
 from llmrec.lm.backbone import Backbone, load
 from llmrec.prompt import Prompt
 from llmrec.trie import Trie, for_titles

@@ -8,13 +8,14 @@ O open prefixes, F found answers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.types import BoolArray, IntArray
 from llmrec.decode.exact_search import Limits
-from llmrec.decode.scoring import Rule
+from llmrec.decode.rule import Rule
 from llmrec.decode.trie_index import TrieIndex, index_of
 from llmrec.trie import Trie
 
@@ -40,22 +41,52 @@ class Table:
     def step(self, user_R: IntArray, node_R: IntArray) -> tuple[IntArray, IntArray, Scores]:
         """For each child of the prefixes its row, its node and its log-probability."""
         row_C, edge_C = children(self.trie, node_R)
-        return (
-            row_C,
-            self.trie.child_E[edge_C].astype(np.int64),
-            self.logp_BE[user_R[row_C], edge_C],
-        )
+        logp_C = self.logp_BE[user_R[row_C], edge_C]
+        if self.rule.a == "length":
+            logp_C = logp_C * self.b_E[edge_C]
+        return row_C, self.trie.child_E[edge_C].astype(np.int64), logp_C
 
-    def final(self, score: Scores, length: IntArray) -> Scores:
-        """Scores of complete answers."""
+    @cached_property
+    def b_E(self) -> Scores:
+        """What the token of each edge adds to the length."""
+        fan_E = np.repeat(self.trie.fan_out_M, self.trie.fan_out_M)
+        if self.rule.length == "tokens":
+            return np.ones(len(fan_E))
+        if self.rule.length == "branching":
+            return (fan_E > 1) * 1.0
+        return self.rule.al * np.log(fan_E) + self.rule.be
+
+    @cached_property
+    def lengths(self) -> tuple[Scores, Scores, Scores]:
+        """Of each node: its length, and the least and most of the answers at or below it."""
+        own_M = np.zeros(self.trie.n_nodes)
+        least_M, most_M = np.full(self.trie.n_nodes, np.inf), np.full(self.trie.n_nodes, -np.inf)
+        for path, answer in zip(self.trie.path, self.trie.answer, strict=True):
+            nodes = [0]
+            for node, token in zip(path, answer, strict=True):
+                tokens, kids = self.trie.children(int(node))
+                edge = int(self.trie.indptr_M[node]) + list(tokens).index(token)
+                child = int(kids[list(tokens).index(token)])
+                own_M[child] = own_M[node] + self.b_E[edge]
+                nodes.append(child)
+            least_M[nodes] = np.minimum(least_M[nodes], own_M[nodes[-1]])
+            most_M[nodes] = np.maximum(most_M[nodes], own_M[nodes[-1]])
+        return own_M, least_M, most_M
+
+    def divided(self, score: Scores, length: Scores) -> Scores:
         if self.rule.length_penalty == 0:
             return score
-        return score / np.maximum(length, 1).astype(np.float64) ** self.rule.length_penalty
+        power = np.where(length == 0, 1, length) ** self.rule.length_penalty
+        return np.where(length == 0, 0.0, score / power)
+
+    def final(self, score: Scores, node: IntArray) -> Scores:
+        """Scores of answers that end at these nodes, or of beams that stand there."""
+        return np.where(np.isneginf(score), score, self.divided(score, self.lengths[0][node]))
 
     def bound(self, score: Scores, node: IntArray) -> Scores:
         """The best final score that any answer below these nodes can still reach."""
-        longer = self.rule.length_penalty > 0
-        return self.final(score, (self.index.longest_M if longer else self.index.shortest_M)[node])
+        helps = self.lengths[2 if self.rule.length_penalty > 0 else 1]
+        return self.divided(score, helps[node])
 
 
 def children(trie: Trie, node_R: IntArray) -> tuple[IntArray, IntArray]:
@@ -116,7 +147,6 @@ class BeamSearch:
         self.final_BW: Scores = np.full((tree.n_users, beams), -np.inf)
         self.open_B: BoolArray = np.ones(tree.n_users, bool)
         self.lost_B = np.full(tree.n_users, -np.inf)
-        self.length = 0
 
     def run(self) -> None:
         """Search until no user is open."""
@@ -132,8 +162,8 @@ class BeamSearch:
         row_C, child_C, logp_C = self.tree.step(user_R, self.node_BW[user_R, beam_R])
         user_C = user_R[row_C]
         score_C = self.score_BW[user_R, beam_R][row_C] + logp_C
-        kept_BX = best(user_C, score_C, index.first_leaf_M[child_C], len(self.open_B), width)
-        self.length += 1
+        by_C = self.tree.final(score_C, child_C) if self.rule.prune == "score" else score_C
+        kept_BX = best(user_C, by_C, index.first_leaf_M[child_C], len(self.open_B), width)
         ended_BX = (kept_BX >= 0) & (trie.leaf_M[child_C[kept_BX]] >= 0)
         # transformers drops an ended candidate that is not among the best W
         finish_BX = ended_BX & (np.arange(width) < self.beams)
@@ -150,9 +180,7 @@ class BeamSearch:
     def _finish(self, at_BX: IntArray, child_C: IntArray, score_C: Scores) -> None:
         """Put ended candidates (-1 for none) among the finished answers."""
         leaf_BX = np.where(at_BX >= 0, self.tree.trie.leaf_M[child_C[at_BX]], -1)
-        final_BX = np.where(
-            at_BX >= 0, self.tree.final(score_C[at_BX], np.full(at_BX.shape, self.length)), -np.inf
-        )
+        final_BX = np.where(at_BX >= 0, self.tree.final(score_C[at_BX], child_C[at_BX]), -np.inf)
         self._merge(leaf_BX, final_BX)
 
     def _merge(self, leaf_BX: IntArray, final_BX: Scores) -> None:
@@ -177,7 +205,7 @@ class BeamSearch:
         """Close users whose running beams cannot change the result any more."""
         self._skip_tails()
         running_B = self.open_B & (self.node_BW[:, 0] >= 0)
-        best_B = self.tree.final(self.score_BW[:, 0], np.full(len(running_B), self.length))
+        best_B = self.tree.final(self.score_BW, self.node_BW).max(1)
         improvable_B = (self.leaf_BW[:, -1] < 0) | (best_B > self.final_BW[:, -1])
         stopped_B = running_B & ~improvable_B
         user, beam = np.nonzero(stopped_B[:, None] & (self.node_BW >= 0))
@@ -187,8 +215,8 @@ class BeamSearch:
         self.node_BW[~self.open_B] = -1
 
     def _skip_tails(self) -> None:
-        """In ``valid`` space without length penalty a beam with one leaf left is that leaf already."""
-        if self.rule.space == "full" or self.rule.length_penalty != 0:
+        """Where forced tokens cost nothing and no length counts, a beam with one leaf left is that leaf."""
+        if not self.rule.forced_is_free or self.rule.length_penalty != 0:
             return
         sole_BW = np.where(self.node_BW >= 0, self.tree.trie.sole_leaf_M[self.node_BW], -1)
         decided_B = ((sole_BW >= 0) | (self.node_BW < 0)).all(1) & self.open_B
@@ -272,7 +300,9 @@ class ExactSearch:
 
     def _merge(self, user_F: IntArray, leaf_F: IntArray, score_F: Scores) -> None:
         """Put found answers, grouped by user, among the best."""
-        final_F = self.tree.final(score_F, self.tree.trie.answer.lengths[leaf_F])
+        ends = np.flatnonzero(self.tree.trie.leaf_M >= 0)
+        node_L = ends[np.argsort(self.tree.trie.leaf_M[ends])]
+        final_F = self.tree.final(score_F, node_L[leaf_F])
         k = self.leaf_BK.shape[1]
         if len(user_F) == 0:
             return

@@ -14,7 +14,8 @@ from llmrec.decode.exact import Exact
 from llmrec.decode.generate import Generate
 from llmrec.decode.kv_cache import similar
 from llmrec.decode.regret import beam_regret
-from llmrec.decode.scoring import SLACK, SLACK_HALF, Rule, score_all, slack
+from llmrec.decode.rule import Rule
+from llmrec.decode.scoring import SLACK, SLACK_HALF, score_all, slack
 from llmrec.decode.tree import CHUNK, Tree
 from llmrec.decode.trie_index import index_of
 from llmrec.lm.backbone import Backbone
@@ -332,8 +333,9 @@ def test_shape_of_a_trie_drawn_by_hand():
     ten, eleven = int(trie.path[0][1]), int(trie.path[0][2])
     assert shape.branch_M[ten] == eleven and shape.branch_M[eleven] == eleven
     assert shape.depth_M[[0, ten, eleven]].tolist() == [0, 1, 2]
-    assert (shape.shortest_M[0], shape.longest_M[0]) == (2, 4)
-    assert (shape.shortest_M[ten], shape.longest_M[ten]) == (3, 4)
+    least_M, most_M = shape.extremes(shape.depth_M.astype(float))
+    assert (least_M[0], most_M[0]) == (2, 4)
+    assert (least_M[ten], most_M[ten]) == (3, 4)
     assert shape.first_leaf_M[ten] == 0 and shape.token_M[ten] == 10
 
 
@@ -366,7 +368,7 @@ def test_users_of_similar_length_are_computed_together():
 
 def test_prompts_of_one_user_need_no_partner(lm):
     (prompt,) = random_prompts(1)
-    trie = on_device(title_trie(lm), "valid", lm.device)
+    trie = on_device(title_trie(lm), Rule(), lm.device)
     root_11 = torch.zeros(1, 1, dtype=torch.int64)
     hidden_11D, _ = Tree(lm, [prompt], trie).extend(root_11, root_11, np.zeros(1, np.int64))
     with torch.no_grad():

@@ -14,7 +14,8 @@ from llmrec.decode import beam_search, exact_search
 from llmrec.decode.base import in_batches
 from llmrec.decode.costs import Costs, bytes_per_token, users_at_once
 from llmrec.decode.device_trie import children, on_device
-from llmrec.decode.scoring import Continuations, Rule
+from llmrec.decode.rule import Rule
+from llmrec.decode.scoring import Continuations
 from llmrec.decode.top_k import best
 from llmrec.trie import Trie
 from speed.operators import Crossings, Operators
@@ -27,6 +28,13 @@ RULES = [
     Rule(length_penalty=-0.5),
     Rule(space="full", length_penalty=1.0),
     Rule(space="full"),
+    Rule(length="branching", length_penalty=1.0),
+    Rule(space="full", length="branching", length_penalty=1.0, prune="score"),
+    Rule(space="full", length="fan_out", a="length", length_penalty=1.0, prune="score"),
+    Rule(space="full", length="fan_out", a="length", be=0.1, length_penalty=1.0),
+    Rule(length="fan_out", a="length", be=0.5, length_penalty=0.7, prune="score"),
+    Rule(length="fan_out", length_penalty=-0.5, prune="score"),
+    Rule(length="fan_out", a="length"),
 ]
 # few tokens and short answers: prefixes of one another, repeated titles, unary chains
 ANSWERS = st.lists(st.lists(st.integers(2, 6), max_size=5), min_size=1, max_size=25)
@@ -63,7 +71,7 @@ def test_beam_search_equals_numpys(answers, rule, kind, beams, seed):
     known = table(answers, rule, kind, seed)
     wanted = BeamSearch(known, beams)
     wanted.run()
-    trie = on_device(known.trie, rule.space, CPU)
+    trie = on_device(known.trie, rule, CPU)
     end, _ = beam_search.search(trie, rule, follow(known), N_USERS, beams)
     np.testing.assert_array_equal(end.leaf_BW, wanted.leaf_BW)
     np.testing.assert_allclose(end.final_BW, wanted.final_BW, rtol=1e-12)
@@ -75,7 +83,7 @@ def test_beam_search_equals_numpys(answers, rule, kind, beams, seed):
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     ANSWERS,
-    st.sampled_from([rule for rule in RULES if rule.space == "valid"]),
+    st.sampled_from([rule for rule in RULES if rule.forced_is_free]),
     KINDS,
     st.sampled_from([1, 3, 10]),
     st.sampled_from([(5, 2000), (1, 2000), (2, 3)]),
@@ -87,7 +95,7 @@ def test_exact_search_equals_numpys(answers, rule, kind, k, width_and_budget, se
     limits = exact_search.Limits(k=k, width=width, budget=budget, margin=1e-6)
     wanted = ExactSearch(known, limits)
     wanted.run()
-    trie = on_device(known.trie, rule.space, CPU)
+    trie = on_device(known.trie, rule, CPU)
     end, proven_B = exact_search.search(trie, rule, follow(known), N_USERS, limits)
     np.testing.assert_array_equal(end.leaf_BK, wanted.leaf_BK)
     np.testing.assert_allclose(end.final_BK, wanted.final_BK, rtol=1e-12)
@@ -105,7 +113,7 @@ def test_equal_scores_go_to_the_smaller_item():
 
 def test_children_of_prefixes_stand_side_by_side():
     # 10 - 11 - eos; 10 - 12 - eos; 13 - eos
-    trie = on_device(Trie.of([[10, 11, 1], [10, 12, 1], [13, 1]], 1), "valid", CPU)
+    trie = on_device(Trie.of([[10, 11, 1], [10, 12, 1], [13, 1]], 1), Rule(), CPU)
     ten = int(trie.child_E[0])
     kids = children(trie, torch.tensor([[0, ten], [ten, trie.none]]), 5)
     tokens = torch.where(kids.node_BC == trie.none, -1, trie.token_E[kids.edge_BC])
@@ -173,29 +181,29 @@ def test_choices_by_device_move_no_list(request, space):
 
 def test_the_operators_of_a_step_do_not_grow_with_the_users():
     known = table([[2, 3, 4], [2, 3], [5], [5, 6], [6, 2]], Rule(), "random", 0)
-    trie = on_device(known.trie, "valid", CPU)
+    trie = on_device(known.trie, Rule(), CPU)
 
     def step(n_users):
         state = beam_search.Beams.at_root(trie, n_users, 4)
         kids = children(trie, state.node_BW, 8)
         logp_BC = torch.zeros(kids.edge_BC.shape, dtype=torch.float64)
         with Operators() as counted:
-            beam_search.advance(trie, Rule(), state, kids, logp_BC, 1)
+            beam_search.advance(trie, Rule(), state, kids, logp_BC)
         return counted.calls.total()
 
-    assert step(1) == step(50) < 120
+    assert step(1) == step(50) < 100
 
 
 def test_a_step_compiles_whole_and_gives_the_same():
     known = table([[2, 3, 4], [2, 3], [5], [5, 6], [6, 2], [6, 3]], Rule(), "random", 1)
-    trie = on_device(known.trie, "valid", CPU)
+    trie = on_device(known.trie, Rule(), CPU)
     state = beam_search.Beams.at_root(trie, N_USERS, 3)
     kids = children(trie, state.node_BW, 8)
     logp_BC, _ = follow(known)(None, None, None, kids)
     compiled = torch.compile(beam_search.advance, backend="aot_eager", fullgraph=True)
     for made, wanted in zip(
-        vars(compiled(trie, Rule(), state, kids, logp_BC, 1)).values(),
-        vars(beam_search.advance(trie, Rule(), state, kids, logp_BC, 1)).values(),
+        vars(compiled(trie, Rule(), state, kids, logp_BC)).values(),
+        vars(beam_search.advance(trie, Rule(), state, kids, logp_BC)).values(),
         strict=True,
     ):
         torch.testing.assert_close(made, wanted, rtol=0, atol=0)

@@ -6,7 +6,7 @@ from soft_kit import TITLES, TOY, UNSEEN, Soft
 
 from bench.errors import ArtefactError, ConfigError
 from bench.registry import decoders
-from llmrec.decode.scoring import Rule
+from llmrec.decode.rule import Rule
 from llmrec.lm.soft_tokens import (
     PLACEHOLDER,
     ItemVectors,
