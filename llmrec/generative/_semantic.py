@@ -17,7 +17,12 @@ from llmrec.generative._generative import Generative
 from llmrec.sid.codes import Codes
 from llmrec.trie import Trie
 
-TOY_SID = {"text_encoder": "hash", "codes": 6}
+TOY: Mapping[str, Any] = {
+    **Generative.toy,
+    "batch": 80,
+    "sid": {"text_encoder": "hash", "codes": 6},
+    "decoder_options": {"ground": {"max_new_tokens": 5, "beams": 1}},
+}
 
 
 class SemanticConfig(GenerativeConfig):
@@ -37,6 +42,8 @@ class Semantic(Generative):
     """
 
     Config = SemanticConfig
+    toy = TOY
+    contract_losses = ("lml", "msl", "s_dpo")
     config: Any
     codes: Codes
 

@@ -1,9 +1,9 @@
 """TIGER with a decoder alone: a small Llama over semantic ids, from random weights.
 
-The history is the codes of its last items behind a start token, the answer the codes of the next item and an
-end token. There is no text, no pretrained model and no user token: most test users of a split by time have no
-training rows. TIGER itself has an encoder and a decoder; this is another model under another name, so that all
-losses and decoders of the suite apply as they are.
+The history is the codes of its last items behind a start token, the answer the codes of the next item and
+an end token. There is no text, no pretrained model and no user token: most test users of a split by time have
+no training rows. TIGER itself has an encoder and a decoder; this is another model under another name, so that
+all losses and decoders of the suite apply as they are.
 
 Source: Rajput et al., "Recommender Systems with Generative Retrieval", NeurIPS 2023, for semantic ids and
 task; sizes and recipe are ours (a full-size T5 there, 200,000 steps).
@@ -23,7 +23,7 @@ from bench.registry import methods
 from bench.types import Catalogue, IntArray, Windows
 from llmrec.generative._estimate import estimate
 from llmrec.generative._search import search_space
-from llmrec.generative._semantic import TOY_SID, Semantic, SemanticConfig
+from llmrec.generative._semantic import TOY, Semantic, SemanticConfig
 from llmrec.lm import backbone as backbones
 from llmrec.lm.backbone import Backbone
 from llmrec.lm.names import SCRATCH
@@ -105,12 +105,11 @@ class TigerDec(Semantic):
     tags: ClassVar[frozenset[str]] = frozenset({"text"})
     backbones: ClassVar[frozenset[str]] = frozenset()
     toy: ClassVar[Mapping[str, Any]] = {
-        **{name: value for name, value in Semantic.toy.items() if name != "backbone"},
+        **{name: value for name, value in TOY.items() if name != "backbone"},
         "hidden": 32,
         "layers": 1,
         "heads": 2,
         "feed_forward": 48,
-        "sid": TOY_SID,
     }
 
     @property

@@ -118,9 +118,7 @@ def start_codebooks(model: RQVAE, row_FD: FloatArray, seed: int) -> None:
         model.centre_LKE.copy_(torch.from_numpy(made))
 
 
-def train_rqvae(
-    model: RQVAE, row_FD: FloatArray, schedule: Schedule, run: Run
-) -> list[float]:
+def train_rqvae(model: RQVAE, row_FD: FloatArray, schedule: Schedule, run: Run) -> list[float]:
     """Train in place and return the mean loss of each epoch; the last epoch counts.
 
     Args:
@@ -174,5 +172,3 @@ def _mlp(sizes: tuple[int, ...]) -> nn.Sequential:
             yield nn.ReLU()
 
     return nn.Sequential(*list(layers())[:-1])
-
-

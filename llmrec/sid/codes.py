@@ -44,8 +44,8 @@ class Codes:
         if len(wrong):
             item, level = wrong[0]
             raise DataError(
-                f"code {own_NL[item, level]} of item {item + 1} at level {level + 1}; codes of this level are "
-                f"0 to {self.sizes[level] - 1}"
+                f"code {own_NL[item, level]} of item {item + 1} at level {level + 1}; codes of this level "
+                f"are 0 to {self.sizes[level] - 1}"
             )
 
     @property

@@ -1,8 +1,8 @@
 """The stage that gives every title of a catalogue a semantic id: a short sequence of codes.
 
 Title vectors are whitened and quantised residually: level 1 names the nearest of K centroids, each further
-level the nearest centroid of what is still left. ``rqkmeans`` finds the centroids by k-means, ``rqvae`` trains
-them together with an autoencoder. Titles that end with equal codes are told apart by a further code
+level the nearest centroid of what is still left. ``rqkmeans`` finds the centroids by k-means, ``rqvae``
+trains them together with an autoencoder. Titles that end with equal codes are told apart by a further code
 (``suffix``) or by another code at the last level (``match``).
 
 Only titles that occur in the training rows are fitted, and no code of theirs depends on any other title;
@@ -111,7 +111,9 @@ class SidTokens(Method):
             loss: it has none.
             backbone: it has none.
         """
-        return {"titles": Need(method="title_vectors", config={"text_encoder": config.text_encoder})}
+        return {
+            "titles": Need(method="title_vectors", config={"text_encoder": config.text_encoder})
+        }
 
     @classmethod
     def estimate_seconds(cls, config: Any, size: Size) -> float:

@@ -69,6 +69,8 @@ class ExtendedTokenizer:
         return self.base(text, **options)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "base":  # not set yet, while a copy is made
+            raise AttributeError(name)
         return getattr(self.base, name)
 
     def decode(self, ids: Sequence[int], **options: Any) -> str:
