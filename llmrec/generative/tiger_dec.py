@@ -73,7 +73,7 @@ class CodePrompter(Prompter):
         self.token_NL, self.start, self.cutoff = token_NL, start, cutoff
 
     @property
-    def shared(self) -> int:  # type: ignore[override]
+    def shared(self) -> int:
         """None: the start token alone is not worth a forward pass of its own."""
         return 0
 
