@@ -38,7 +38,7 @@ from llmrec.prompt import Prompter, Style
 from llmrec.training.batch_loss import TokenBatchLoss
 from llmrec.training.loop import Recipe, Training
 from llmrec.training.packing import Example
-from llmrec.trie import for_titles
+from llmrec.trie import Trie, for_titles
 
 START = "start"  # the need of a preference loss
 OPTIONS = ("loss_options", "decoder_options")  # belong to one loss and one decoder
@@ -114,6 +114,10 @@ class Generative(Decoding):
         """Layout of the prompts; with slots in methods that have soft tokens."""
         c = self.config
         return Style(infer_extra_space=c.infer_extra_space, fit_history=c.fit_history)
+
+    def make_trie(self, catalogue: Catalogue) -> Trie:
+        """The answers of a catalogue: its titles, quoted."""
+        return for_titles(catalogue.titles, self.lm.tokenizer)
 
     def make_prompter(self, catalogue: Catalogue, **options: Any) -> Prompter:
         """Makes the prompts; a method with user slots numbers its users here."""
@@ -257,8 +261,7 @@ class Generative(Decoding):
         """
         if self._catalogue is catalogue:
             return
-        tokenizer = self.lm.tokenizer
-        self.trie = for_titles(catalogue.titles, tokenizer)
+        self.trie = self.make_trie(catalogue)
         if self._fingerprint not in {None, self.trie.fingerprint}:
             raise ArtefactError(
                 "this model was tuned for other titles or another tokenizer; run the cell again "

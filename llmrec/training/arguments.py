@@ -50,7 +50,7 @@ def arguments(
         learning_rate=recipe.lr,
         warmup_steps=int(min(warmup, total // 10)),
         max_grad_norm=recipe.clip,
-        weight_decay=0.0,
+        weight_decay=recipe.weight_decay,
         seed=run.seed_for("dropout" if ranks.rank() == 0 else f"dropout of rank {ranks.rank()}"),
         use_cpu=run.device == "cpu",
         eval_strategy="epoch" if validating else "no",

@@ -42,6 +42,7 @@ class Recipe:
             runs out. It moves results by rounding only, except where adapters have dropout: their
             draws follow the shape of the micro-batches.
         clip: largest gradient norm.
+        weight_decay: of AdamW, where the model's own groups name none.
         patience: evaluations without a better one before training ends; None for all epochs.
         report_to: ``none``, ``tensorboard`` or ``wandb``.
     """
@@ -54,6 +55,7 @@ class Recipe:
     floor: float = 0.0
     micro_batch: int | None = None
     clip: float = 1.0
+    weight_decay: float = 0.0
     patience: int | None = None
     report_to: str = "none"
 
