@@ -83,9 +83,9 @@ _WORDS = (
 
 
 def variants(name: str) -> list[tuple[str | None, str | None]]:
-    """Pairs (loss, decoder) of a method that cover each loss (of ``contract_losses``) and decoder once."""
+    """Pairs (loss, decoder) of a method that cover each loss and each decoder once."""
     method: type[Method] = methods.get(name)
-    some_losses: list[str | None] = [*(method.contract_losses or losses_of(method))] or [None]
+    some_losses: list[str | None] = [*losses_of(method)] or [None]
     if not method.decodes:
         return [(loss, None) for loss in some_losses]
     pairs = [(loss, "beam") for loss in some_losses]

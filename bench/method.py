@@ -62,8 +62,6 @@ class Method(ABC):
         identity: whether its lists name items or title classes.
         Config: a subclass of ``bench.config.Config`` with a default for every field.
         search: by config field, the values a tuning may try; see ``search_space``.
-        contract_losses: the losses that its contract and its pinned results are run under; empty for all
-            it takes. For a method whose training is that of another one, which runs under all of them.
         toy: config values and, under ``backbone``, the backbone that let the conformance suite fit
             the method on its toy data in a second or two.
         tags: what a reader might filter by (``text``, ``pretrained``).
@@ -78,7 +76,6 @@ class Method(ABC):
     takes: ClassVar[frozenset[str]] = frozenset()
     default_loss: ClassVar[str | None] = None
     untrained: ClassVar[tuple[str, ...]] = ()
-    contract_losses: ClassVar[tuple[str, ...]] = ()
     decodes: ClassVar[bool] = False
     identity: ClassVar[Identity] = "item"
     Config: ClassVar[type[Config]] = Empty

@@ -43,7 +43,6 @@ class Semantic(Generative):
 
     Config = SemanticConfig
     toy = TOY
-    contract_losses = ("lml", "msl", "s_dpo")
     config: Any
     codes: Codes
 
