@@ -29,6 +29,7 @@ from llmrec.decode.beam import Beam
 from llmrec.decode.exact import Exact
 from llmrec.decode.generate import Generate
 from llmrec.lm.backbone import Backbone, embedded_tokenizer
+from llmrec.lm.device_costs import costs_of
 from llmrec.lm.lora import Lora, adapted
 from llmrec.losses.lml import LML
 from llmrec.losses.msl import MSL
@@ -37,6 +38,7 @@ from llmrec.preference.s_dpo import SDPO
 from llmrec.preference.training import PreferenceBatchLoss
 from llmrec.prompt import Prompt, Prompter
 from llmrec.training.batch_loss import TokenBatchLoss
+from llmrec.training.compiled import CompiledLayers
 from llmrec.training.packing import Example
 from llmrec.training.shared_prefix import LogProbs
 from llmrec.trie import Trie, for_titles
@@ -151,16 +153,20 @@ def seconds(work: Callable[[], Any], device: str, repeats: int) -> float:
 
 
 def training(work: Work, name: str, lm: Backbone, repeats: int) -> dict[str, Any]:
-    """Seconds of one step under MSL, LML and S-DPO, and operator calls of the first."""
+    """Seconds of one step under MSL, LML and S-DPO, padded and end to end, compiled and not."""
     lm.train()
     trie, rows = work.trie, work.rows[: work.sizes[name].rows]
     common: dict[str, Any] = {"vocabulary": lm.vocabulary, "avt": work.avt}
+    packed = costs_of("cuda").packed_tokens
     token = {
-        kind.name: TokenBatchLoss(kind(None, trie, **common), trie, shared=work.shared)
+        kind.name: TokenBatchLoss(
+            kind(None, trie, **common), trie, shared=work.shared, packed=packed
+        )
         for kind in (MSL, LML)
     }
+    padded = TokenBatchLoss(MSL(None, trie, **common), trie, shared=work.shared)
     sdpo = SDPO(None, trie, **common)
-    log_probs = LogProbs(sdpo, trie, work.shared)
+    log_probs = LogProbs(sdpo, trie, work.shared, packed=packed)
     chance = np.random.default_rng(0)
     pairs = [
         PreferenceRow(row.prompt, leaf_J[None], np.full((1, NEGATIVES + 1), -20.0, np.float32))
@@ -174,8 +180,21 @@ def training(work: Work, name: str, lm: Backbone, repeats: int) -> dict[str, Any
         count = batch_loss.count(of)
         for part in batch_loss.parts(of, len(of)):
             (batch_loss.sum(lm, part) / count).backward()
+        batch_loss.settle(lm, 0.0)
 
     found: dict[str, Any] = {
+        f"{name}.step_padded": seconds(lambda: step(padded, rows), work.device, repeats),
+        f"{name}.step_eager": seconds(lambda: step(token["msl"], rows), work.device, repeats),
+        f"{name}.padded_counts": counted(lambda: step(padded, rows), gradients=True),
+        f"{name}.step_counts": counted(lambda: step(token["msl"], rows), gradients=True),
+    }
+    compiled = CompiledLayers(lm, wanted=work.device == "cuda")
+    try:
+        step(token["msl"], rows)
+    except RuntimeError as fault:
+        compiled.give_up(fault)
+    found[f"{name}.compiled"] = compiled.fact
+    found |= {
         f"{name}.step_{loss}": seconds(lambda one=one: step(one, rows), work.device, repeats)
         for loss, one in token.items()
     }
@@ -183,7 +202,7 @@ def training(work: Work, name: str, lm: Backbone, repeats: int) -> dict[str, Any
     s_dpo = seconds(lambda: step(preference, pairs), work.device, repeats)
     found[f"{name}.step_s_dpo"] = s_dpo
     found[f"{name}.s_dpo_over_lml"] = s_dpo / found[f"{name}.step_lml"]
-    found[f"{name}.step_counts"] = counted(lambda: step(token["msl"], rows), gradients=True)
+    compiled.end()
     return found
 
 

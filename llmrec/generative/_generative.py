@@ -295,7 +295,8 @@ class Generative(Decoding):
         loss = kind(options, self.trie, vocabulary=vocabulary, avt=avt)
         loss.observe_targets(self.trie.leaf_of_item_N[train.target_W])
         shared = self.prompter.shared if self.layouts.share_opening else 0
-        return Training(rows, TokenBatchLoss(loss, self.trie, shared=shared), self.recipe())
+        batch_loss = TokenBatchLoss(loss, self.trie, shared=shared, packed=self.layouts.packed)
+        return Training(rows, batch_loss, self.recipe())
 
     def recipe(self) -> Recipe:
         """Hyperparameters of the optimizer, from the configuration."""
