@@ -274,6 +274,7 @@ def _cut(
     span = slice(int(edges.start_G[low]), int(edges.start_G[high]))
     token_E, labels_R = edges.token_E[span], token_K[row_R]
     nothing = np.zeros(0, np.int64)
+    parts: tuple[IntArray, ...]
     if high - low == 1:
         parts = (row_R, token_E, nothing, nothing, np.searchsorted(token_E, labels_R))
     else:

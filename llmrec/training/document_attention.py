@@ -93,7 +93,6 @@ def _filled_up(real: Tensor, length: int) -> Tensor:
     return whole
 
 
-@torch.compiler.disable
 def documents_attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **rest: Any
 ) -> tuple[Tensor, None]:
@@ -130,7 +129,8 @@ def documents_attention(
     return _ToRow.apply(out.flatten(0, 1), grid.cell_T, grid.length)[None], None
 
 
-AttentionInterface.register(NAME, documents_attention)
+# the grid of a pass has another shape each time, and a layer is compiled around it
+AttentionInterface.register(NAME, torch.compiler.disable(documents_attention))
 
 
 @contextmanager
