@@ -43,6 +43,7 @@ from llmrec.training.packing import Example
 from llmrec.training.shared_prefix import LogProbs
 from llmrec.trie import Trie, for_titles
 from speed.operators import counted
+from speed.quantised import quantised
 from speed.trie_search import K, folder
 
 # the bars: seconds, or times
@@ -273,6 +274,7 @@ def report(work: Work, names: list[str], repeats: int) -> dict[str, Any]:
             torch.cuda.empty_cache()
     for name in names:
         part(f"{name}.compared", lambda n=name: comparing(work, n))
+    part("quantised", lambda: quantised(work.device, work.prompts, work.trie))
     return found
 
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bench import ranks
 from bench.cell import SELECT_BY, Run
 from bench.disk.manifest import check_folder
@@ -22,6 +20,7 @@ from llmrec.lm.device_costs import costs_of
 from llmrec.training.arguments import FROM_START, arguments, cosine_from_start
 from llmrec.training.batch_loss import BatchLoss
 from llmrec.training.checkpoint import folder_of, last_checkpoint, load_weights, loss_state
+from llmrec.training.memory import Peaks
 
 Validate = Callable[[], dict[str, float]]
 
@@ -160,7 +159,7 @@ def drive(tuner: Any, recipe: Recipe, run: Run, rows: Sequence[Any]) -> None:
     lm, batch_loss = tuner.step_module.lm, tuner.step_module.batch_loss
     folder = Path(tuner.args.output_dir)
     follow = Follow(run, batch_loss, recipe.patience)
-    follow.tuner = tuner
+    follow.tuner, tuner.peaks = tuner, Peaks()
     tuner.add_callback(follow)
     if run.microscope is not None:
         from llmrec.training.microscope import Microscope
@@ -228,6 +227,5 @@ def _facts(tuner: Any, lm: Backbone, batch_loss: BatchLoss) -> dict[str, Any]:
     }
     if tuner.seconds and "train_tokens" in facts:
         facts["train_tokens_per_second"] = facts["train_tokens"] / tuner.seconds
-    if tuner.args.device.type == "cuda":
-        facts["train_peak_bytes"] = torch.cuda.max_memory_allocated()
-    return facts
+    tuner.peaks.end("train")
+    return facts | tuner.peaks.facts()

@@ -1,13 +1,11 @@
 """Hugging Face's Trainer with our step: one of its batches is one optimizer step.
 
 The step is cut into micro-batches here, so that rows can be sorted by length, halved when memory runs
-out, and normalised by the global count of the optimizer step: sum of the loss over all micro-batches and
-ranks, divided by the number of counted tokens over all of them.
+out, and normalised by the count of counted tokens over all micro-batches and ranks of the optimizer step.
 
 Every rank has a Trainer that takes itself to be alone and draws the whole batch; the step deals the rows
-out. So each row is seen once a pass, whatever the batch and the number of ranks. Gradients are added up once,
-behind the last micro-batch, rather than by DistributedDataParallel within the backward pass: a rank may then
-have no row at all, or run out of memory and try again, without the others waiting inside theirs.
+out, so each row is seen once a pass. Gradients are added up once, behind the last micro-batch, not within
+DistributedDataParallel's backward pass: a rank may then have no row, or run out of memory and try again.
 """
 
 from __future__ import annotations
@@ -45,6 +43,7 @@ from llmrec.training.checkpoint import (
 )
 from llmrec.training.compiled import CompiledLayers
 from llmrec.training.exchange import add_up_gradients, rescale_gradients
+from llmrec.training.memory import Peaks
 from llmrec.training.order import Shuffle
 from llmrec.training.precision import short_products
 
@@ -82,11 +81,10 @@ class SelectingTrainer(Trainer):
     Attributes:
         step_module: the language model and the loss.
         validate: measures the model as it stands; None for no validation.
-        order: the order of the rows.
-        micro_batch: rows of a forward pass at present.
-        seconds: spent in optimizer steps so far.
+        order, micro_batch: of the rows; rows of a forward pass at present.
+        seconds, last_loss: spent in optimizer steps so far; of the latest one.
         compiled: the model's layers, compiled or not.
-        last_loss: of the latest optimizer step.
+        peaks: GPU memory of its parts.
     """
 
     step_module: Step
@@ -96,6 +94,7 @@ class SelectingTrainer(Trainer):
     seconds: float
     last_loss: float
     compiled: CompiledLayers | None = None
+    peaks: Peaks
 
     def _get_train_sampler(self, *_: Any) -> Shuffle:
         return self.order
@@ -104,10 +103,12 @@ class SelectingTrainer(Trainer):
         """Validation by the actual decoder; leaves all generators as they were."""
         assert self.validate is not None, "there is no validation exam"
         self.step_module.eval()
+        self.peaks.end("train")
         devices = [self.args.device] if self.args.device.type == "cuda" else []
         compiled = self.compiled.paused() if self.compiled else nullcontext()
         with torch.random.fork_rng(devices=devices), torch.no_grad(), compiled:
             found = {f"eval_{name}": value for name, value in self.validate().items()}
+        self.peaks.end("validate")
         self.log(found)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
@@ -177,8 +178,7 @@ class Tuner(SelectingTrainer):
         validate: measures the model as it stands; None to skip.
         sampler: order of the rows.
         micro_batch: rows per forward pass to begin with.
-        rate: share of the peak learning rate, a function of step, warm-up steps and all steps; None for
-            the schedule that Trainer's arguments name.
+        rate: share of the peak learning rate at a step; None for the schedule of Trainer's arguments.
         compiled: the model's layers, compiled or not.
         tf32: multiply float32 matrices in TensorFloat-32 on a GPU.
         **rest: for Trainer.
@@ -244,7 +244,7 @@ class Tuner(SelectingTrainer):
         Args:
             model: the step module.
             inputs: numbers of the rows of all ranks under ``row``.
-            num_items_in_batch: passed by Trainer and not used; counts come from the loss.
+            num_items_in_batch: not used; counts come from the loss.
         """
         started = time.perf_counter()
         model.train()
