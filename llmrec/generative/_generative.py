@@ -190,12 +190,8 @@ class Generative(Decoding):
     def save(self, folder: Path) -> None:
         """Write adapters (or all weights if all were trained) and how to find the rest."""
         self._write_model(folder)
-        manifest = {
-            "backbone": self.lm.name,
-            "seed": self._seed,
-            "trie": self.trie.fingerprint,
-            **self._keep_decoding(folder),
-        }
+        known = {"backbone": self.lm.name, "seed": self._seed, "trie": self.trie.fingerprint}
+        manifest = {**known, **self._keep_decoding(folder)}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
     def _write_model(self, folder: Path) -> None:

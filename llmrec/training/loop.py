@@ -130,10 +130,10 @@ def tune(
         micro_batch=recipe.micro_batch or first_try(recipe, run),
         rate=cosine_from_start(recipe.floor) if recipe.schedule == FROM_START else None,
         compiled=compiled,
-        tf32=recipe.tf32,
         args=args,
         eval_dataset=range(1) if validate else None,  # Trainer wants one; evaluate() has its own
     )
+    tuner.tf32 = recipe.tf32
     try:
         drive(tuner, recipe, run, rows)
     finally:

@@ -85,6 +85,7 @@ class SelectingTrainer(Trainer):
         seconds, last_loss: spent in optimizer steps so far; of the latest one.
         compiled: the model's layers, compiled or not.
         peaks: GPU memory of its parts.
+        tf32: multiply float32 matrices in TensorFloat-32 on a GPU.
     """
 
     step_module: Step
@@ -95,6 +96,7 @@ class SelectingTrainer(Trainer):
     last_loss: float
     compiled: CompiledLayers | None = None
     peaks: Peaks
+    tf32: bool = False
 
     def _get_train_sampler(self, *_: Any) -> Shuffle:
         return self.order
@@ -180,7 +182,6 @@ class Tuner(SelectingTrainer):
         micro_batch: rows per forward pass to begin with.
         rate: share of the peak learning rate at a step; None for the schedule of Trainer's arguments.
         compiled: the model's layers, compiled or not.
-        tf32: multiply float32 matrices in TensorFloat-32 on a GPU.
         **rest: for Trainer.
     """
 
@@ -196,10 +197,9 @@ class Tuner(SelectingTrainer):
         micro_batch: int,
         rate: Rate | None = None,
         compiled: CompiledLayers | None = None,
-        tf32: bool = False,
         **rest: Any,
     ) -> None:
-        self.rate, self.compiled, self.tf32 = rate, compiled, tf32
+        self.rate, self.compiled = rate, compiled
         self._widest = 0  # rows of the largest micro-batch of this try
         self.rows, self.validate, self.order = rows, validate, sampler
         self.micro_batch, self.seconds, self.last_loss = micro_batch, 0.0, float("nan")
