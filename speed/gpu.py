@@ -12,36 +12,32 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from bench.registry import datasets
 from llmrec.decode.base import Decoded, Decoder
 from llmrec.decode.beam import Beam
 from llmrec.decode.exact import Exact
 from llmrec.decode.generate import Generate
-from llmrec.lm.backbone import Backbone, embedded_tokenizer
-from llmrec.lm.lora import Lora, adapted
+from llmrec.lm.backbone import Backbone
+from llmrec.lm.device_costs import costs_of
 from llmrec.losses.lml import LML
 from llmrec.losses.msl import MSL
 from llmrec.preference.rows import PreferenceRow
 from llmrec.preference.s_dpo import SDPO
 from llmrec.preference.training import PreferenceBatchLoss
-from llmrec.prompt import Prompt, Prompter
 from llmrec.training.batch_loss import TokenBatchLoss
-from llmrec.training.packing import Example
+from llmrec.training.compiled import CompiledLayers
 from llmrec.training.shared_prefix import LogProbs
-from llmrec.trie import Trie, for_titles
+from speed.gpu_work import REDUCED, SIZES, Work, seconds
 from speed.operators import counted
-from speed.trie_search import K, folder
+from speed.quantised import quantised
+from speed.trie_search import K
 
 # the bars: seconds, or times
 BARS = {
@@ -54,113 +50,26 @@ BARS = {
     "8b.exact_over_beam": 1.0,
 }
 AT_LEAST = {"135m.generate_over_ours": 6.0}
+
+
 NEGATIVES = 3
-SHAPE = (
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "vocab_size",
-)
-
-
-@dataclass(frozen=True)
-class Size:
-    """One model with the work it is measured on.
-
-    Attributes:
-        shape: width, width of the MLP, layers, heads, key heads and vocabulary of a Llama.
-        tied: whether the head is the embedding.
-        rows: of a training step.
-        users: of a search.
-        compared: users that transformers decodes too.
-    """
-
-    shape: tuple[int, int, int, int, int, int]
-    tied: bool
-    rows: int
-    users: int
-    compared: int
-
-
-SIZES = {
-    "135m": Size((576, 1536, 30, 9, 3, 49152), tied=True, rows=128, users=512, compared=64),
-    "8b": Size((4096, 14336, 32, 32, 8, 128256), tied=False, rows=16, users=64, compared=0),
-}
-REDUCED = {
-    name: Size((32, 64, 2, 4, 2, size.shape[-1]), size.tied, 4, 6, min(size.compared, 4))
-    for name, size in SIZES.items()
-}
-
-
-class Work:
-    """Real rows, prompts and the trie of Book, for any model.
-
-    Args:
-        device: where models are.
-        sizes: of the models.
-    """
-
-    def __init__(self, device: str, sizes: dict[str, Size]) -> None:
-        self.device, self.sizes = device, sizes
-        book = datasets.get("book")(folder("book"))
-        self.tokenizer = embedded_tokenizer()
-        self.trie: Trie = for_titles(book.catalogue.titles, self.tokenizer)
-        prompter = Prompter(book.catalogue, self.tokenizer)
-        train = book.split.train.sample(max(size.rows for size in sizes.values()))
-        exam = book.split.test.sample(max(size.users for size in sizes.values()))
-        leaf_W = self.trie.leaf_of_item_N[train.target_W]
-        self.rows = [
-            Example(prompter.prompt(history, training=True), int(leaf))
-            for history, leaf in zip(train.history, leaf_W, strict=True)
-        ]
-        self.prompts: list[Prompt] = [prompter.prompt(h) for h in exam.queries.history]
-        self.shared, self.avt = prompter.shared, self.trie.avt(train.target_W)
-
-    def model(self, name: str, dtype: torch.dtype = torch.bfloat16) -> Backbone:
-        """A model of the shape with random weights and fresh adapters."""
-        size = self.sizes[name]
-        config = LlamaConfig(
-            **dict(zip(SHAPE, size.shape, strict=True)), tie_word_embeddings=size.tied
-        )
-        torch.manual_seed(0)
-        kept = torch.get_default_dtype()
-        torch.set_default_dtype(dtype)
-        try:
-            with torch.device(self.device):
-                causal = LlamaForCausalLM(config)
-        finally:
-            torch.set_default_dtype(kept)
-        model = adapted(causal, Lora(), seed=0)
-        return Backbone(model, self.tokenizer, name=name, pretrained=True)
-
-
-def seconds(work: Callable[[], Any], device: str, repeats: int) -> float:
-    """Median seconds of some repeats, after one that is not counted."""
-    times = []
-    for _ in range(repeats + 1):
-        if device == "cuda":
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        work()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
 
 
 def training(work: Work, name: str, lm: Backbone, repeats: int) -> dict[str, Any]:
-    """Seconds of one step under MSL, LML and S-DPO, and operator calls of the first."""
+    """Seconds of one step under MSL, LML and S-DPO, padded and end to end, compiled and not."""
     lm.train()
     trie, rows = work.trie, work.rows[: work.sizes[name].rows]
     common: dict[str, Any] = {"vocabulary": lm.vocabulary, "avt": work.avt}
+    packed = costs_of("cuda").packed_tokens
     token = {
-        kind.name: TokenBatchLoss(kind(None, trie, **common), trie, shared=work.shared)
+        kind.name: TokenBatchLoss(
+            kind(None, trie, **common), trie, shared=work.shared, packed=packed
+        )
         for kind in (MSL, LML)
     }
+    padded = TokenBatchLoss(MSL(None, trie, **common), trie, shared=work.shared)
     sdpo = SDPO(None, trie, **common)
-    log_probs = LogProbs(sdpo, trie, work.shared)
+    log_probs = LogProbs(sdpo, trie, work.shared, packed=packed)
     chance = np.random.default_rng(0)
     pairs = [
         PreferenceRow(row.prompt, leaf_J[None], np.full((1, NEGATIVES + 1), -20.0, np.float32))
@@ -174,8 +83,21 @@ def training(work: Work, name: str, lm: Backbone, repeats: int) -> dict[str, Any
         count = batch_loss.count(of)
         for part in batch_loss.parts(of, len(of)):
             (batch_loss.sum(lm, part) / count).backward()
+        batch_loss.settle(lm, 0.0)
 
     found: dict[str, Any] = {
+        f"{name}.step_padded": seconds(lambda: step(padded, rows), work.device, repeats),
+        f"{name}.step_eager": seconds(lambda: step(token["msl"], rows), work.device, repeats),
+        f"{name}.padded_counts": counted(lambda: step(padded, rows), gradients=True),
+        f"{name}.step_counts": counted(lambda: step(token["msl"], rows), gradients=True),
+    }
+    compiled = CompiledLayers(lm, wanted=work.device == "cuda")
+    try:
+        step(token["msl"], rows)
+    except RuntimeError as fault:
+        compiled.give_up(fault)
+    found[f"{name}.compiled"] = compiled.fact
+    found |= {
         f"{name}.step_{loss}": seconds(lambda one=one: step(one, rows), work.device, repeats)
         for loss, one in token.items()
     }
@@ -183,7 +105,7 @@ def training(work: Work, name: str, lm: Backbone, repeats: int) -> dict[str, Any
     s_dpo = seconds(lambda: step(preference, pairs), work.device, repeats)
     found[f"{name}.step_s_dpo"] = s_dpo
     found[f"{name}.s_dpo_over_lml"] = s_dpo / found[f"{name}.step_lml"]
-    found[f"{name}.step_counts"] = counted(lambda: step(token["msl"], rows), gradients=True)
+    compiled.end()
     return found
 
 
@@ -254,6 +176,7 @@ def report(work: Work, names: list[str], repeats: int) -> dict[str, Any]:
             torch.cuda.empty_cache()
     for name in names:
         part(f"{name}.compared", lambda n=name: comparing(work, n))
+    part("quantised", lambda: quantised(work.device, work.prompts, work.trie))
     return found
 
 

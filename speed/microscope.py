@@ -20,11 +20,11 @@ from bench.errors import BenchError
 from bench.registry import datasets
 from llmrec.lm import backbone
 from llmrec.lm.backbone import Backbone, Lora
+from llmrec.lm.device_costs import costs_of
 from llmrec.lm.names import SCRATCH
 from llmrec.losses.msl_ats import MSLATS
 from llmrec.prompt import Prompter, all_texts
 from llmrec.training.batch_loss import TokenBatchLoss
-from llmrec.training.loop import CPU_MICRO_BATCH
 from llmrec.training.microscope import look, schedule
 from llmrec.training.packing import Example
 from llmrec.trie import for_titles
@@ -55,7 +55,7 @@ def step(lm: Backbone, batch_loss: TokenBatchLoss, rows: list[Example]) -> float
     started = time.process_time()
     lm.train().zero_grad()
     count = batch_loss.count(rows)
-    for part in batch_loss.parts(rows, CPU_MICRO_BATCH):
+    for part in batch_loss.parts(rows, costs_of("cpu").micro_batch):
         (batch_loss.sum(lm, part) / count).backward()
     batch_loss.step()
     return time.process_time() - started

@@ -166,14 +166,32 @@ def _cuda() -> Any:
     return cuda if cuda is not None and cuda.is_initialized() else None
 
 
+_passed = [0.0]  # GPU peak of the parts of a phase that ``gpu_peak_of_part`` has ended
+
+
 def _reset_gpu_peak() -> None:
+    _passed[0] = 0.0
     if cuda := _cuda():
         cuda.reset_peak_memory_stats()
 
 
 def _gpu_peak() -> float | None:
     cuda = _cuda()
-    return float(cuda.max_memory_allocated()) if cuda else None
+    return max(_passed[0], float(cuda.max_memory_allocated())) if cuda else None
+
+
+def gpu_peak_of_part() -> float | None:
+    """GPU bytes at the peak of a part of the phase at hand, which ends here; None without a GPU in use.
+
+    The phase itself keeps the highest of its parts.
+    """
+    cuda = _cuda()
+    if cuda is None:
+        return None
+    peak = float(cuda.max_memory_allocated())
+    _passed[0] = max(_passed[0], peak)
+    cuda.reset_peak_memory_stats()
+    return peak
 
 
 def _read_packages() -> dict[Path, int]:

@@ -60,8 +60,13 @@ def gpu_memory_gib() -> tuple[float, ...]:
 
 @cache
 def gpu_names() -> tuple[str, ...]:
-    """Name of each NVIDIA GPU, e.g. ``NVIDIA H100 80GB HBM3``."""
-    return tuple(line.strip() for line in _asked("name"))
+    """Each NVIDIA GPU with its memory and driver: ``NVIDIA H100 80GB HBM3 (80 GiB, driver 550.54)``."""
+    found = []
+    for line in _asked("name,memory.total,driver_version"):
+        name, memory, driver = (part.strip() for part in line.rsplit(",", 2))
+        gib = f"{int(memory) / 1024:.0f} GiB, " if memory.isdigit() else ""
+        found.append(f"{name} ({gib}driver {driver})")
+    return tuple(found)
 
 
 def _asked(what: str) -> list[str]:

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from llmrec.lm.device_costs import costs_of
 
 if TYPE_CHECKING:
     from llmrec.lm.backbone import Backbone
     from llmrec.prompt import Prompt
 
-CPU_PASS = 32  # tokens that cost as much as starting a forward pass
-LAYER_SECONDS = 8e-4  # host time to start one layer: 25 kernels of 32 us, measured on an H100
 SHARE = 0.7  # of the free memory that a batch may fill; where that is too much, it is halved
 TREE_TOKENS = 64  # of a user, as ``Tree`` makes room for
-TOKEN_RATE = 4e14  # operations a second of a prefill on an H100 in 16 bits, half its peak
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Costs:
         few: share of active users below which copying their keys is cheaper than padding the others.
         logits: logits held at once.
         reads: whether the host has to wait for a tensor that it reads.
+        padding: share of padding that costs less than a forward pass.
     """
 
     pass_tokens: float
@@ -41,17 +41,25 @@ class Costs:
     few: float
     logits: int
     reads: bool
+    padding: float
 
     @classmethod
     def of(cls, lm: Backbone) -> Costs:
         """The costs of a model on its device."""
-        if lm.device.type == "cpu":
-            return cls(CPU_PASS, opening_tokens=1, few=0.75, logits=2**24, reads=False)
+        table = costs_of(lm.device)
+        rest: dict[str, Any] = {
+            "few": table.few,
+            "logits": table.logits_in_search,
+            "reads": table.reads,
+            "padding": table.padding,
+        }
+        if table.pass_tokens:
+            return cls(table.pass_tokens, opening_tokens=table.opening_tokens, **rest)
         config = lm.causal.config.get_text_config()
         weights = [p for p in lm.causal.base_model.parameters() if p.ndim == 2]
-        per_token = 2 * sum(map(Tensor.numel, weights)) / TOKEN_RATE
-        tokens = LAYER_SECONDS * config.num_hidden_layers / per_token
-        return cls(tokens, opening_tokens=tokens, few=0.0, logits=2**28, reads=True)
+        per_token = 2 * sum(map(Tensor.numel, weights)) / table.token_rate
+        tokens = table.layer_seconds * config.num_hidden_layers / per_token
+        return cls(tokens, opening_tokens=tokens, **rest)
 
 
 def users_at_once(lm: Backbone, prompts: Sequence[Prompt], users: int) -> int:

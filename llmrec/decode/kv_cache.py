@@ -14,8 +14,6 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from bench.types import IntArray
 
-PADDING = 0.08  # share of padding that costs less than a forward pass
-
 
 class TreeCache(DynamicLayer):
     """Keys and values of one layer in a buffer with room to grow: an update writes, and copies nothing.
@@ -102,18 +100,19 @@ def _room(like: Tensor, n_users: int, length: int) -> Tensor:
     return like.new_zeros(n_users, like.shape[1], length, like.shape[3])
 
 
-def similar(length_B: IntArray, pass_tokens: float) -> list[IntArray]:
+def similar(length_B: IntArray, pass_tokens: float, padding: float) -> list[IntArray]:
     """Neighbouring users in groups that are cheaper padded than apart.
 
     Args:
         length_B: tokens of each user; the closer neighbours are in length, the better.
         pass_tokens: tokens that cost as much as a forward pass.
+        padding: share of padding that costs less than one.
     """
     groups: list[list[int]] = [[]]
     for user in range(len(length_B)):
         group = [*groups[-1], user]
         widest, real = length_B[group].max(), length_B[group].sum()
-        if len(group) > 1 and widest * len(group) > (1 + PADDING) * real + pass_tokens:
+        if len(group) > 1 and widest * len(group) > (1 + padding) * real + pass_tokens:
             groups.append([user])
         else:
             groups[-1] = group

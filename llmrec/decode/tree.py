@@ -79,7 +79,8 @@ class Tree:
             self._prompt_part(ids_BP[:1], slots_BP[:1], (0, shared), head)
         parts, last_BD = [], []
         # one forward pass for users of similar length, which bounds the padding
-        for users in similar(length_B - shared, self.costs.pass_tokens):
+        costs = self.costs
+        for users in similar(length_B - shared, costs.pass_tokens, costs.padding):
             cache = Cache(layer_class_to_replicate=TreeCache)
             if shared:
                 copies = [[layer.filled] * len(users) for layer in tree_layers(head)]

@@ -14,7 +14,7 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from bench.config import Config
+from bench.config import Config, later
 from bench.errors import ConfigError
 from bench.experiment.profiles import own_options
 from bench.method import configure
@@ -87,6 +87,15 @@ class GenerativeConfig(Config):
     share_opening: bool = True
     """Compute the opening words of all prompts once per micro-batch. Exact without adapter dropout; with
     it, the rows of a micro-batch share one draw for these words."""
+    rows: Literal["auto", "padded", "packed"] = later(default="auto")
+    """How rows are trained: ``padded`` batches, ``packed`` end to end in rows of tokens, which is equal but
+    for rounding and the draws of dropout, or ``auto`` for what is cheaper on the device: packed on a GPU."""
+    compile: Literal["auto", "on", "off"] = later(default="auto")
+    """Whether training compiles the model's layers (torch.compile); ``auto`` does on a GPU. Equal but for
+    rounding and the draws of dropout."""
+    tf32: bool = later(default=False)
+    """Multiply float32 matrices in TensorFloat-32 while training on a GPU: faster, with 10 bits of mantissa;
+    for the training of all weights."""
     loss_options: Mapping[str, Any] = Field(default_factory=dict)
     """Options of the loss, or by name of a loss the options of that loss."""
     decoder_options: Mapping[str, Any] = Field(default_factory=dict)
@@ -152,5 +161,7 @@ def recipe_of(config: GenerativeConfig, *, pretrained: bool) -> Recipe:
         micro_batch=config.micro_batch,
         clip=config.clip,
         patience=config.patience,
+        compile=config.compile,
+        tf32=config.tf32,
         report_to=config.report_to,
     )

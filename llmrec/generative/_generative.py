@@ -190,12 +190,8 @@ class Generative(Decoding):
     def save(self, folder: Path) -> None:
         """Write adapters (or all weights if all were trained) and how to find the rest."""
         self._write_model(folder)
-        manifest = {
-            "backbone": self.lm.name,
-            "seed": self._seed,
-            "trie": self.trie.fingerprint,
-            **self._keep_decoding(folder),
-        }
+        known = {"backbone": self.lm.name, "seed": self._seed, "trie": self.trie.fingerprint}
+        manifest = {**known, **self._keep_decoding(folder)}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
     def _write_model(self, folder: Path) -> None:
@@ -295,7 +291,8 @@ class Generative(Decoding):
         loss = kind(options, self.trie, vocabulary=vocabulary, avt=avt)
         loss.observe_targets(self.trie.leaf_of_item_N[train.target_W])
         shared = self.prompter.shared if self.layouts.share_opening else 0
-        return Training(rows, TokenBatchLoss(loss, self.trie, shared=shared), self.recipe())
+        batch_loss = TokenBatchLoss(loss, self.trie, shared=shared, packed=self.layouts.packed)
+        return Training(rows, batch_loss, self.recipe())
 
     def recipe(self) -> Recipe:
         """Hyperparameters of the optimizer, from the configuration."""

@@ -8,6 +8,7 @@ from bench.method import configure
 from bench.registry import losses
 from llmrec.decode.generate import require_embeddings
 from llmrec.generative._config import ZERO_SHOT
+from llmrec.lm.device_costs import DeviceCosts, costs_of
 from llmrec.lm.soft_tokens import SoftBackbone
 from llmrec.preference.base import PreferenceLoss
 from llmrec.support.layouts import Layouts, Wanted, layouts, part_of
@@ -31,19 +32,24 @@ def layouts_for(method: Decoding) -> Layouts:
     decoder = method._decoder()
     if isinstance(method.lm, SoftBackbone) and part_of(decoder) == GENERATE:
         require_embeddings(method.lm)
-    return layouts(found, _wanted(c, method.loss), decoder)
+    return layouts(found, _wanted(c, method.loss, costs_of(method.lm.device)), decoder)
 
 
-def _wanted(config: Any, loss: str | None) -> Wanted:
-    """What a configuration asks for."""
+def _wanted(config: Any, loss: str | None, costs: DeviceCosts) -> Wanted:
+    """What a configuration asks for on a device."""
+    end_to_end = config.rows == "packed" or (config.rows == "auto" and costs.packed_rows)
+    packed = costs.packed_tokens if end_to_end else 0
     if loss == ZERO_SHOT:
         return Wanted("nothing")
     kind = losses.get(loss or "lml")
     if not issubclass(kind, PreferenceLoss):
-        return Wanted("tokens", share_opening=config.share_opening)
+        return Wanted("tokens", share_opening=config.share_opening, packed=packed)
     route = configure(kind, config.loss_options, stored=True).route
     if route == "trl":  # which calls the model's own forward pass
         return Wanted("nothing", together=False)
     return Wanted(
-        "preference", share_opening=config.share_opening, together=route == "shared_prefix"
+        "preference",
+        share_opening=config.share_opening,
+        together=route == "shared_prefix",
+        packed=packed,
     )

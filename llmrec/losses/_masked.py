@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from bench.types import IntArray
+from llmrec.lm.device_costs import costs_of
 from llmrec.lm.head import Head
-from llmrec.losses._valid import Block, fan_out, plan, require_valid
+from llmrec.losses._valid import Block, Plan, planned, require_valid
 from llmrec.losses.base import Answers
 from llmrec.trie import Trie
 
@@ -30,11 +32,13 @@ class Masked(NamedTuple):
         kept_R: rows with more than one valid token, as indices, [K].
         read_KC: what ``Softmax.read`` found in the logits of the kept rows; None unless asked for or where
             no row is kept. No gradient.
+        fan_out_K: number of valid tokens of the kept rows, on the host.
     """
 
     nll_R: Tensor
     kept_R: Tensor
     read_KC: Tensor | None
+    fan_out_K: IntArray
 
 
 class Smoothing(NamedTuple):
@@ -81,16 +85,15 @@ def masked_nll(
         ConfigError: a label is not among its valid tokens.
     """
     how = how or Softmax()
-    # before the rows are summed, since an infinite sum does not tell which label was invalid
-    require_valid(trie, answers.token_R, answers.node_R, answers.row_R)
-    kept_R = torch.nonzero(fan_out(trie, answers.node_R) > 1).flatten()
+    plan = answers.plan or plan_of(answers, trie)
+    kept_R = plan.kept_R
     dtype = head.precision(hidden_RD)
     nothing_R = hidden_RD.new_zeros(len(answers), dtype=dtype)
     if len(kept_R) == 0:
         # the empty sum keeps a graph, so that backward also works for a batch without a choice
-        return Masked(nothing_R + hidden_RD[:0].sum(), kept_R, None)
+        return Masked(nothing_R + hidden_RD[:0].sum(), kept_R, None, plan.fan_out_K)
     weight_E = None if how.smoothing is None else how.smoothing.weight_E.to(kept_R.device, dtype)
-    blocks = plan(trie, answers.token_R[kept_R], answers.node_R[kept_R], weight_E)
+    blocks = plan.blocks(weight_E)
     if how.bonus_R is not None:
         how = how._replace(bonus_R=how.bonus_R[kept_R])
     hidden_KD = hidden_RD[kept_R]
@@ -99,7 +102,25 @@ def masked_nll(
     else:
         nll_K, read_KC = _ClosedForm.apply(hidden_KD, head, blocks, how)
     nll_R = nothing_R.index_copy(0, kept_R, nll_K.to(dtype))
-    return Masked(nll_R, kept_R, read_KC if how.read else None)
+    return Masked(nll_R, kept_R, read_KC if how.read else None, plan.fan_out_K)
+
+
+def plan_of(answers: Answers, trie: Trie) -> Plan:
+    """The plan of rows that came without one; the host reads them and checks them.
+
+    Args:
+        answers: labels and trie nodes.
+        trie: the valid tokens.
+
+    Raises:
+        ConfigError: a label is not among its valid tokens.
+    """
+    device = answers.node_R.device
+    columns = (answers.token_R, answers.node_R, answers.row_R)
+    token_R, node_R, row_R = (column.cpu().numpy() for column in columns)
+    # before the rows are summed, since an infinite sum does not tell which label was invalid
+    require_valid(trie, token_R, node_R, row_R)
+    return planned(trie, token_R, node_R, costs_of(device)).to(device)
 
 
 class _ClosedForm(torch.autograd.Function):

@@ -1,8 +1,9 @@
 """Valid tokens of a batch of rows, and how to share them between rows.
 
 Rows with one valid token never appear here. The others are cut into blocks; a block is one dense
-matrix product of its rows with the union of their valid tokens, under a mask. R rows, G distinct trie
-nodes, U union of valid tokens.
+matrix product of its rows with the union of their valid tokens, under a mask. All of it is planned in NumPy
+from the trie, so that a device is handed finished indices and nobody waits for it. R rows, K of them with
+a choice, G distinct trie nodes, U union of valid tokens.
 """
 
 from __future__ import annotations
@@ -16,13 +17,10 @@ import torch
 from torch import Tensor
 
 from bench.errors import ConfigError
+from bench.types import IntArray
+from llmrec.lm.device_costs import DeviceCosts, costs_of
+from llmrec.lm.transfer import moved
 from llmrec.trie import Trie
-
-# Costs in multiply-adds a unit of hidden width: a gathered head row is moved and read twice; a block of
-# its own costs a dozen launches. Flat around these values on CPU: half the time of one union for 512 rows.
-GATHER_COST = 12
-BLOCK_COST = {"cpu": 4_000, "cuda": 1_000_000}
-MAX_BLOCKS = 32
 
 
 class TrieOn(NamedTuple):
@@ -68,6 +66,68 @@ class Block:
         return self.weight_GU if self.group_R is None else self.weight_GU[self.group_R]
 
 
+class _Cut(NamedTuple):
+    """A block as whole numbers only, ready to be moved.
+
+    ``valid_E`` are places in a flat [G, U], ``edge_E`` the edges of the trie that they stand for.
+    """
+
+    row_R: Tensor
+    token_U: Tensor
+    valid_E: Tensor
+    group_R: Tensor
+    label_R: Tensor
+    edge_E: Tensor
+
+    def block(self, groups: int, weight_E: Tensor | None) -> Block:
+        """The block, its mask and its weights made on the device."""
+        weights = None if weight_E is None else weight_E[self.edge_E]
+        if groups == 1:
+            line = None if weights is None else weights[None]
+            return Block(self.row_R, self.token_U, None, None, self.label_R, line)
+        size = groups * len(self.token_U)
+        flat = torch.ones(size, dtype=torch.bool, device=self.row_R.device)
+        invalid_GU = flat.index_fill_(0, self.valid_E, False).view(groups, -1)
+        weight_GU = None
+        if weights is not None:
+            weight_GU = weights.new_zeros(size).index_copy_(0, self.valid_E, weights)
+            weight_GU = weight_GU.view(groups, -1)
+        return Block(self.row_R, self.token_U, invalid_GU, self.group_R, self.label_R, weight_GU)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Where a batch of rows has a choice, and by which matrix products its losses are found.
+
+    Attributes:
+        kept_R: rows with more than one valid token, as indices, [K].
+        fan_out_K: how many each has, on the host.
+        cuts: the blocks.
+        groups: distinct nodes of each block.
+    """
+
+    kept_R: Tensor
+    fan_out_K: IntArray
+    cuts: tuple[_Cut, ...]
+    groups: tuple[int, ...]
+
+    def blocks(self, weight_E: Tensor | None = None) -> list[Block]:
+        """The blocks, on the device of the plan.
+
+        Args:
+            weight_E: a weight for each edge of the trie, where blocks shall hold them.
+        """
+        pairs = zip(self.cuts, self.groups, strict=True)
+        return [cut.block(groups, weight_E) for cut, groups in pairs]
+
+    def to(self, device: torch.device) -> Plan:
+        """The same on another device."""
+        kept_R, *rest = moved([self.kept_R, *(part for cut in self.cuts for part in cut)], device)
+        size = len(_Cut._fields)
+        cuts = tuple(_Cut(*rest[at : at + size]) for at in range(0, len(rest), size))
+        return Plan(kept_R, self.fan_out_K, cuts, self.groups)
+
+
 _loaded: weakref.WeakKeyDictionary[Trie, dict[str, TrieOn]] = weakref.WeakKeyDictionary()
 
 
@@ -95,7 +155,7 @@ def fan_out(trie: Trie, node_R: Tensor) -> Tensor:
     return trie_on(trie, node_R.device).fan_out_M[node_R]
 
 
-def require_valid(trie: Trie, token_R: Tensor, node_R: Tensor, row_R: Tensor) -> None:
+def require_valid(trie: Trie, token_R: IntArray, node_R: IntArray, row_R: IntArray) -> None:
     """Check that every label is among its valid tokens.
 
     Args:
@@ -107,8 +167,7 @@ def require_valid(trie: Trie, token_R: Tensor, node_R: Tensor, row_R: Tensor) ->
     Raises:
         ConfigError: one is not; names sequence, position and token.
     """
-    child_R = torch.from_numpy(trie.step(node_R.cpu().numpy(), token_R.cpu().numpy()))
-    wrong = torch.nonzero(child_R < 0).flatten()
+    wrong = np.flatnonzero(trie.step(node_R, token_R) < 0)
     if len(wrong) == 0:
         return
     at = int(wrong[0])
@@ -127,15 +186,29 @@ def require_valid(trie: Trie, token_R: Tensor, node_R: Tensor, row_R: Tensor) ->
 class _Edges(NamedTuple):
     """Valid tokens of the batch's distinct nodes, largest node first."""
 
-    token_E: Tensor
-    group_E: Tensor
-    start_G: Tensor
-    weight_E: Tensor | None
+    token_E: IntArray
+    group_E: IntArray
+    start_G: IntArray
+    edge_E: IntArray
 
 
 def plan(
     trie: Trie, token_R: Tensor, node_R: Tensor, weight_E: Tensor | None = None
 ) -> list[Block]:
+    """The blocks of rows that all have a choice, on the rows' device; the host reads the rows.
+
+    Args:
+        trie: the catalogue.
+        token_R: labels.
+        node_R: trie node at which each is chosen.
+        weight_E: a weight for each edge of the trie, where blocks shall hold them.
+    """
+    labels_R, nodes_R = token_R.cpu().numpy(), node_R.cpu().numpy()
+    found = planned(trie, labels_R, nodes_R, costs_of(node_R.device))
+    return found.to(node_R.device).blocks(weight_E)
+
+
+def planned(trie: Trie, token_R: IntArray, node_R: IntArray, costs: DeviceCosts) -> Plan:
     """Cut rows into blocks such that the matrix products and their launches cost little in total.
 
     A few large nodes that many rows share (the root, the opening quote) may get a block each; the others
@@ -143,76 +216,72 @@ def plan(
 
     Args:
         trie: the catalogue.
-        token_R: labels; every row has more than one valid token.
+        token_R: labels, each valid.
         node_R: trie node at which each is chosen.
-        weight_E: a weight for each edge of the trie, where blocks shall hold them.
+        costs: of the device that the blocks are for.
     """
-    on = trie_on(trie, node_R.device)
-    node_G, group_R = torch.unique(node_R, return_inverse=True)
-    size_G, order = on.fan_out_M[node_G].sort(descending=True, stable=True)
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device)
-    group_R = rank[group_R]
-    edges = _edges(on, node_G[order], size_G, weight_E)
-    row_R = group_R.argsort(stable=True)
-    rows_G = torch.bincount(group_R, minlength=len(node_G))
-    heavy = _heavy(edges, size_G, rows_G)
-    first = torch.cat([rows_G.new_zeros(1), rows_G.cumsum(0)]).tolist()
-    cuts = [(g, g + 1) for g in range(heavy)]
+    kept_R = np.flatnonzero(trie.fan_out_M[node_R] > 1)
+    token_K, node_K = token_R[kept_R], node_R[kept_R]
+    node_G, group_K = np.unique(node_K, return_inverse=True)
+    size_G = trie.fan_out_M[node_G]
+    order = np.argsort(-size_G, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    group_K, size_G = rank[group_K], size_G[order]
+    edges = _edges(trie, node_G[order], size_G)
+    row_K = np.argsort(group_K, kind="stable")
+    rows_G = np.bincount(group_K, minlength=len(node_G))
+    heavy = _heavy(edges, size_G, rows_G, costs) if len(kept_R) else 0
+    first = np.concatenate([[0], np.cumsum(rows_G)])
+    spans = [(g, g + 1) for g in range(heavy)]
     if heavy < len(node_G):
-        cuts.append((heavy, len(node_G)))
-    return [
-        _block(edges, (low, high), row_R[first[low] : first[high]], group_R, token_R)
-        for low, high in cuts
+        spans.append((heavy, len(node_G)))
+    cuts = [
+        _cut(edges, (low, high), row_K[first[low] : first[high]], group_K, token_K)
+        for low, high in spans
     ]
+    groups = tuple(high - low for low, high in spans)
+    return Plan(torch.from_numpy(kept_R), trie.fan_out_M[node_K], tuple(cuts), groups)
 
 
-def _edges(on: TrieOn, node_G: Tensor, size_G: Tensor, weight_E: Tensor | None) -> _Edges:
-    start_G = torch.cat([size_G.new_zeros(1), size_G.cumsum(0)])
-    group_E = torch.repeat_interleave(torch.arange(len(node_G), device=node_G.device), size_G)
-    within_E = torch.arange(len(group_E), device=node_G.device) - start_G[group_E]
-    edge_E = on.indptr_M[node_G][group_E] + within_E
-    weights = None if weight_E is None else weight_E[edge_E]
-    return _Edges(on.token_E[edge_E], group_E, start_G, weights)
+def _edges(trie: Trie, node_G: IntArray, size_G: IntArray) -> _Edges:
+    start_G = np.concatenate([[0], np.cumsum(size_G)])
+    group_E = np.repeat(np.arange(len(node_G)), size_G)
+    within_E = np.arange(len(group_E)) - start_G[group_E]
+    edge_E = trie.indptr_M[node_G][group_E] + within_E
+    return _Edges(trie.token_E[edge_E].astype(np.int64), group_E, start_G, edge_E)
 
 
-def _heavy(edges: _Edges, size_G: Tensor, rows_G: Tensor) -> int:
+def _heavy(edges: _Edges, size_G: IntArray, rows_G: IntArray, costs: DeviceCosts) -> int:
     """How many of the largest nodes get a block of their own: the cheapest cut of all prefixes."""
     token_E, group_E = edges.token_E, edges.group_E
-    last = torch.full((int(token_E.max()) + 1,), -1, device=token_E.device)
-    last.scatter_reduce_(0, token_E, group_E, "amax")  # the last node that still needs a token
-    needed_G = torch.bincount(last[last >= 0], minlength=len(size_G))
-    union_K = needed_G.flip(0).cumsum(0).flip(0)[: MAX_BLOCKS + 1]
-    rows_K = rows_G.flip(0).cumsum(0).flip(0)[: MAX_BLOCKS + 1]
-    launch = BLOCK_COST[token_E.device.type if token_E.is_cuda else "cpu"]
-    shared_K = (2 * rows_K + GATHER_COST) * union_K + launch
-    own_G = (2 * rows_G + GATHER_COST) * size_G + launch
-    own_K = (own_G.cumsum(0) - own_G)[: MAX_BLOCKS + 1]
+    last = np.full(int(token_E.max()) + 1, -1)
+    last[token_E] = group_E  # groups ascend: what stays is the last node that needs a token
+    needed_G = np.bincount(last[last >= 0], minlength=len(size_G))
+    most = slice(costs.max_blocks + 1)
+    union_K = needed_G[::-1].cumsum()[::-1][most]
+    rows_K = rows_G[::-1].cumsum()[::-1][most]
+    shared_K = (2 * rows_K + costs.gather_cost) * union_K + costs.block_cost
+    own_G = (2 * rows_G + costs.gather_cost) * size_G + costs.block_cost
+    own_K = (own_G.cumsum() - own_G)[most]
     return int((shared_K + own_K).argmin())
 
 
-def _block(
-    edges: _Edges, groups: tuple[int, int], row_R: Tensor, group_R: Tensor, token_R: Tensor
-) -> Block:
+def _cut(
+    edges: _Edges, groups: tuple[int, int], row_R: IntArray, group_K: IntArray, token_K: IntArray
+) -> _Cut:
     low, high = groups
     span = slice(int(edges.start_G[low]), int(edges.start_G[high]))
-    token_E = edges.token_E[span]
-    labels = token_R[row_R]
-    weight_E = None if edges.weight_E is None else edges.weight_E[span]
+    token_E, labels_R = edges.token_E[span], token_K[row_R]
+    nothing = np.zeros(0, np.int64)
+    parts: tuple[IntArray, ...]
     if high - low == 1:
-        label_R = torch.searchsorted(token_E, labels)
-        return Block(
-            row_R, token_E, None, None, label_R, None if weight_E is None else weight_E[None]
-        )
-    present = torch.zeros(int(token_E.max()) + 1, dtype=torch.bool, device=token_E.device)
-    present[token_E] = True
-    token_U = torch.nonzero(present).flatten()
-    column = present.cumsum(0) - 1
-    at = edges.group_E[span] - low, column[token_E]
-    invalid = torch.ones(high - low, len(token_U), dtype=torch.bool, device=token_E.device)
-    invalid[at] = False
-    weight_GU = None
-    if weight_E is not None:
-        weight_GU = weight_E.new_zeros(high - low, len(token_U))
-        weight_GU[at] = weight_E
-    return Block(row_R, token_U, invalid, group_R[row_R] - low, column[labels], weight_GU)
+        parts = (row_R, token_E, nothing, nothing, np.searchsorted(token_E, labels_R))
+    else:
+        present = np.zeros(int(token_E.max()) + 1, bool)
+        present[token_E] = True
+        token_U, column = np.flatnonzero(present), np.cumsum(present) - 1
+        valid_E = (edges.group_E[span] - low) * len(token_U) + column[token_E]
+        parts = (row_R, token_U, valid_E, group_K[row_R] - low, column[labels_R])
+    every = (*parts, edges.edge_E[span])
+    return _Cut(*(torch.from_numpy(part.astype(np.int64)) for part in every))

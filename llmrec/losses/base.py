@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,8 +19,10 @@ from bench.config import Config, later
 from bench.errors import ContractError
 from bench.method import configure
 from bench.types import IntArray
+from llmrec.lm.device_costs import costs_of
 from llmrec.lm.head import Head
-from llmrec.losses._valid import fan_out
+from llmrec.lm.transfer import moved
+from llmrec.losses._valid import Plan, planned
 from llmrec.trie import Trie
 
 GRID = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0)
@@ -35,12 +37,14 @@ class Answers:
         node_R: trie node where it is chosen, int64.
         row_R: index of its sequence in the batch, int64.
         leaf_R: leaf of that sequence's answer, int64.
+        plan: how masked losses compute these rows; None where they find that out by themselves.
     """
 
     token_R: Tensor
     node_R: Tensor
     row_R: Tensor
     leaf_R: Tensor
+    plan: Plan | None = None
 
     @classmethod
     def of(cls, trie: Trie, leaf_B: IntArray) -> Answers:
@@ -54,18 +58,37 @@ class Answers:
         answer, path = trie.answer.take(leaf_B), trie.path.take(leaf_B)
         row_R = np.repeat(np.arange(len(leaf_B)), answer.lengths)
         columns = (answer.values, path.values, row_R, leaf_B[row_R])
-        return cls(*(torch.from_numpy(column.astype(np.int64)) for column in columns))
+        token, node, row, leaf = (torch.from_numpy(column.astype(np.int64)) for column in columns)
+        return cls(token, node, row, leaf)
 
     def __len__(self) -> int:
         return len(self.token_R)
 
     def take(self, kept_R: Tensor) -> Answers:
         """The given rows, by mask or by index."""
-        return Answers(*(getattr(self, column.name)[kept_R] for column in fields(self)))
+        columns = (self.token_R, self.node_R, self.row_R, self.leaf_R)
+        token_R, node_R, row_R, leaf_R = (column[kept_R] for column in columns)
+        return Answers(token_R, node_R, row_R, leaf_R)
 
     def to(self, device: torch.device) -> Answers:
         """The same on another device."""
-        return Answers(*(getattr(self, column.name).to(device) for column in fields(self)))
+        if device == self.token_R.device:
+            return self
+        columns = (self.token_R, self.node_R, self.row_R, self.leaf_R)
+        token_R, node_R, row_R, leaf_R = moved(columns, device)
+        plan = None if self.plan is None else self.plan.to(device)
+        return Answers(token_R, node_R, row_R, leaf_R, plan)
+
+    def planned(self, trie: Trie, device: torch.device) -> Answers:
+        """The same rows, on the host, with the plan for a device; every label has to be valid.
+
+        Args:
+            trie: the valid tokens.
+            device: where the loss will be computed.
+        """
+        token_R, node_R = self.token_R.numpy(), self.node_R.numpy()
+        found = planned(trie, token_R, node_R, costs_of(device))
+        return replace(self, plan=found)
 
 
 class NotFinite(ContractError):
@@ -114,12 +137,14 @@ class Loss(component.Loss, ABC):
         needs_all_rows: False if rows with a single valid token may be left out of the forward pass
             (``count`` still wants all of them).
         starts_tuned: whether its training goes on from the model that LML left.
+        plans: True if the loss reads ``Answers.plan``, which training then makes beforehand.
     """
 
     kind: ClassVar[component.Kind] = "token"
     contract: ClassVar[str] = "llmrec.losses.contract"
     needs_all_rows: ClassVar[bool] = True
     starts_tuned: ClassVar[bool] = False
+    plans: ClassVar[bool] = False
 
     def __init__(self, config: Any, trie: Trie, *, vocabulary: int, avt: float) -> None:
         """A loss for one catalogue.
@@ -190,7 +215,8 @@ class Loss(component.Loss, ABC):
         """Rows that the forward pass has to reach, bool [R]."""
         if self.needs_all_rows:
             return torch.ones_like(answers.token_R, dtype=torch.bool)
-        return fan_out(self.trie, answers.node_R) > 1
+        node_R = answers.node_R.cpu().numpy()
+        return torch.from_numpy(self.trie.fan_out_M[node_R] > 1).to(answers.node_R.device)
 
     def train(self, mode: bool = True) -> None:
         """Whether calls belong to training, so that statistics may be taken from them."""
@@ -206,6 +232,9 @@ class Loss(component.Loss, ABC):
         the clipping, with every micro-batch of the step seen; every rank has to call it.
         """
         return 1.0
+
+    def settle(self) -> None:
+        """Bring to the host what ``step`` will read; called when the host has waited for the device."""
 
     def step(self) -> None:
         """Called once after each optimizer step."""

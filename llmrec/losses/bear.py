@@ -33,7 +33,7 @@ from llmrec.lm.head import Head
 from llmrec.losses._masked import NEVER, Softmax, masked_nll
 from llmrec.losses._valid import Block, fan_out
 from llmrec.losses.base import GRID, Answers, TokenConfig
-from llmrec.losses.msl import MSL
+from llmrec.losses.msl import MSL, n_choices
 from llmrec.trie import Trie
 
 Form = Literal["released", "border", "at_risk"]
@@ -129,7 +129,7 @@ class BEAR(MSL):
 
     def count(self, answers: Answers) -> int:
         """Rows with a choice, in every form."""
-        return int((fan_out(self.trie, answers.node_R) > 1).sum())
+        return n_choices(answers, self.trie)
 
     def rescale(self) -> float:
         """Rows over summed weights of this optimizer step, over all ranks, under ``norm: weight``."""
@@ -137,6 +137,10 @@ class BEAR(MSL):
             return 1.0
         rows, weight, *_ = self._step_sums()
         return rows / weight if rows else 1.0
+
+    def settle(self) -> None:
+        """Read what was seen in this optimizer step."""
+        self._sums = None if self._sums is None else self._sums.cpu()
 
     def step(self) -> None:
         """Count what was seen in this optimizer step; every rank has to call it."""

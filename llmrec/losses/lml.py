@@ -17,10 +17,9 @@ from torch.utils.checkpoint import checkpoint
 
 from bench.config import Config
 from bench.registry import losses
+from llmrec.lm.device_costs import costs_of
 from llmrec.lm.head import Head
 from llmrec.losses.base import GRID, Answers, Loss, TokenConfig
-
-CHUNK_ELEMENTS = 1 << 24  # logits alive at a time: 64 MiB in fp32, and their softmax in place
 
 
 def lml(
@@ -34,12 +33,12 @@ def lml(
             learns is recomputed chunk by chunk in the backward pass.
         token_R: labels.
         tau: temperature; 1 is the plain loss.
-        chunk: rows at a time; by default as many as keep the logits at 64 MiB.
+        chunk: rows at a time; by default as many as the device's table lets, 64 MiB of logits on a CPU.
 
     The authors' code computes log(sum(exp(f / tau))) directly, which overflows beyond 88; this agrees
     with it wherever that is finite.
     """
-    chunk = chunk or max(1, CHUNK_ELEMENTS // head.vocabulary)
+    chunk = chunk or max(1, costs_of(hidden_RD.device).logits_in_loss // head.vocabulary)
     if not head.trainable:
         return _ClosedForm.apply(hidden_RD, head, token_R, tau, chunk)
     parts = zip(hidden_RD.split(chunk), token_R.split(chunk), strict=True)

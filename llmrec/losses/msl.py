@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import PositiveFloat
 from torch import Tensor
@@ -67,6 +68,16 @@ def msl_alpha(
     return masked_nll(hidden_RD, head, answers, trie, how).nll_R
 
 
+def n_choices(answers: Answers, trie: Trie) -> int:
+    """How many rows have more than one valid token.
+
+    Args:
+        answers: the rows.
+        trie: valid tokens of every prefix.
+    """
+    return int(np.count_nonzero(trie.fan_out_M[answers.node_R.cpu().numpy()] > 1))
+
+
 class MSLConfig(TokenConfig):
     """Options of every masked softmax loss."""
 
@@ -92,7 +103,7 @@ class MSLAlphaConfig(MSLConfig):
 class MSL(Loss):
     """Masked softmax without temperature (MSL, Eq. 5)."""
 
-    needs_all_rows = False
+    needs_all_rows, plans = False, True
     Config: ClassVar[type[Config]] = MSLConfig
 
     def __init__(self, config: Any, trie: Trie, *, vocabulary: int, avt: float) -> None:
@@ -111,7 +122,7 @@ class MSL(Loss):
         """Rows with a choice, or all rows in the released form."""
         if self.config.form == "released":
             return len(answers)
-        return int((fan_out(self.trie, answers.node_R) > 1).sum())
+        return n_choices(answers, self.trie)
 
 
 @losses.register("msl_tau")

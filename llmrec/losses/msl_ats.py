@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
@@ -29,11 +30,12 @@ from typing_extensions import Self
 from bench import ranks
 from bench.errors import ConfigError
 from bench.registry import losses
+from bench.types import IntArray
 from llmrec.lm.head import Head
+from llmrec.lm.transfer import moved
 from llmrec.losses._masked import Softmax, masked_nll, moments
-from llmrec.losses._valid import fan_out
 from llmrec.losses.base import Answers
-from llmrec.losses.msl import MSL, MSLConfig
+from llmrec.losses.msl import MSL, MSLConfig, n_choices
 from llmrec.trie import Trie
 
 COUNT = 0  # columns of the sums; then gap, variance, mean and squared mean
@@ -117,19 +119,24 @@ class MSLATS(MSL):
         how = Softmax(self.tau, read=moments if observing else None)
         masked = masked_nll(hidden_RD, head, answers, self.trie, how)
         if masked.read_KC is not None:
-            sums = _sums(self._read(masked.read_KC, answers.node_R[masked.kept_R]))
+            sums = _sums(self._read(masked.read_KC, masked.fan_out_K))
             self._sums = sums if self._sums is None else self._sums + sums
         return self.tau * masked.nll_R
 
-    def _read(self, moments_K3: Tensor, node_K: Tensor) -> Tensor:
+    def _read(self, moments_K3: Tensor, fan_out_K: IntArray) -> Tensor:
         """The rows whose statistics count: all, or in the released form those with the root's fan-out."""
         if self.config.form == "corrected":
             return moments_K3
-        return moments_K3[fan_out(self.trie, node_K) == int(self.m)]
+        chosen = torch.from_numpy(np.flatnonzero(fan_out_K == int(self.m)))
+        return moments_K3.index_select(0, *moved([chosen], moments_K3.device))
 
     def count(self, answers: Answers) -> int:
         """Rows with a choice, in both forms."""
-        return int((fan_out(self.trie, answers.node_R) > 1).sum())
+        return n_choices(answers, self.trie)
+
+    def settle(self) -> None:
+        """Read the statistics of this optimizer step."""
+        self._sums = None if self._sums is None else self._sums.cpu()
 
     def step(self) -> None:
         """Move tau by the statistics of this optimizer step; every rank has to call it."""
@@ -188,4 +195,4 @@ def _sums(moments_K3: Tensor) -> Tensor:
     """Count and sums of gap, variance, mean and squared mean, fp64 [5]."""
     gap_K, variance_K, mean_K = moments_K3.double().unbind(1)
     parts = (gap_K.sum(), variance_K.sum(), mean_K.sum(), mean_K.square().sum())
-    return torch.stack([gap_K.new_tensor(float(len(gap_K))), *parts])
+    return torch.stack([gap_K.new_full((), len(gap_K)), *parts])

@@ -23,8 +23,9 @@ from bench.disk.sealed_arrays import read_array, write_array
 from bench.errors import ContractError, out_of_memory
 from bench.types import FloatArray, IntArray
 from llmrec.lm.backbone import Backbone
-from llmrec.preference.rows import PreferenceRow, in_parts, longest_first
+from llmrec.preference.rows import PreferenceRow, longest_first, parts_of
 from llmrec.prompt import Prompt
+from llmrec.training.documents import Room
 from llmrec.training.shared_prefix import LogProbs
 from llmrec.trie import Trie
 
@@ -37,11 +38,13 @@ class Batches:
         size: rows of a forward pass; halved where GPU memory runs out.
         step: rows of an optimizer step, over all ranks.
         seed: of the order in which the training draws them.
+        room: where rows stand end to end, how long the rows of tokens are.
     """
 
     size: int
     step: int
     seed: int
+    room: Room | None = None
 
     def of_training(self, rows: Sequence[PreferenceRow], trie: Trie, epoch: int) -> list[IntArray]:
         """Row numbers of this rank's micro-batches of an epoch, as the training cuts them.
@@ -51,15 +54,15 @@ class Batches:
             trie: knows the length of their answers.
             epoch: from 0.
         """
-        from llmrec.training.trainer import Shuffle
+        from llmrec.training.order import Shuffle
 
         order = Shuffle(len(rows), self.seed)
         order.set_epoch(epoch)
-        drawn, made = list(order), []
+        drawn, made = list(order), list[IntArray]()
         for start in range(0, len(drawn), self.step):
             mine = np.array(ranks.mine(drawn[start : start + self.step]), np.int64)
-            by_length = longest_first([rows[row] for row in mine], trie)
-            made += in_parts(mine[by_length], self.size)
+            parts = parts_of([rows[row] for row in mine], trie, self.size, self.room)
+            made += [mine[part] for part in parts]
         return made
 
     def by_length(self, rows: Sequence[PreferenceRow], trie: Trie) -> list[IntArray]:
@@ -69,7 +72,9 @@ class Batches:
             rows: all training rows.
             trie: knows the length of their answers.
         """
-        return in_parts(ranks.mine(longest_first(rows, trie)), self.size)
+        mine = ranks.mine(longest_first(rows, trie))
+        parts = parts_of([rows[row] for row in mine], trie, self.size, self.room)
+        return [mine[part] for part in parts]
 
 
 def with_reference(
@@ -92,7 +97,8 @@ def with_reference(
     leaf_EWJ = np.stack([row.leaf_EJ for row in rows], 1)
     # the name holds a hash of weights, prompts and answers, so a stale file is never read
     cut = f"-{batches.step}-{batches.size}-{ranks.size()}" if coarse(lm) else ""
-    path = run.folder / f"reference-{_mark(lm, rows, leaf_EWJ)}{cut}.npy"
+    packed = f"-{batches.room.budget}" if batches.room else ""
+    path = run.folder / f"reference-{_mark(lm, rows, leaf_EWJ)}{cut}{packed}.npy"
     reference_EWJ = read_array(path)
     if reference_EWJ is None:
         reference_EWJ = _all_references(lm, rows, leaf_EWJ, log_probs, batches, run)

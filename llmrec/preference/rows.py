@@ -15,6 +15,7 @@ from bench.errors import ConfigError, DataError
 from bench.types import FloatArray, IntArray, Windows
 from llmrec.preference.base import NegativesConfig
 from llmrec.prompt import Prompt, TooLong
+from llmrec.training.documents import Room
 from llmrec.trie import Trie
 
 if TYPE_CHECKING:
@@ -139,6 +140,26 @@ def longest_first(rows: Sequence[PreferenceRow], trie: Trie) -> IntArray:
     lengths = np.asarray(trie.answer.lengths)
     size = [len(row.prompt) + int(lengths[row.leaf_EJ[0]].sum()) for row in rows]
     return np.argsort(-np.array(size), kind="stable")
+
+
+def parts_of(
+    rows: Sequence[PreferenceRow], trie: Trie, size: int, room: Room | None
+) -> list[IntArray]:
+    """Row numbers of micro-batches of similar length, or of rows of tokens that rows fill end to end.
+
+    Args:
+        rows: of an optimizer step, or all rows.
+        trie: knows the length of their answers.
+        size: rows of a micro-batch at most.
+        room: of a row of tokens; None for padded rows.
+    """
+    if room is None:
+        return in_parts(longest_first(rows, trie), size)
+    lengths = np.asarray(trie.answer.lengths)
+    # of the longest draw, so that policy and reference cut alike in every epoch
+    fed = [int((lengths[row.leaf_EJ] - 1).sum(1).max()) for row in rows]
+    size_B = np.array([len(row.prompt) - room.shared for row in rows], np.int64) + np.array(fed)
+    return list(room.parts(size_B, size))
 
 
 def in_parts(order: IntArray, size: int) -> list[IntArray]:

@@ -12,7 +12,7 @@ from bench.types import Windows
 from llmrec.lm.backbone import Backbone
 from llmrec.lm.soft_tokens import SoftBackbone
 from llmrec.preference.base import PreferenceConfig, PreferenceLoss
-from llmrec.preference.reference import Batches, with_reference
+from llmrec.preference.reference import Batches, coarse, with_reference
 from llmrec.preference.rows import preference_rows, without_model
 from llmrec.preference.training import PreferenceBatchLoss
 from llmrec.training.loop import Recipe, Training, first_try, tune
@@ -45,7 +45,13 @@ def preference_training(
     recipe = recipe_of(config, method, len(train)) if kind.starts_tuned else method.recipe()
     lm = _ready(method.lm, config) if kind.starts_tuned else method.lm
     shared = method.prompter.shared if method.layouts.share_opening else 0
-    log_probs = LogProbs(loss, method.trie, shared, together=method.layouts.together)
+    log_probs = LogProbs(
+        loss,
+        method.trie,
+        shared,
+        together=method.layouts.together,
+        packed=method.layouts.packed,
+    )
     steps = -(-len(train) // recipe.batch)
     batch_loss = PreferenceBatchLoss(loss, log_probs, steps_per_epoch=steps)
     seed = run.seed_for("negatives")
@@ -61,7 +67,8 @@ def preference_training(
         return Training(rows, batch_loss, recipe, train_with_trl)
     wide = 1 if log_probs.together else 1 + config.negatives
     size = max(1, (recipe.micro_batch or first_try(recipe, run)) // wide)
-    batches = Batches(size=size, step=recipe.batch, seed=run.seed_for("batches"))
+    seed = run.seed_for("batches")
+    batches = Batches(size=size, step=recipe.batch, seed=seed, room=log_probs.room)
     return Training(with_reference(lm, rows, log_probs, batches, run), batch_loss, recipe, tune)
 
 
@@ -84,6 +91,9 @@ def recipe_of(config: PreferenceConfig, method: Generative, n_rows: int) -> Reci
         micro_batch=given.micro_batch,
         clip=config.clip,
         patience=given.patience,
+        # policy and reference are the same numbers in 16 bits only if the same code computes both
+        compile="off" if given.compile == "auto" and coarse(method.lm) else given.compile,
+        tf32=given.tf32,
         report_to=given.report_to,
     )
 

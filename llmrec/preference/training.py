@@ -9,6 +9,7 @@ W rows, E draws of negatives, J = 1 + K answers a row (the positive first), B ro
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,9 +20,10 @@ from torch import Tensor
 from bench import ranks
 from bench.types import FloatArray, IntArray
 from llmrec.lm.backbone import Backbone
+from llmrec.lm.transfer import moved
 from llmrec.losses.base import NotFinite
 from llmrec.preference.base import PreferenceLoss
-from llmrec.preference.rows import PreferenceRow, in_parts, longest_first
+from llmrec.preference.rows import PreferenceRow, parts_of
 from llmrec.training.packing import Example
 from llmrec.training.shared_prefix import LogProbs
 
@@ -39,12 +41,13 @@ class PreferenceBatchLoss:
 
     def __init__(self, loss: PreferenceLoss, log_probs: LogProbs, *, steps_per_epoch: int) -> None:
         self.loss, self.log_probs, self.steps_per_epoch = loss, log_probs, steps_per_epoch
-        self.trie, self.shared = log_probs.trie, log_probs.shared
+        self.trie, self.shared, self.room = log_probs.trie, log_probs.shared, log_probs.room
         self.steps, self.tokens = 0, 0
         self.sums: list[list[float]] = []  # by epoch: rows, then COLUMNS
         self.first_loss: list[float] = [0.0, 0.0]  # rows and summed loss of the first step
         self._fresh = [0.0] * (2 + len(COLUMNS))  # of this step, on this rank: tokens, then as sums
         self.latest: list[float] = []  # means of COLUMNS over the latest micro-batch
+        self._unread: list[tuple[Tensor, Tensor, Tensor, list[int]]] = []
 
     @property
     def epoch(self) -> int:
@@ -74,7 +77,7 @@ class PreferenceBatchLoss:
         """
         wide = 1 if self.log_probs.together else rows[0].leaf_EJ.shape[1]
         size = max(1, size // wide)
-        for part in in_parts(longest_first(rows, self.log_probs.trie), size):
+        for part in parts_of(rows, self.log_probs.trie, size, self.log_probs.room):
             yield [rows[row] for row in part]
 
     def count(self, rows: Sequence[PreferenceRow]) -> int:
@@ -87,41 +90,55 @@ class PreferenceBatchLoss:
         Args:
             lm: the model.
             rows: of a micro-batch.
-
-        Raises:
-            NotFinite: it is not finite; names the training rows.
         """
         leaf_BJ = np.stack([self.answers(row) for row in rows])
         reference_BJ = np.stack([self.reference(row) for row in rows])
         log_prob_BJ, tokens = self.log_probs(lm, [row.prompt for row in rows], leaf_BJ)
         self.tokens += tokens
         self._fresh[0] += tokens
-        reference = torch.as_tensor(reference_BJ, device=log_prob_BJ.device)
-        try:
-            return self.judge(log_prob_BJ, reference)
-        except NotFinite as fault:
-            raise fault.among([row.number for row in rows]) from None
+        (reference,) = moved([torch.from_numpy(reference_BJ)], log_prob_BJ.device)
+        return self.judge(log_prob_BJ, reference, [row.number for row in rows])
 
-    def judge(self, log_prob_BJ: Tensor, reference_BJ: Tensor) -> Tensor:
-        """Summed loss from log-probabilities under policy and reference; also counts the rewards.
+    def judge(
+        self, log_prob_BJ: Tensor, reference_BJ: Tensor, numbers: Sequence[int] = ()
+    ) -> Tensor:
+        """Summed loss from log-probabilities under policy and reference; ``settle`` counts the rewards.
 
         Args:
             log_prob_BJ: log-probabilities of the answers under the policy, the positive first.
             reference_BJ: the same under the reference.
-
-        Raises:
-            NotFinite: the loss is not finite.
+            numbers: of the training rows, for messages.
         """
-        loss_B = self.loss.preference(log_prob_BJ, reference_BJ)
+        loss_B = self.loss.of_log_probs(log_prob_BJ, reference_BJ)
         with torch.no_grad():
             reward_BJ = self.loss.beta * (log_prob_BJ - reference_BJ).float()
             chosen_B, rejected_BK = reward_BJ[:, 0], reward_BJ[:, 1:]
             margin_B = chosen_B - rejected_BK.amax(1)
             columns = (loss_B, chosen_B, rejected_BK.mean(1), margin_B, (margin_B > 0).float())
-            numbers = torch.stack([column.sum() for column in columns]).tolist()
-        self.latest = [number / len(loss_B) for number in numbers]
-        self._record([float(len(loss_B)), *numbers])
+            sums = torch.stack([column.sum() for column in columns])
+        self._unread.append((log_prob_BJ.detach(), reference_BJ, sums, list(numbers)))
         return loss_B.sum()
+
+    def settle(self, lm: Backbone, loss: float) -> None:
+        """Count the rewards of the micro-batches judged since; say which rows make a loss not finite.
+
+        Args:
+            lm: the model.
+            loss: of the step.
+
+        Raises:
+            NotFinite: the loss is not finite; names the training rows.
+        """
+        unread, self._unread = self._unread, []
+        for log_prob_BJ, reference_BJ, sums, numbers in unread:
+            if not math.isfinite(loss):
+                try:
+                    self.loss.preference(log_prob_BJ, reference_BJ)
+                except NotFinite as fault:
+                    raise (fault.among(numbers) if numbers else fault) from None
+            found = sums.tolist()
+            self.latest = [number / len(log_prob_BJ) for number in found]
+            self._record([float(len(log_prob_BJ)), *found])
 
     def _record(self, numbers: list[float]) -> None:
         self._fresh[1:] = [old + new for old, new in zip(self._fresh[1:], numbers, strict=True)]
@@ -159,6 +176,7 @@ class PreferenceBatchLoss:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` returned."""
         vars(self).update(copy.deepcopy(dict(state)))
+        self._unread = []
         self._fresh = [0.0] * len(self._fresh)  # states are taken between steps
 
     def facts(self) -> Mapping[str, Any]:

@@ -30,7 +30,8 @@ from llmrec.preference.rows import PreferenceRow
 from llmrec.preference.training import COLUMNS, PreferenceBatchLoss
 from llmrec.training.arguments import arguments
 from llmrec.training.loop import Recipe, Validate, drive, first_try
-from llmrec.training.trainer import SelectingTrainer, Shuffle, Step
+from llmrec.training.order import Shuffle
+from llmrec.training.trainer import SelectingTrainer, Step
 
 REFERENCE = "ref"  # the adapter's name inside DPOTrainer
 # what is overridden or called, with the arguments it has to take
@@ -203,7 +204,9 @@ class SeveralNegatives(SelectingTrainer, DPOTrainer):
         log_prob_BJ = self._log_probs(model, inputs)
         with torch.no_grad(), trl_utils.use_adapter(self._bare(), adapter_name=REFERENCE):
             reference_BJ = self._log_probs(model, inputs)
-        loss = batch_loss.judge(log_prob_BJ, reference_BJ) / self._rows_meant()
+        summed = batch_loss.judge(log_prob_BJ, reference_BJ)
+        batch_loss.settle(self.step_module.lm, float(summed))
+        loss = summed / self._rows_meant()
         for name, value in zip(COLUMNS[1:], batch_loss.latest[1:], strict=True):
             self._metrics["train"][name.replace("reward_", "rewards/")].append(value)
         self.last_loss = float(loss.detach())

@@ -12,7 +12,17 @@ from typing import Any, Literal
 
 from bench.errors import ConfigError
 from llmrec.decode.base import Decoder
-from llmrec.support.probe import BODY, GENERATE, OPENING, OWN, PACKED, PREFERENCE, TREE, Support
+from llmrec.support.probe import (
+    BODY,
+    END_TO_END,
+    GENERATE,
+    OPENING,
+    OWN,
+    PACKED,
+    PREFERENCE,
+    TREE,
+    Support,
+)
 
 
 @dataclass(frozen=True)
@@ -23,11 +33,13 @@ class Wanted:
         training: on what it trains: ``nothing``, ``tokens`` of answers, or the ``preference`` of one answer.
         share_opening: compute the common opening of all prompts once.
         together: put the answers of a preference row behind one prompt.
+        packed: tokens of a micro-batch whose rows stand end to end; 0 for padded rows.
     """
 
     training: Literal["nothing", "tokens", "preference"]
     share_opening: bool = True
     together: bool = True
+    packed: int = 0
 
 
 @dataclass(frozen=True)
@@ -35,12 +47,13 @@ class Layouts:
     """How a cell runs its model.
 
     Attributes:
-        share_opening, together: as in ``Wanted``, where that is right.
+        share_opening, together, packed: as in ``Wanted``, where that is right.
         facts: for the row: what was put in place of what, and the largest difference of what is used.
     """
 
     share_opening: bool
     together: bool
+    packed: int
     facts: Mapping[str, Any]
 
 
@@ -57,17 +70,22 @@ def layouts(found: Support, wanted: Wanted, decoder: Decoder) -> Layouts:
     """
     if not found.right(OWN):
         raise ConfigError(f"{found.name} cannot be used: {found.wrong(OWN)}; take another backbone")
-    share, together, changed = wanted.share_opening, wanted.together, []
+    share, together, changed = wanted.share_opening, wanted.together, list[str]()
+    packed = wanted.packed if wanted.training != "nothing" and together else 0
     if wanted.training != "nothing":
         if not found.right(PACKED):
             raise ConfigError(
                 f"{found.name} cannot be trained: {found.wrong(PACKED)}; take the loss zero_shot, or another "
                 "backbone"
             )
-        if share and not found.right(OPENING):
+        if packed and not found.right(END_TO_END):
+            packed = 0
+            changed.append(f"rows are padded, as {found.wrong(END_TO_END)}")
+        if share and not packed and not found.right(OPENING):
             share = False
             changed.append(f"share_opening is off, as {found.wrong(OPENING)}")
-    if wanted.training == "preference" and together and not found.right(PREFERENCE):
+    asks = wanted.training == "preference" and together and not packed
+    if asks and not found.right(PREFERENCE):
         together = False
         changed.append(f"route is plain, as {found.wrong(PREFERENCE)}")
     _check_decoder(found, decoder)
@@ -75,7 +93,9 @@ def layouts(found: Support, wanted: Wanted, decoder: Decoder) -> Layouts:
         "layouts": "; ".join(changed) or "as configured",
         "layouts_difference": max(found.used.values()),
     }
-    return Layouts(share, together, facts)
+    if wanted.training != "nothing":
+        facts["training_rows"] = f"end to end, {packed} tokens" if packed else "padded"
+    return Layouts(share, together, packed, facts)
 
 
 def part_of(decoder: Decoder) -> str:

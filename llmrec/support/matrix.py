@@ -9,6 +9,7 @@ from bench.errors import ConfigError
 from llmrec.support.families import config_of
 from llmrec.support.parts import Case, outcomes
 from llmrec.support.probe import (
+    END_TO_END,
     GENERATE,
     OPENING,
     OWN,
@@ -68,6 +69,8 @@ def judged(name: str, results: Mapping[str, Result]) -> Line:
     said = []
     if not right(OPENING):
         said.append("the opening is not shared")
+    if not right(END_TO_END):
+        said.append("rows are padded on a GPU as well")
     if not right(PREFERENCE):
         said.append("S-DPO takes the plain route")
     if not right(TREE):

@@ -35,6 +35,8 @@ part that failed there would make the line *wrong*.
 *body*: prompts padded on the left. *shared opening*: the words that all prompts begin with,
 computed once. *packed training*: answers behind their prompts, padded on the right. *tree search*:
 the decoders `beam` and `exact`. *preference*: all answers of an S-DPO row behind one prompt.
+*rows end to end*: the layout for a GPU, all training rows in one row of tokens under a mask, with
+one answer each and with several.
 *generate*: the decoder `generate`, transformers' own search.
 
 {untried} more could not be tried, as no small model can be made of their default configuration; a

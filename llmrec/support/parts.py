@@ -28,7 +28,8 @@ from llmrec.lm.backbone import Backbone
 from llmrec.losses.lml import LML
 from llmrec.prompt import Prompt
 from llmrec.support.shrunk import END, VOCABULARY
-from llmrec.training.packing import Example, lay_out, states
+from llmrec.training.documents import Room, document_states
+from llmrec.training.packing import Example, lay_out, rows_end_to_end, states
 from llmrec.training.shared_prefix import LogProbs
 from llmrec.trie import Trie
 
@@ -36,6 +37,7 @@ OPENING = 10  # tokens that both prompts begin with
 LENGTHS = (13, 18)  # of the prompts
 TITLES = ((40, 41, 42, 43), (40, 41), (40, 50), (60, 61, 62, 63, 64, 65), (70,))
 CHOSEN = (1, 3)  # title of each prompt where a row has one
+BUDGET = 64  # tokens in which the rows stand end to end, more than they are
 FIRST_OF_PROMPT = 80  # below it are the tokens of titles
 
 
@@ -193,10 +195,19 @@ def opening(case: Case) -> float:
     return packed(case, OPENING)
 
 
-def preference(case: Case, shared: int = OPENING) -> float:
+def end_to_end(case: Case) -> float:
+    """Training rows end to end in one row of tokens, with one title each and with several."""
+    lm, room = case.lm, Room(BUDGET, OPENING)
+    rows = rows_end_to_end(case.examples, case.trie, case.loss, pad=lm.pad_id, room=room)
+    found_RV = lm.head.logits(document_states(lm, rows.to(lm.device))).log_softmax(-1)
+    one = max(_apart(found_RV, case.chosen), _slopes_apart(case, case.gradient_of(found_RV)))
+    return max(one, preference(case, packed=BUDGET))
+
+
+def preference(case: Case, shared: int = OPENING, packed: int = 0) -> float:
     """Several titles behind one prompt, each seeing the prompt and itself."""
     leaf_BJ: IntArray = np.array([[1, 0, 3], [3, 4, 1]])
-    found = LogProbs(case.loss, case.trie, shared, together=True)
+    found = LogProbs(case.loss, case.trie, shared, together=True, packed=packed)
     log_prob_BJ, _ = found(case.lm, case.prompts, leaf_BJ)
     own = [[case.score(q, leaf) for leaf in row] for q, row in enumerate(leaf_BJ.tolist())]
     own_BJ = torch.tensor(own, device=log_prob_BJ.device)
@@ -226,9 +237,15 @@ PARTS: Mapping[str, Callable[[Case], float]] = {
     "packed training": packed,
     "tree search": tree,
     "preference": preference,
+    "rows end to end": end_to_end,
     "generate": generate,
 }
-TRAINED = ("shared opening", "packed training", "preference")  # run in training mode
+TRAINED = (
+    "shared opening",
+    "packed training",
+    "preference",
+    "rows end to end",
+)  # run in training mode
 
 
 def _lists(case: Case, decoded: Decoded, among: str, least: int) -> float:

@@ -23,6 +23,7 @@ TOLERANCE = (
 Result = float | str  # the largest difference, or what the layout died of
 OWN, BODY, OPENING, PACKED = "own forward", "body", "shared opening", "packed training"
 TREE, PREFERENCE, GENERATE = "tree search", "preference", "generate"
+END_TO_END = "rows end to end"
 _FOUND: dict[tuple[str, str, str, int | None], _Asked] = {}
 
 

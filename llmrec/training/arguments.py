@@ -61,6 +61,7 @@ def arguments(
         disable_tqdm=True,
         remove_unused_columns=False,
         label_names=[],
+        logging_nan_inf_filter=False,  # a loss that is not finite ends the training; looking costs a read
         dataloader_pin_memory=run.device != "cpu",
         report_to=recipe.report_to,
     )

@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bench import ranks
 from bench.cell import SELECT_BY, Run
 from bench.disk.manifest import check_folder
 from llmrec.lm.backbone import Backbone
+from llmrec.lm.device_costs import costs_of
 from llmrec.training.arguments import FROM_START, arguments, cosine_from_start
 from llmrec.training.batch_loss import BatchLoss
 from llmrec.training.checkpoint import folder_of, last_checkpoint, load_weights, loss_state
+from llmrec.training.memory import Peaks
 
 Validate = Callable[[], dict[str, float]]
-CPU_MICRO_BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +43,8 @@ class Recipe:
         clip: largest gradient norm.
         weight_decay: of AdamW, where the model's own groups name none.
         patience: evaluations without a better one before training ends; None for all epochs.
+        compile: whether the model's layers are compiled, ``on`` or ``off``; ``auto`` asks the device's table.
+        tf32: multiply float32 matrices in TensorFloat-32 on a GPU.
         report_to: ``none``, ``tensorboard`` or ``wandb``.
     """
 
@@ -57,6 +58,8 @@ class Recipe:
     clip: float = 1.0
     weight_decay: float = 0.0
     patience: int | None = None
+    compile: str = "auto"
+    tf32: bool = False
     report_to: str = "none"
 
 
@@ -111,9 +114,13 @@ def tune(
         ConfigError: a schedule that is none.
         Unavailable: not even one row fits into memory.
     """
-    from llmrec.training.trainer import RankArguments, Shuffle, Step, Tuner
+    from llmrec.training.compiled import CompiledLayers
+    from llmrec.training.order import Shuffle
+    from llmrec.training.trainer import RankArguments, Step, Tuner
 
     validating = validate is not None
+    auto = recipe.compile == "auto" and costs_of(run.device).compile_layers
+    compiled = CompiledLayers(lm, wanted=recipe.compile == "on" or auto)
     args = arguments(recipe, run, len(rows), validating=validating, kind=RankArguments)
     tuner = Tuner(
         Step(lm, batch_loss),
@@ -122,10 +129,18 @@ def tune(
         Shuffle(len(rows), run.seed_for("batches")),
         micro_batch=recipe.micro_batch or first_try(recipe, run),
         rate=cosine_from_start(recipe.floor) if recipe.schedule == FROM_START else None,
+        compiled=compiled,
         args=args,
         eval_dataset=range(1) if validate else None,  # Trainer wants one; evaluate() has its own
     )
-    drive(tuner, recipe, run, rows)
+    tuner.tf32 = recipe.tf32
+    try:
+        drive(tuner, recipe, run, rows)
+    finally:
+        compiled.end()
+    run.facts["compiled"] = compiled.fact
+    if recipe.tf32:
+        run.facts["tf32"] = "asked for" if run.device == "cpu" else "yes"
 
 
 def drive(tuner: Any, recipe: Recipe, run: Run, rows: Sequence[Any]) -> None:
@@ -144,7 +159,7 @@ def drive(tuner: Any, recipe: Recipe, run: Run, rows: Sequence[Any]) -> None:
     lm, batch_loss = tuner.step_module.lm, tuner.step_module.batch_loss
     folder = Path(tuner.args.output_dir)
     follow = Follow(run, batch_loss, recipe.patience)
-    follow.tuner = tuner
+    follow.tuner, tuner.peaks = tuner, Peaks()
     tuner.add_callback(follow)
     if run.microscope is not None:
         from llmrec.training.microscope import Microscope
@@ -191,7 +206,7 @@ def first_try(recipe: Recipe, run: Run) -> int:
         recipe: its batch is tried as a whole on a GPU.
         run: its device decides.
     """
-    return CPU_MICRO_BATCH if run.device == "cpu" else recipe.batch
+    return costs_of(run.device).micro_batch or recipe.batch
 
 
 def _facts(tuner: Any, lm: Backbone, batch_loss: BatchLoss) -> dict[str, Any]:
@@ -212,6 +227,5 @@ def _facts(tuner: Any, lm: Backbone, batch_loss: BatchLoss) -> dict[str, Any]:
     }
     if tuner.seconds and "train_tokens" in facts:
         facts["train_tokens_per_second"] = facts["train_tokens"] / tuner.seconds
-    if tuner.args.device.type == "cuda":
-        facts["train_peak_bytes"] = torch.cuda.max_memory_allocated()
-    return facts
+    tuner.peaks.end("train")
+    return facts | tuner.peaks.facts()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +137,11 @@ class Microscope(TrainerCallback):
         began = time.perf_counter()
         module = self.tuner.step_module
         training = module.training
+        compiled = self.tuner.compiled
         try:
-            self.record["looks"].append({"step": step, **self._seen(self._picture(step))})
+            with compiled.paused() if compiled else nullcontext():
+                now = self._seen(self._picture(step))
+            self.record["looks"].append({"step": step, **now})
         except Exception as fault:  # a look is no reason to lose a training
             self.done = True
             self.record["stopped"] = f"at step {step}: {' '.join(str(fault).split())[:200]}"

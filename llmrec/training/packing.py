@@ -8,21 +8,27 @@ each row, with gradients through both. B rows, L tokens, D hidden width, R answe
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bench.types import IntArray
+from bench.types import BoolArray, IntArray, Ragged
+from llmrec.lm.transfer import moved
 from llmrec.losses.base import Answers, Loss
+from llmrec.training.documents import Documents, Room, end_to_end
 
 if TYPE_CHECKING:
     from llmrec.lm.backbone import Backbone
     from llmrec.prompt import Prompt
     from llmrec.trie import Trie
+
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +74,10 @@ class Layout:
 
     def to(self, device: torch.device) -> Layout:
         """The same on another device."""
-        return Layout(
-            shared_S=self.shared_S.to(device),
-            ids_BL=self.ids_BL.to(device),
-            slots_BL=self.slots_BL.to(device),
-            length_B=self.length_B.to(device),
-            answers=self.answers.to(device),
-            column_R=self.column_R.to(device),
-        )
+        names = ("shared_S", "ids_BL", "slots_BL", "length_B", "column_R")
+        columns = moved([getattr(self, name) for name in names], device)
+        found = dict(zip(names, columns, strict=True))
+        return Layout(answers=self.answers.to(device), **found)
 
 
 def all_answers(examples: Sequence[Example], trie: Trie) -> Answers:
@@ -85,21 +87,93 @@ def all_answers(examples: Sequence[Example], trie: Trie) -> Answers:
         examples: the rows.
         trie: where their answers are.
     """
-    answers = Answers.of(trie, np.array([example.leaf for example in examples], np.int64))
+    answers = Answers.of(trie, _leaves(examples))
+    kept_R = _trained_on(examples, answers)
+    return answers if kept_R is None else answers.take(torch.from_numpy(kept_R))
+
+
+def _leaves(examples: Sequence[Example]) -> IntArray:
+    return np.array([example.leaf for example in examples], np.int64)
+
+
+def _trained_on(examples: Sequence[Example], answers: Answers) -> BoolArray | None:
+    """Which tokens of the whole answers are trained on, [R]; None for all."""
     if all(example.keep is None for example in examples):
-        return answers
+        return None
     most = [len(answers) if example.keep is None else example.keep for example in examples]
-    return answers.take(torch.from_numpy(_place(answers) < np.array(most)[answers.row_R]))
+    return places(answers) < np.array(most)[answers.row_R.numpy()]
 
 
-def _place(answers: Answers) -> IntArray:
+def places(answers: Answers) -> IntArray:
     """Index of each answer token within its answer, from 0, [R]."""
     lengths = np.bincount(answers.row_R.numpy())
     return np.arange(len(answers)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What a loss wants of some rows, cut out of what was found once for the whole catalogue.
+
+    Attributes:
+        answers: every answer token that is trained on.
+        wanted_R: those that the forward pass has to reach, bool.
+        fed_B: answer tokens of each row that are fed: up to the one before the last wanted.
+    """
+
+    answers: Answers
+    wanted_R: BoolArray
+    fed_B: IntArray
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], trie: Trie, loss: Loss) -> Targets:
+        """The targets of these rows.
+
+        Args:
+            examples: the rows.
+            trie: where their answers are.
+            loss: says which answer tokens matter.
+        """
+        leaf_B = _leaves(examples)
+        answers = Answers.of(trie, leaf_B)
+        wanted_R = Ragged(_wanted(trie, loss), trie.path.offsets).take(leaf_B).values > 0
+        if (kept_R := _trained_on(examples, answers)) is not None:
+            answers, wanted_R = answers.take(torch.from_numpy(kept_R)), wanted_R[kept_R]
+        row_R, place_R = answers.row_R.numpy(), places(answers)
+        reach_B = np.zeros(len(examples), np.int64)  # tokens to predict, forced tail excluded
+        np.maximum.at(reach_B, row_R[wanted_R], place_R[wanted_R] + 1)
+        return cls(answers, wanted_R, np.maximum(reach_B - 1, 0))
+
+    def wanted(self, trie: Trie, loss: Loss, device: torch.device) -> Answers:
+        """The wanted answer tokens, planned if the loss reads a plan.
+
+        Args:
+            trie: where they are.
+            loss: the loss.
+            device: where it will be computed.
+        """
+        answers = self.answers.take(torch.from_numpy(np.flatnonzero(self.wanted_R)))
+        return answers.planned(trie, device) if loss.plans else answers
+
+
+_walked: weakref.WeakKeyDictionary[Loss, tuple[Trie, IntArray]] = weakref.WeakKeyDictionary()
+
+
+def _wanted(trie: Trie, loss: Loss) -> IntArray:
+    """1 where a token of any answer matters to a loss, else 0, found once; as ``trie.path.values``."""
+    if loss not in _walked or _walked[loss][0] is not trie:
+        every = Answers.of(trie, np.arange(trie.n_leaves))
+        _walked[loss] = trie, loss.matters(every).numpy().astype(np.int8)
+    return _walked[loss][1]
+
+
 def lay_out(
-    examples: Sequence[Example], trie: Trie, loss: Loss, *, pad: int, shared: int = 0
+    examples: Sequence[Example],
+    trie: Trie,
+    loss: Loss,
+    *,
+    pad: int,
+    shared: int = 0,
+    device: torch.device = CPU,
 ) -> Layout:
     """Arrange rows as a padded batch for ``states``.
 
@@ -109,32 +183,56 @@ def lay_out(
         loss: says which answer tokens the forward pass has to reach.
         pad: a token to fill up with.
         shared: how many leading tokens all these prompts have in common; 0 keeps rows whole.
+        device: where the loss will be computed.
     """
-    answers = all_answers(examples, trie)
-    wanted_R = loss.matters(answers).numpy()
-    place_R, row_R = _place(answers), answers.row_R.numpy()
-    reach_B = np.zeros(len(examples), np.int64)  # answer tokens to predict, forced tail excluded
-    np.maximum.at(reach_B, row_R[wanted_R], place_R[wanted_R] + 1)
+    targets = Targets.of(examples, trie, loss)
+    row_R, place_R = targets.answers.row_R.numpy(), places(targets.answers)
     prompt_B = np.array([len(example.prompt) for example in examples]) - shared
     assert prompt_B.min() > 0, f"{shared} shared tokens leave nothing of a prompt"
-    length_B = prompt_B + np.maximum(reach_B - 1, 0)
+    length_B = prompt_B + targets.fed_B
     ids_BL = np.full((len(examples), int(length_B.max())), pad, np.int64)
     slots_BL = np.zeros_like(ids_BL)
     for b, example in enumerate(examples):
         ids_BL[b, : prompt_B[b]] = example.prompt.ids[shared:]
         slots_BL[b, : prompt_B[b]] = example.prompt.slots[shared:]
-        read = length_B[b] - prompt_B[b]  # the answer is fed up to the token before the last wanted
-        ids_BL[b, prompt_B[b] : length_B[b]] = trie.answer[example.leaf][:read]
-    column_R = (prompt_B[row_R] - 1 + place_R)[wanted_R]
+        ids_BL[b, prompt_B[b] : length_B[b]] = trie.answer[example.leaf][: targets.fed_B[b]]
+    column_R = (prompt_B[row_R] - 1 + place_R)[targets.wanted_R]
     opening = examples[0].prompt.ids[:shared].astype(np.int64)
     return Layout(
         shared_S=torch.from_numpy(opening),
         ids_BL=torch.from_numpy(ids_BL),
         slots_BL=torch.from_numpy(slots_BL),
         length_B=torch.from_numpy(length_B),
-        answers=answers.take(torch.from_numpy(np.flatnonzero(wanted_R))),
+        answers=targets.wanted(trie, loss, device),
         column_R=torch.from_numpy(column_R.astype(np.int64)),
     )
+
+
+def rows_end_to_end(
+    examples: Sequence[Example],
+    trie: Trie,
+    loss: Loss,
+    *,
+    pad: int,
+    room: Room,
+    device: torch.device = CPU,
+) -> Documents:
+    """The same rows end to end, for ``document_states``.
+
+    Args:
+        examples: the rows.
+        trie: where their answers are.
+        loss: says which answer tokens the forward pass has to reach.
+        pad: a token to fill up with.
+        room: length of the row of tokens, and of the opening that all prompts share.
+        device: where the loss will be computed.
+    """
+    targets = Targets.of(examples, trie, loss)
+    prompts, leaf_B1 = [example.prompt for example in examples], _leaves(examples)[:, None]
+    fed_B1 = targets.fed_B[:, None]
+    rows = end_to_end(prompts, leaf_B1, fed_B1, targets.answers, trie, pad=pad, room=room)
+    wanted = targets.wanted(trie, loss, device)
+    return replace(rows, answers=wanted, column_R=rows.column_R[targets.wanted_R])
 
 
 def states(lm: Backbone, layout: Layout) -> Tensor:

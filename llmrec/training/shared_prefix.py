@@ -23,6 +23,8 @@ from transformers.cache_utils import Cache, DynamicLayer
 from bench.types import IntArray
 from llmrec.decode.tree import check_attention
 from llmrec.losses.base import Answers, Loss
+from llmrec.training.documents import Room, document_states, end_to_end
+from llmrec.training.masks import additive_masks
 from llmrec.training.packing import Example, lay_out, states
 
 if TYPE_CHECKING:
@@ -168,23 +170,7 @@ def _mask(lm: Backbone, rows: Fork, dtype: torch.dtype) -> Any:
     causal_LM = torch.ones(length, shared + length, dtype=torch.bool, device=device).tril(shared)
     same_BLM = part_BM[:, None] == rows.part_BL[:, :, None]
     see_BLM = causal_LM & ((part_BM == PROMPT)[:, None] | same_BLM)
-
-    def additive(seen_BLM: Tensor) -> Tensor:
-        zero = torch.zeros(seen_BLM.shape, dtype=dtype, device=device)
-        return zero.masked_fill_(~seen_BLM, torch.finfo(dtype).min)[:, None]
-
-    config = lm.causal.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ())
-    window = getattr(config, "sliding_window", None)
-    if not window or (kinds and "sliding_attention" not in kinds):
-        return additive(see_BLM)
-    near_BLM = rows.place_BL[:, :, None] - place_BM[:, None] < window
-    if len(kinds) <= 1:
-        return additive(see_BLM & near_BLM)
-    return {
-        "full_attention": additive(see_BLM),
-        "sliding_attention": additive(see_BLM & near_BLM),
-    }
+    return additive_masks(lm, see_BLM, rows.place_BL, place_BM, dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,18 +182,27 @@ class LogProbs:
         trie: the answers.
         shared: leading tokens that all prompts have in common.
         together: one row per prompt (True) or one per answer (False); equal but for rounding.
+        packed: tokens of a micro-batch whose rows stand end to end (``documents``), answers together;
+            0 for padded rows.
     """
 
     loss: Loss
     trie: Trie
     shared: int = 0
     together: bool = True
+    packed: int = 0
+
+    @property
+    def room(self) -> Room | None:
+        """How long rows of tokens are, if rows stand end to end."""
+        return Room(self.packed, self.shared) if self.packed else None
 
     def __call__(
         self, lm: Backbone, prompts: Sequence[Prompt], leaf_BJ: IntArray
     ) -> tuple[Tensor, int]:
         """Log-probabilities [B, J] in fp32 and the tokens that went through the model."""
         find = self._together if self.together else self._apart
+        find = self._end_to_end if self.packed else find
         hidden_RD, answers, tokens = find(lm, prompts, leaf_BJ)
         nll_R = self.loss.per_row(hidden_RD, lm.head, answers)
         summed = nll_R.new_zeros(leaf_BJ.size).index_add(0, answers.row_R, nll_R)
@@ -221,6 +216,16 @@ class LogProbs:
         leaf_R = torch.from_numpy(leaf_BJ.reshape(-1)).to(lm.device)[rows.pair_R]
         answers = Answers(rows.token_R, rows.node_R, rows.pair_R, leaf_R)
         return fork_states(lm, rows), answers, tokens
+
+    def _end_to_end(
+        self, lm: Backbone, prompts: Sequence[Prompt], leaf_BJ: IntArray
+    ) -> tuple[Tensor, Answers, int]:
+        answers = Answers.of(self.trie, leaf_BJ.reshape(-1))
+        fed_BJ = np.asarray(self.trie.answer.lengths)[leaf_BJ].astype(np.int64) - 1
+        room = Room(self.packed, self.shared)
+        rows = end_to_end(prompts, leaf_BJ, fed_BJ, answers, self.trie, pad=lm.pad_id, room=room)
+        rows = rows.to(lm.device)
+        return document_states(lm, rows), rows.answers, rows.tokens
 
     def _apart(
         self, lm: Backbone, prompts: Sequence[Prompt], leaf_BJ: IntArray

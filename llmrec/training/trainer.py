@@ -1,13 +1,11 @@
 """Hugging Face's Trainer with our step: one of its batches is one optimizer step.
 
 The step is cut into micro-batches here, so that rows can be sorted by length, halved when memory runs
-out, and normalised by the global count of the optimizer step: sum of the loss over all micro-batches and
-ranks, divided by the number of counted tokens over all of them.
+out, and normalised by the count of counted tokens over all micro-batches and ranks of the optimizer step.
 
 Every rank has a Trainer that takes itself to be alone and draws the whole batch; the step deals the rows
-out. So each row is seen once a pass, whatever the batch and the number of ranks. Gradients are added up once,
-behind the last micro-batch, rather than by DistributedDataParallel within the backward pass: a rank may then
-have no row at all, or run out of memory and try again, without the others waiting inside theirs.
+out, so each row is seen once a pass. Gradients are added up once, behind the last micro-batch, not within
+DistributedDataParallel's backward pass: a rank may then have no row, or run out of memory and try again.
 """
 
 from __future__ import annotations
@@ -15,22 +13,22 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import Sampler
 from transformers import Trainer, TrainingArguments
 
 from bench import ranks
 from bench.disk.storage import writing
 from bench.errors import Unavailable, out_of_memory
 from llmrec.lm.backbone import Backbone
+from llmrec.lm.device_costs import costs_of
 from llmrec.training.arguments import Rate
 from llmrec.training.batch_loss import BatchLoss
 from llmrec.training.checkpoint import (
@@ -43,25 +41,11 @@ from llmrec.training.checkpoint import (
     restore_generators,
     save_weights,
 )
+from llmrec.training.compiled import CompiledLayers
 from llmrec.training.exchange import add_up_gradients, rescale_gradients
-
-
-class Shuffle(Sampler[int]):
-    """The same order of rows for every loss: it depends on the seed and the epoch alone."""
-
-    def __init__(self, n_rows: int, seed: int) -> None:
-        self.n_rows, self.seed, self.epoch = n_rows, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's order."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.n_rows
-
-    def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_rows)
-        return iter(order.tolist())
+from llmrec.training.memory import Peaks
+from llmrec.training.order import Shuffle
+from llmrec.training.precision import short_products
 
 
 class Step(torch.nn.Module):
@@ -77,9 +61,9 @@ class Step(torch.nn.Module):
         return self.batch_loss.sum(self.lm, rows)
 
 
-def rows_of(batch: Sequence[int]) -> dict[str, Tensor]:
-    """Row numbers as a batch."""
-    return {"row": torch.tensor(batch)}
+def rows_of(batch: Sequence[int]) -> dict[str, list[int]]:
+    """Row numbers as a batch; a list, since a tensor would go to the device and back."""
+    return {"row": list(batch)}
 
 
 class RankArguments(TrainingArguments):
@@ -97,10 +81,11 @@ class SelectingTrainer(Trainer):
     Attributes:
         step_module: the language model and the loss.
         validate: measures the model as it stands; None for no validation.
-        order: the order of the rows.
-        micro_batch: rows of a forward pass at present.
-        seconds: spent in optimizer steps so far.
-        last_loss: of the latest optimizer step.
+        order, micro_batch: of the rows; rows of a forward pass at present.
+        seconds, last_loss: spent in optimizer steps so far; of the latest one.
+        compiled: the model's layers, compiled or not.
+        peaks: GPU memory of its parts.
+        tf32: multiply float32 matrices in TensorFloat-32 on a GPU.
     """
 
     step_module: Step
@@ -109,6 +94,9 @@ class SelectingTrainer(Trainer):
     micro_batch: int
     seconds: float
     last_loss: float
+    compiled: CompiledLayers | None = None
+    peaks: Peaks
+    tf32: bool = False
 
     def _get_train_sampler(self, *_: Any) -> Shuffle:
         return self.order
@@ -117,9 +105,12 @@ class SelectingTrainer(Trainer):
         """Validation by the actual decoder; leaves all generators as they were."""
         assert self.validate is not None, "there is no validation exam"
         self.step_module.eval()
+        self.peaks.end("train")
         devices = [self.args.device] if self.args.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
+        compiled = self.compiled.paused() if self.compiled else nullcontext()
+        with torch.random.fork_rng(devices=devices), torch.no_grad(), compiled:
             found = {f"eval_{name}": value for name, value in self.validate().items()}
+        self.peaks.end("validate")
         self.log(found)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
@@ -189,8 +180,8 @@ class Tuner(SelectingTrainer):
         validate: measures the model as it stands; None to skip.
         sampler: order of the rows.
         micro_batch: rows per forward pass to begin with.
-        rate: share of the peak learning rate, a function of step, warm-up steps and all steps; None for
-            the schedule that Trainer's arguments name.
+        rate: share of the peak learning rate at a step; None for the schedule of Trainer's arguments.
+        compiled: the model's layers, compiled or not.
         **rest: for Trainer.
     """
 
@@ -205,9 +196,11 @@ class Tuner(SelectingTrainer):
         *,
         micro_batch: int,
         rate: Rate | None = None,
+        compiled: CompiledLayers | None = None,
         **rest: Any,
     ) -> None:
-        self.rate = rate
+        self.rate, self.compiled = rate, compiled
+        self._widest = 0  # rows of the largest micro-batch of this try
         self.rows, self.validate, self.order = rows, validate, sampler
         self.micro_batch, self.seconds, self.last_loss = micro_batch, 0.0, float("nan")
         super().__init__(step, train_dataset=range(len(rows)), data_collator=rows_of, **rest)
@@ -224,6 +217,7 @@ class Tuner(SelectingTrainer):
                 betas=(args.adam_beta1, args.adam_beta2),
                 eps=args.adam_epsilon,
                 weight_decay=args.weight_decay,
+                fused=costs_of(self.step_module.lm.device).fused_optimizer or None,
             )
         return self.optimizer
 
@@ -245,53 +239,62 @@ class Tuner(SelectingTrainer):
         return self.lr_scheduler
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """One optimizer step; halves the micro-batch when GPU memory runs out.
+        """One optimizer step; halves the micro-batch when memory runs out, or goes on uncompiled.
 
         Args:
             model: the step module.
             inputs: numbers of the rows of all ranks under ``row``.
-            num_items_in_batch: passed by Trainer and not used; counts come from the loss.
+            num_items_in_batch: not used; counts come from the loss.
         """
         started = time.perf_counter()
         model.train()
         lm, batch_loss = self.step_module.lm, self.step_module.batch_loss
-        rows = [self.rows[row] for row in ranks.mine(inputs["row"].tolist())]
-        mine = batch_loss.count(rows) if rows else 0
-        count = ranks.summed(torch.tensor(mine, dtype=torch.float64))
+        rows = [self.rows[row] for row in ranks.mine(inputs["row"])]
+        count: float = batch_loss.count(rows) if rows else 0
+        if ranks.size() > 1:
+            count = float(ranks.summed(torch.tensor(count, dtype=torch.float64)))
         scale = 1 / max(float(count), 1.0)
         # a retry with smaller micro-batches has to see the loss and the random numbers of the first try
         before, chance = batch_loss.snapshot(), generators(self.args.device)
         while True:
             lm.begin_step(self.state.global_step, self.state.max_steps)
             try:
-                total = self._accumulate(model, rows, scale)
+                with short_products(self.tf32):
+                    total = self._accumulate(model, rows, scale)
                 break
             except RuntimeError as fault:
-                if not out_of_memory(fault):
+                if out_of_memory(fault):
+                    self._shrink(fault)
+                elif self.compiled is None or not self.compiled.give_up(fault):
                     raise
-                self._shrink(model, fault)
+                model.zero_grad()
                 batch_loss.restore(before)
                 restore_generators(chance, self.args.device)
         add_up_gradients(lm.trainable().values(), total)
         rescale_gradients(lm.trainable().values(), total, batch_loss.loss.rescale())
+        self.last_loss = float(total)  # the one value of a step that the host waits for
+        batch_loss.settle(lm, self.last_loss)
         self.seconds += time.perf_counter() - started
-        self.last_loss = float(total)
         return total
 
     def _accumulate(self, model: Any, rows: Sequence[Any], scale: float) -> Tensor:
         total = torch.zeros((), device=self.args.device)
+        self._widest = 0
         for part in self.step_module.batch_loss.parts(rows, self.micro_batch) if rows else ():
+            self._widest = max(self._widest, len(part))
             loss = model(part) * scale
             self.accelerator.backward(loss)
             total += loss.detach()
         return total
 
-    def _shrink(self, model: Any, fault: BaseException) -> None:
+    def _shrink(self, fault: BaseException) -> None:
         if self.micro_batch == 1:
             raise Unavailable(
-                "a single training row does not fit into the GPU's memory; use quant: 8, a shorter "
-                "cutoff or a smaller backbone"
+                "a single training row does not fit into the GPU's memory; use quant: 8, a shorter cutoff or "
+                "a smaller backbone"
             ) from fault
-        self.micro_batch = max(1, min(self.micro_batch, len(self.rows)) // 2)
-        model.zero_grad()
+        most = min(self.micro_batch, len(self.rows))
+        if self.step_module.batch_loss.room:  # whose micro-batches tokens limit
+            most = min(most, self._widest)
+        self.micro_batch = max(1, most // 2)
         torch.cuda.empty_cache()

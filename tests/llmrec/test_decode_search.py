@@ -361,9 +361,9 @@ def test_the_prompt_is_computed_once_whatever_the_beams(lm):
 
 
 def test_users_of_similar_length_are_computed_together():
-    groups = similar(np.array([100, 101, 102, 500, 505, 900]), 32)
+    groups = similar(np.array([100, 101, 102, 500, 505, 900]), 32, 0.08)
     assert [group.tolist() for group in groups] == [[0, 1, 2], [3, 4], [5]]
-    assert len(similar(np.array([3, 5, 9, 12]), 32)) == 1, "short prompts are cheaper padded"
+    assert len(similar(np.array([3, 5, 9, 12]), 32, 0.08)) == 1, "short prompts are cheaper padded"
 
 
 def test_prompts_of_one_user_need_no_partner(lm):

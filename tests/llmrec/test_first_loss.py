@@ -63,6 +63,7 @@ def first_step(folder, dtype, **options):
     lm.train()
     for part in batch_loss.parts([training.rows[row] for row in order], 4):
         batch_loss.sum(lm, part)
+    batch_loss.settle(lm, 0.0)
     return batch_loss.facts()
 
 

@@ -12,7 +12,8 @@ from bench.registry import methods
 from llmrec.generative.llara import Growing, LLaRA
 from llmrec.training.arguments import arguments, cosine_from_start
 from llmrec.training.loop import Recipe
-from llmrec.training.trainer import Shuffle, Tuner
+from llmrec.training.order import Shuffle
+from llmrec.training.trainer import Tuner
 
 STEPS = 790
 

@@ -9,8 +9,10 @@ import torch
 
 from bench.errors import ConfigError, ContractError
 from bench.registry import losses
+from llmrec.lm.device_costs import costs_of
 from llmrec.lm.head import Head
 from llmrec.losses import Answers, Loss
+from llmrec.losses import _masked as masked
 from llmrec.losses import _valid as valid_sets
 from llmrec.losses.lml import lml
 from llmrec.losses.msl import msl, msl_alpha
@@ -109,8 +111,9 @@ def test_lml_against_the_loop(kind, trainable, tau):
 @pytest.mark.parametrize("block_cost", [0, 10**12])
 def test_msl_against_the_loop(kind, trainable, block_cost, monkeypatch):
     """With one union for all, and with as many blocks as the plan allows."""
-    monkeypatch.setitem(valid_sets.BLOCK_COST, "cpu", block_cost)
-    monkeypatch.setattr(valid_sets, "GATHER_COST", 0)
+    costs = dataclasses.replace(costs_of("cpu"), block_cost=block_cost, gather_cost=0)
+    for module in (valid_sets, masked):
+        monkeypatch.setattr(module, "costs_of", lambda device: costs)
     trie = random_trie()
     hidden, answers = batch(trie)
     head = random_head(**kind, trainable=trainable)

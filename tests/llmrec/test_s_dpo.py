@@ -186,10 +186,13 @@ def test_rewards_and_margins_are_kept_by_epoch(trie):
     batch_loss = PreferenceBatchLoss(loss, LogProbs(loss, trie), steps_per_epoch=2)
     reference_BJ = torch.zeros(2, 3)
     batch_loss.judge(torch.zeros(2, 3), reference_BJ)
+    batch_loss.settle(None, 0.0)
     batch_loss.step()
     batch_loss.judge(torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, -1.0]]), reference_BJ)
+    batch_loss.settle(None, 0.0)
     batch_loss.step()
     batch_loss.judge(torch.tensor([[3.0, 0.0, 1.0]]), reference_BJ[:1])
+    batch_loss.settle(None, 0.0)
     facts = batch_loss.facts()
     assert facts["first_loss"] == pytest.approx(math.log(3))
     assert facts["reward_chosen_by_epoch"] == pytest.approx([0.5, 6.0])
@@ -202,6 +205,7 @@ def test_rewards_and_margins_are_kept_by_epoch(trie):
     before = batch_loss.snapshot()
     batch_loss.judge(torch.ones(1, 3), reference_BJ[:1])
     batch_loss.restore(before)
+    batch_loss.settle(None, 0.0)
     assert batch_loss.facts() == facts
 
 

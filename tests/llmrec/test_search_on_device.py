@@ -134,7 +134,7 @@ class Strict(Operators):
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
     """The choices of a device whose host has to wait for what it reads."""
-    costs = Costs(10_000, opening_tokens=10_000, few=0.0, logits=2**28, reads=True)
+    costs = Costs(10_000, opening_tokens=10_000, few=0.0, logits=2**28, reads=True, padding=0.08)
     monkeypatch.setattr("llmrec.decode.tree.Costs.of", lambda lm: costs)
 
 

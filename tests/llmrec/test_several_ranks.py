@@ -46,7 +46,7 @@ def watched(fit):
         total = step(tuner, model, inputs, *rest)
         lm = tuner.step_module.lm
         gradients.append(flat(p.grad for p in lm.trainable().values()))
-        rows.append(list(ranks.mine(inputs["row"].tolist())))
+        rows.append(list(ranks.mine(inputs["row"])))
         return total
 
     with mock.patch.object(Tuner, "training_step", seeing):

@@ -19,7 +19,9 @@ from llmrec.support.shrunk import WINDOW, shrunk, small_model
 from llmrec.training import shared_prefix
 
 # families that gave wrong numbers, or died after all training, before they were asked
-GENERATE_ONLY = "S-DPO takes the plain route; decoder `generate` only"
+GENERATE_ONLY = (
+    "rows are padded on a GPU as well; S-DPO takes the plain route; decoder `generate` only"
+)
 RECURRENT = f"the opening is not shared; {GENERATE_ONLY}"
 KNOWN = {
     "llama": (EXACT, ""),
