@@ -158,11 +158,14 @@ def _told_apart(entries: list[Entry]) -> list[Entry]:
 
 
 def _mark(entry: Entry, twins: Sequence[Entry]) -> str:
-    """The settings that not all twins share, e.g. ``lr=0.001``; the question's hash if there are none."""
+    """The settings that not all twins share, e.g. ``lr=0.001``; the question's hash if they are too long.
+
+    A setting that was added after other rows were made is not written where it is the usual one.
+    """
     every = [_settings(twin) for twin in twins]
     own, keys = _settings(entry), sorted({key for settings in every for key in settings})
     differing = [key for key in keys if len({repr(s.get(key)) for s in every}) > 1]
-    told = ", ".join(f"{key}={own[key]}" for key in differing if key in own)
+    told = ", ".join(f"{key}={own[key]}" if key in own else f"usual {key}" for key in differing)
     return told if told and len(told) <= LONGEST_MARK else entry.question[:6]
 
 

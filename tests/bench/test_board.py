@@ -115,6 +115,13 @@ def test_rows_that_do_not_name_their_targets_say_so(rows, tmp_path):
     assert "all is said of these targets only" in markdown(tmp_path / "out")
 
 
+def test_a_line_from_before_an_option_existed_is_named_by_it(rows, tmp_path):
+    write(rows, *done([0, 1, M, M, M, M], cell("sasrec", config={"similarity": "cosine"})))
+    write_board(rows, tmp_path / "out")
+    names = {name for name in quality(tmp_path / "out") if "sasrec" in name}
+    assert names == {"sasrec (usual similarity)", "sasrec (similarity=cosine)"}
+
+
 def test_what_did_not_run_stays_with_its_reason(rows, tmp_path):
     write(rows, Row(cell=cell("bigrec", 1), status="failed", reason="loss is nan"))
     write_board(rows, tmp_path / "out")

@@ -165,7 +165,8 @@ def rates(recipe, folder, total):
     args = arguments(recipe, run, total * recipe.batch, validating=False)
     rate = cosine_from_start(recipe.floor) if recipe.schedule == "cosine_from_start" else None
     step = torch.nn.Linear(1, 1)
-    step.lm = SimpleNamespace(parameter_groups=lambda: [{"params": list(step.parameters())}])
+    groups = [{"params": list(step.parameters())}]
+    step.lm = SimpleNamespace(parameter_groups=lambda: groups, device=torch.device("cpu"))
     tuner = Tuner(step, range(8), None, Shuffle(8, 0), micro_batch=1, rate=rate, args=args)
     tuner.create_optimizer_and_scheduler(total)
     found = []
