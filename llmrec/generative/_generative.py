@@ -68,7 +68,6 @@ class Generative(Decoding):
         "valid_rows": 8,
         # the toy catalogue offers few valid tokens, and few titles to draw
         "loss_options": {"msl_ats": {"eta": 0.95}, "title_softmax": {"negatives": 3}},
-        "decoder_options": {"ground": {"max_new_tokens": 12, "beams": 2}},
     }
     tags: ClassVar[frozenset[str]] = frozenset({"text", "pretrained"})
     backbones = BACKBONES
