@@ -13,6 +13,16 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.integer[Any]]
 
 
+def within(lengths: IntArray) -> IntArray:
+    """Index of each value within its row, of rows laid end to end: 0, 1, .., n - 1 for each length n.
+
+    Args:
+        lengths: of the rows.
+    """
+    ends = np.cumsum(lengths)
+    return np.arange(int(lengths.sum())) - np.repeat(ends - lengths, lengths)
+
+
 @dataclass(frozen=True, eq=False)
 class Ragged:
     """Rows of different lengths in two flat arrays.
@@ -86,7 +96,7 @@ class Ragged:
         kept = np.minimum(self.lengths, width)
         matrix = np.zeros((len(self), width), np.int32)
         row = np.repeat(np.arange(len(self)), kept)
-        within = np.arange(len(row)) - np.repeat(np.cumsum(kept) - kept, kept)
+        place = within(kept)
         shift = 0 if align == "left" else width - kept[row]
-        matrix[row, within + shift] = self.values[(self.offsets[1:] - kept)[row] + within]
+        matrix[row, place + shift] = self.values[(self.offsets[1:] - kept)[row] + place]
         return matrix

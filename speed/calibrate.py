@@ -16,11 +16,7 @@ import argparse
 import datetime
 import json
 import platform
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,21 +24,10 @@ import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from llmrec.lm.device_costs import costs_of
+from speed.gpu_work import seconds
 
-LENGTHS = (64, 256, 1024)
+LENGTHS, REPEATS = (64, 256, 1024), 5
 WIDTH, LAYERS, VOCABULARY = 256, 6, 16384
-
-
-def seconds(work: Callable[[], Any], device: str, repeats: int = 5) -> float:
-    """Median seconds of a piece of work, after one run that is not counted."""
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        work()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
 
 
 def passes(device: str) -> dict[str, float]:
@@ -68,8 +53,8 @@ def passes(device: str) -> dict[str, float]:
         def there_and_back(ids_1T: torch.Tensor = ids_1T) -> None:
             body(input_ids=ids_1T, use_cache=False).last_hidden_state.sum().backward()
 
-        forward.append(seconds(ahead, device))
-        training.append(seconds(there_and_back, device))
+        forward.append(seconds(ahead, device, REPEATS))
+        training.append(seconds(there_and_back, device, REPEATS))
     found = {}
     for name, times in (("forward", forward), ("training", training)):
         each, start = np.polyfit(LENGTHS, times, 1)
@@ -83,9 +68,9 @@ def rates(device: str) -> dict[str, float]:
     rows = torch.randperm(VOCABULARY, device=device)[:4096]
     states, one = torch.randn(512, WIDTH, device=device), torch.ones(1, device=device)
     picked = table[rows]
-    product = seconds(lambda: states @ picked.T, device)
-    gather = seconds(lambda: table.index_select(0, rows), device)
-    starts = seconds(lambda: [one + 1 for _ in range(1000)], device)
+    product = seconds(lambda: states @ picked.T, device, REPEATS)
+    gather = seconds(lambda: table.index_select(0, rows), device, REPEATS)
+    starts = seconds(lambda: [one + 1 for _ in range(1000)], device, REPEATS)
     return {
         "multiply_adds_a_second": 512 * 4096 * WIDTH / product,
         "gathered_numbers_a_second": 4096 * WIDTH / gather,

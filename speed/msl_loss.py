@@ -29,7 +29,7 @@ from bench.errors import Unavailable
 from llmrec.lm import llama3_tokens
 from llmrec.lm.head import Head
 from llmrec.losses import Answers
-from llmrec.losses._valid import plan, trie_on  # noqa: PLC2701 the plan is part of what is measured
+from llmrec.losses._valid import fan_out, plan  # noqa: PLC2701 the plan is part of what is measured
 from llmrec.losses.msl import msl
 from llmrec.trie import Trie, for_titles
 from speed.avt import data_folder, read_targets, read_titles
@@ -145,7 +145,7 @@ def prepare(trie: Trie, targets: np.ndarray, width: int, vocabulary: int) -> Pai
     answers = answers.to(torch.device(device))
     weight_VD = torch.randn(vocabulary, width, device=device) / width**0.5
     hidden_RD = torch.randn(ROWS, width, device=device, requires_grad=True)
-    fan_out_R = trie_on(trie, answers.node_R.device).fan_out_M[answers.node_R]
+    fan_out_R = fan_out(trie, answers.node_R)
     choice = fan_out_R > 1
     blocks = plan(trie, answers.token_R[choice], answers.node_R[choice])
 

@@ -23,6 +23,7 @@ import numpy as np
 from bench.cell import digest
 from bench.data.exams import exam
 from bench.errors import ConfigError, DataError
+from bench.ragged import within
 from bench.types import (
     Catalogue,
     Dataset,
@@ -123,8 +124,7 @@ class _Timeline:
         order = np.argsort(self.time[end], kind="stable")
         begin, length, end = begin[order], length[order], end[order]
         offsets = np.concatenate([[0], np.cumsum(length - 1)])
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], length - 1)
-        values = self.item[np.repeat(begin, length - 1) + within].astype(np.int32)
+        values = self.item[np.repeat(begin, length - 1) + within(length - 1)].astype(np.int32)
         return Windows(
             self.catalogue,
             self.user[end].astype(np.int64),
@@ -140,8 +140,7 @@ class _Timeline:
         """
         rows = np.where(count >= min_length, np.maximum(1, count - width + 1), 0)
         owner = np.repeat(np.arange(len(count)), rows)
-        step = np.arange(len(owner)) - np.repeat(np.cumsum(rows) - rows, rows)
-        return self.start[owner] + step, np.minimum(count, width)[owner]
+        return self.start[owner] + within(rows), np.minimum(count, width)[owner]
 
 
 Parts = tuple[Windows, Windows, Windows]

@@ -92,6 +92,11 @@ class Decoder(Component, ABC):
             ConfigError: ``k`` is more than this decoder can return.
         """
 
+    @property
+    def asks(self) -> str | None:
+        """The second model whose scores it is given by ``consult`` first; None for a decoder of one model."""
+        return None
+
     def generation_config(self, lm: Backbone, trie: Trie) -> Any:
         """The configuration handed to transformers' ``generate``; None for a decoder that never calls it.
 

@@ -77,7 +77,7 @@ class D3(Decoder):
 
     @property
     def asks(self) -> str | None:
-        """The model whose scores it needs; None where the language model decides alone."""
+        """The model whose scores it needs; None at g 1, where the language model decides alone."""
         return self.config.expert if self.config.g < 1 else None
 
     def consult(self, scores: ItemScores) -> None:

@@ -82,8 +82,7 @@ def log_mass(mass_BL: FloatArray, trie: Trie) -> FloatArray:
     mass_MB = np.zeros((trie.n_nodes, len(mass_BL)))
     ends = np.flatnonzero(index.is_leaf_M)
     mass_MB[ends] = mass_BL.T[trie.leaf_M[ends]]
-    for depth in range(int(index.depth_M.max()), 0, -1):
-        level = np.flatnonzero(index.depth_M == depth)
+    for level in reversed(index.levels):
         np.add.at(mass_MB, index.parent_M[level], mass_MB[level])
     return np.concatenate([np.log(mass_MB.T), np.zeros((len(mass_BL), 1))], 1)
 

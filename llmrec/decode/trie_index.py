@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from itertools import pairwise
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,13 +43,16 @@ class TrieIndex:
             at = depth == level
             self.branch_M[unary[at]] = self.branch_M[child[at]]
 
+    @cached_property
+    def levels(self) -> list[npt.NDArray[np.int64]]:
+        """The nodes of each depth below the root, from the first on, ascending."""
+        order = np.argsort(self.depth_M, kind="stable")
+        return np.split(order, np.cumsum(np.bincount(self.depth_M))[:-1])[1:]
+
     def summed(self, value_M: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Sum of the values of all nodes from the root to each node, [M]."""
         total_M = value_M.copy()
-        order = np.argsort(self.depth_M, kind="stable")
-        starts = np.searchsorted(self.depth_M[order], np.arange(self.depth_M.max() + 2))
-        for low, high in pairwise(starts[1:]):
-            level = order[low:high]
+        for level in self.levels:
             total_M[level] += total_M[self.parent_M[level]]
         return total_M
 
@@ -64,8 +66,7 @@ class TrieIndex:
         """
         least_M = np.where(self.is_leaf_M, value_M, np.inf)
         most_M = np.where(self.is_leaf_M, value_M, -np.inf)
-        for depth in range(int(self.depth_M.max()), 0, -1):
-            level = np.flatnonzero(self.depth_M == depth)
+        for level in reversed(self.levels):
             np.minimum.at(least_M, self.parent_M[level], least_M[level])
             np.maximum.at(most_M, self.parent_M[level], most_M[level])
         return least_M, most_M

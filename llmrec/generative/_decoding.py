@@ -127,9 +127,9 @@ class Decoding(Method):
             ArtefactError: the second model was trained on other rows.
         """
         decoder = self._decoder()
-        options, asked = decoder.config, getattr(decoder, "asks", None)
-        if asked is not None:
-            self._expert = Expert.called(asked, train, run)
+        options = decoder.config
+        if decoder.asks is not None:
+            self._expert = Expert.called(decoder.asks, train, run)
         if getattr(options, "gamma", 0):
             self._weight_I = leaf_weights(self.trie, train.target_count)
             if options.gamma == "valid" and not len(valid):
@@ -177,7 +177,7 @@ class Decoding(Method):
         """The decoder, the prompts of all queries that fit the cutoff, and which ones do, bool [Q]."""
         decoder = self._decoder()
         prompts, fits_Q = prompts_for(self.prompter, queries, self.config.history)
-        if self._expert is None or getattr(decoder, "asks", None) is None:
+        if self._expert is None or decoder.asks is None:
             return decoder, prompts, fits_Q
         decoder.consult(self._expert.scores(queries))
         return decoder, Numbered.of(prompts, np.flatnonzero(fits_Q)), fits_Q

@@ -79,23 +79,21 @@ class Expert:
 
     def scores(self, queries: Queries) -> ItemScores:
         """A function from numbers of these queries to scores of the items 1..N, [B, N]."""
-        n_items = queries.catalogue.n_items
+        if self.method is None:
+            assert self.count_N is not None, "neither a model nor counts"
+            with np.errstate(divide="ignore"):  # a title that was never a target has mass 0
+                log_N = np.log(self.count_N[1:].astype(np.float64))
+            return lambda query_B: np.tile(log_N, (len(query_B), 1))
+        method, n_items = self.method, queries.catalogue.n_items
 
         def ranked(query_B: IntArray) -> FloatArray:
-            assert self.method is not None
-            ranking = self.method.recommend(queries.take(query_B), n_items)
-            assert ranking.score_QK is not None, f"{self.method.name} gives no scores"
+            ranking = method.recommend(queries.take(query_B), n_items)
+            assert ranking.score_QK is not None, f"{method.name} gives no scores"
             score_BN = np.full((len(query_B), n_items + 1), -np.inf)
             np.put_along_axis(score_BN, ranking.item_QK.astype(np.int64), ranking.score_QK, 1)
             return score_BN[:, 1:]
 
-        def counted(query_B: IntArray) -> FloatArray:
-            assert self.count_N is not None
-            with np.errstate(divide="ignore"):  # a title that was never a target has mass 0
-                log_N = np.log(self.count_N[1:].astype(np.float64))
-            return np.tile(log_N, (len(query_B), 1))
-
-        return counted if self.method is None else ranked
+        return ranked
 
     def save(self, folder: Path) -> None:
         """Keep the model, or the counts."""

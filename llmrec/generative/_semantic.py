@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,11 @@ class Semantic(Generative):
         configure(methods.get("sid_tokens"), config.sid)
         first = super().needs(config, loss=loss, backbone=backbone)
         return {**first, "sid": Need(method="sid_tokens", config=dict(config.sid))}
+
+    @classmethod
+    def foresee(cls, config: Any, train: Windows, **axes: str | None) -> Iterable[str]:
+        """Nothing: its trie is known only once the codes are made."""
+        return ()
 
     @property
     def first(self) -> int:

@@ -12,7 +12,6 @@ here instead of all weights of LLaMA-7B, our tokenizer of titles.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -82,11 +81,6 @@ class LCRec(Semantic):
     def base(self) -> str:
         """The language model's tokenizer."""
         return fingerprint([], self.lm.tokenizer)
-
-    @classmethod
-    def foresee(cls, config: Any, train: Windows, **axes: str | None) -> Iterable[str]:
-        """Nothing: its trie is known only once the codes are made."""
-        return ()
 
     def fit(self, train: Windows, valid: Exam, run: Run) -> None:
         """Tune as every method here; notes how much denser the trie is than that of the titles."""

@@ -11,7 +11,7 @@ task; sizes and recipe are ours (a full-size T5 there, 200,000 steps).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from bench.cell import Size
 from bench.registry import methods
-from bench.types import Catalogue, IntArray, Windows
+from bench.types import Catalogue, IntArray
 from llmrec.generative._estimate import estimate
 from llmrec.generative._search import search_space
 from llmrec.generative._semantic import TOY, Semantic, SemanticConfig
@@ -128,11 +128,6 @@ class TigerDec(Semantic):
     def estimate_seconds(cls, config: Any, size: Size) -> float | None:
         """As a language model of this shape whose prompts are short."""
         return estimate(config, replace(size, backbone=SCRATCH, characters=0.0))
-
-    @classmethod
-    def foresee(cls, config: Any, train: Windows, **axes: str | None) -> Iterable[str]:
-        """Nothing: its trie is known only once the codes are made."""
-        return ()
 
     def _bare(self, device: str, kept_V: IntArray | None, config: Any = None) -> Backbone:
         c = config or self.config

@@ -23,14 +23,6 @@ from llmrec.lm.transfer import moved
 from llmrec.trie import Trie
 
 
-class TrieOn(NamedTuple):
-    """A trie's arrays on a device, int64."""
-
-    token_E: Tensor
-    indptr_M: Tensor
-    fan_out_M: Tensor
-
-
 @dataclass(frozen=True, eq=False)
 class Block:
     """Rows that share one matrix product.
@@ -128,31 +120,20 @@ class Plan:
         return Plan(kept_R, self.fan_out_K, cuts, self.groups)
 
 
-_loaded: weakref.WeakKeyDictionary[Trie, dict[str, TrieOn]] = weakref.WeakKeyDictionary()
-
-
-def trie_on(trie: Trie, device: torch.device) -> TrieOn:
-    """The arrays of a trie on a device, copied on the first call and kept.
-
-    Args:
-        trie: the catalogue.
-        device: where they are needed.
-    """
-    copies = _loaded.setdefault(trie, {})
-    if str(device) not in copies:
-        arrays = (trie.token_E, trie.indptr_M, trie.fan_out_M)
-        copies[str(device)] = TrieOn(*(torch.from_numpy(a).to(device, torch.int64) for a in arrays))
-    return copies[str(device)]
+_loaded: weakref.WeakKeyDictionary[Trie, dict[torch.device, Tensor]] = weakref.WeakKeyDictionary()
 
 
 def fan_out(trie: Trie, node_R: Tensor) -> Tensor:
-    """Number of valid tokens of each row, int64 [R].
+    """Number of valid tokens of each row, int64 [R]; the trie's numbers are copied to a device once.
 
     Args:
         trie: the catalogue.
         node_R: trie node of each row.
     """
-    return trie_on(trie, node_R.device).fan_out_M[node_R]
+    copies, device = _loaded.setdefault(trie, {}), node_R.device
+    if device not in copies:
+        copies[device] = torch.from_numpy(trie.fan_out_M).to(device, torch.int64)
+    return copies[device][node_R]
 
 
 def require_valid(trie: Trie, token_R: IntArray, node_R: IntArray, row_R: IntArray) -> None:

@@ -18,6 +18,7 @@ from bench import component
 from bench.config import Config, later
 from bench.errors import ContractError
 from bench.method import configure
+from bench.ragged import within
 from bench.types import IntArray
 from llmrec.lm.device_costs import costs_of
 from llmrec.lm.head import Head
@@ -64,18 +65,25 @@ class Answers:
     def __len__(self) -> int:
         return len(self.token_R)
 
+    @property
+    def columns(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What is known of each row, in the order of the fields."""
+        return self.token_R, self.node_R, self.row_R, self.leaf_R
+
+    def places(self) -> IntArray:
+        """Index of each token within its answer, [R]; no token before it may be left out."""
+        return within(np.bincount(self.row_R.numpy()))
+
     def take(self, kept_R: Tensor) -> Answers:
         """The given rows, by mask or by index."""
-        columns = (self.token_R, self.node_R, self.row_R, self.leaf_R)
-        token_R, node_R, row_R, leaf_R = (column[kept_R] for column in columns)
+        token_R, node_R, row_R, leaf_R = (column[kept_R] for column in self.columns)
         return Answers(token_R, node_R, row_R, leaf_R)
 
     def to(self, device: torch.device) -> Answers:
         """The same on another device."""
         if device == self.token_R.device:
             return self
-        columns = (self.token_R, self.node_R, self.row_R, self.leaf_R)
-        token_R, node_R, row_R, leaf_R = moved(columns, device)
+        token_R, node_R, row_R, leaf_R = moved(self.columns, device)
         plan = None if self.plan is None else self.plan.to(device)
         return Answers(token_R, node_R, row_R, leaf_R, plan)
 

@@ -18,22 +18,22 @@ micro-batch of each process; the loss has MSL's leading tau (the release trains 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from bench import ranks
 from bench.config import Config
 from bench.registry import losses
 from llmrec.lm.head import Head
 from llmrec.losses._masked import NEVER, Softmax, masked_nll
-from llmrec.losses._valid import Block, fan_out
+from llmrec.losses._observing import Observing
+from llmrec.losses._valid import Block
 from llmrec.losses.base import GRID, Answers, TokenConfig
-from llmrec.losses.msl import MSL, n_choices
 from llmrec.trie import Trie
 
 Form = Literal["released", "border", "at_risk"]
@@ -92,7 +92,7 @@ class BEARConfig(TokenConfig):
 
 
 @losses.register("bear")
-class BEAR(MSL):
+class BEAR(Observing):
     """Masked softmax weighted by the label's margin in a beam search; mean over rows with a choice."""
 
     Config: ClassVar[type[Config]] = BEARConfig
@@ -105,10 +105,8 @@ class BEAR(MSL):
     def __init__(self, config: Any, trie: Trie, *, vocabulary: int, avt: float) -> None:
         """As every loss; nothing is counted yet."""
         super().__init__(config, trie, vocabulary=vocabulary, avt=avt)
-        self.reduce: Callable[[Tensor], Tensor] = ranks.summed
         self.totals = dict.fromkeys(SUMS, 0.0)
         self.latest = dict.fromkeys(SUMS, 0.0)  # of the latest optimizer step
-        self._sums: Tensor | None = None
 
     def per_row(self, hidden_RD: Tensor, head: Head, answers: Answers) -> Tensor:
         """``w tau`` times the masked negative log-likelihood of each row."""
@@ -119,39 +117,26 @@ class BEAR(MSL):
             return masked.nll_R
         gap_K = masked.read_KC[:, 0] / c.tau
         weight_K = bear_weight(gap_K / c.xi, lam=c.lam, form=c.form).to(masked.nll_R.dtype)
-        if self.training and torch.is_grad_enabled():
-            wide_K = fan_out(self.trie, answers.node_R[masked.kept_R]) > c.top
-            columns = (torch.ones_like(weight_K), weight_K, wide_K, gap_K < 0)
-            sums = torch.stack([column.double().sum() for column in columns])
-            self._sums = sums if self._sums is None else self._sums + sums
+        if self._observes:
+            total, below = weight_K.double().sum(), (gap_K < 0).double().sum()
+            counts = len(weight_K), np.count_nonzero(masked.fan_out_K > c.top)
+            rows, wide = (total.new_full((), float(count)) for count in counts)
+            self._note(torch.stack([rows, total, wide, below]))
         weight_R = torch.ones_like(masked.nll_R).index_copy(0, masked.kept_R, weight_K)
         return c.tau * weight_R * masked.nll_R
-
-    def count(self, answers: Answers) -> int:
-        """Rows with a choice, in every form."""
-        return n_choices(answers, self.trie)
 
     def rescale(self) -> float:
         """Rows over summed weights of this optimizer step, over all ranks, under ``norm: weight``."""
         if self.config.norm == "count":
             return 1.0
-        rows, weight, *_ = self._step_sums()
+        rows, weight, *_ = self._noted(len(SUMS))
         return rows / weight if rows else 1.0
-
-    def settle(self) -> None:
-        """Read what was seen in this optimizer step."""
-        self._sums = None if self._sums is None else self._sums.cpu()
 
     def step(self) -> None:
         """Count what was seen in this optimizer step; every rank has to call it."""
-        self.latest = dict(zip(SUMS, self._step_sums(), strict=True))
+        self.latest = dict(zip(SUMS, self._noted(len(SUMS)), strict=True))
         self.totals = {name: self.totals[name] + self.latest[name] for name in SUMS}
-        self._sums = None
-
-    def _step_sums(self) -> list[float]:
-        mine = torch.zeros(len(SUMS), dtype=torch.float64) if self._sums is None else self._sums
-        summed: list[float] = self.reduce(mine.clone()).tolist()
-        return summed
+        self._forget()
 
     def state_dict(self) -> dict[str, float]:
         """Counters."""

@@ -18,7 +18,7 @@ depends on nothing but the batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -27,15 +27,15 @@ from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 from typing_extensions import Self
 
-from bench import ranks
 from bench.errors import ConfigError
 from bench.registry import losses
 from bench.types import IntArray
 from llmrec.lm.head import Head
 from llmrec.lm.transfer import moved
 from llmrec.losses._masked import Softmax, masked_nll, moments
+from llmrec.losses._observing import Observing
 from llmrec.losses.base import Answers
-from llmrec.losses.msl import MSL, MSLConfig, n_choices
+from llmrec.losses.msl import MSLConfig
 from llmrec.trie import Trie
 
 COUNT = 0  # columns of the sums; then gap, variance, mean and squared mean
@@ -85,7 +85,7 @@ class MSLATSConfig(MSLConfig):
 
 
 @losses.register("msl_ats")
-class MSLATS(MSL):
+class MSLATS(Observing):
     """Masked softmax with adaptive temperature; leading tau, mean over rows with a choice."""
 
     Config = MSLATSConfig
@@ -94,11 +94,9 @@ class MSLATS(MSL):
         """As every loss; the released form refuses a trie whose root has no choice."""
         super().__init__(config, trie, vocabulary=vocabulary, avt=avt)
         self.m = self._valid_tokens()
-        self.reduce: Callable[[Tensor], Tensor] = ranks.summed
         self.tau = self.config.start
         self.found = 0.0  # what Eq. 12 gave at the latest update, before the clamp
         self.updates = self.clamped = self.unobserved = 0
-        self._sums: Tensor | None = None
         if self.config.form == "released" and self.m < 2 <= trie.n_leaves:
             raise ConfigError(
                 "form 'released' reads the first token of an answer alone, and here all answers begin alike; "
@@ -115,12 +113,10 @@ class MSLATS(MSL):
 
     def per_row(self, hidden_RD: Tensor, head: Head, answers: Answers) -> Tensor:
         """``tau * (logsumexp_{z valid} f(z) / tau - f(y) / tau)``; no gradient goes through tau."""
-        observing = self.training and torch.is_grad_enabled()
-        how = Softmax(self.tau, read=moments if observing else None)
+        how = Softmax(self.tau, read=moments if self._observes else None)
         masked = masked_nll(hidden_RD, head, answers, self.trie, how)
         if masked.read_KC is not None:
-            sums = _sums(self._read(masked.read_KC, masked.fan_out_K))
-            self._sums = sums if self._sums is None else self._sums + sums
+            self._note(_sums(self._read(masked.read_KC, masked.fan_out_K)))
         return self.tau * masked.nll_R
 
     def _read(self, moments_K3: Tensor, fan_out_K: IntArray) -> Tensor:
@@ -130,26 +126,16 @@ class MSLATS(MSL):
         chosen = torch.from_numpy(np.flatnonzero(fan_out_K == int(self.m)))
         return moments_K3.index_select(0, *moved([chosen], moments_K3.device))
 
-    def count(self, answers: Answers) -> int:
-        """Rows with a choice, in both forms."""
-        return n_choices(answers, self.trie)
-
-    def settle(self) -> None:
-        """Read the statistics of this optimizer step."""
-        self._sums = None if self._sums is None else self._sums.cpu()
-
     def step(self) -> None:
         """Move tau by the statistics of this optimizer step; every rank has to call it."""
-        sums = torch.zeros(5, dtype=torch.float64) if self._sums is None else self._sums
-        self._sums = None
-        total = self.reduce(sums).tolist()
+        total = self._noted(5)
+        self._forget()
         if total[COUNT] == 0:
             self.unobserved += 1
             return
         gap, variance, mean, square = (total[at] / total[COUNT] for at in range(1, 5))
-        if (
-            self.config.form == "released"
-        ):  # unbiased, of the pooled logits: within rows and between them
+        if self.config.form == "released":
+            # unbiased, of the pooled logits: within rows and between them
             size = total[COUNT] * self.m
             variance = (variance + square - mean * mean) * size / (size - 1)
         self._move(gap, variance)

@@ -26,6 +26,7 @@ from llmrec.lm.backbone import Backbone
 from llmrec.preference.rows import PreferenceRow, longest_first, parts_of
 from llmrec.prompt import Prompt
 from llmrec.training.documents import Room
+from llmrec.training.order import Shuffle
 from llmrec.training.shared_prefix import LogProbs
 from llmrec.trie import Trie
 
@@ -54,8 +55,6 @@ class Batches:
             trie: knows the length of their answers.
             epoch: from 0.
         """
-        from llmrec.training.order import Shuffle
-
         order = Shuffle(len(rows), self.seed)
         order.set_epoch(epoch)
         drawn, made = list(order), list[IntArray]()

@@ -184,16 +184,14 @@ class PreferenceBatchLoss:
 
         ``first_loss_off`` is what the first step's loss is above that of equal rewards, with which it begins
         where policy and reference are the same numbers (ln(1 + K) for S-DPO); a loss without a reference has
-        none. The margin is that over the
-        best negative; accuracy is the share of rows where it is positive.
+        none. The margin is that over the best negative; accuracy is the share of rows where it is positive.
         """
         facts: dict[str, Any] = {"train_tokens": self.tokens}
         if self.first_loss[0]:
             facts["first_loss"] = self.first_loss[1] / self.first_loss[0]
         if self.first_loss[0] and self.loss.starts_tuned:
-            alike = torch.zeros(
-                1, 1 + self.loss.config.negatives
-            )  # policy and reference are one model
+            # policy and reference are one model
+            alike = torch.zeros(1, 1 + self.loss.config.negatives)
             facts["first_loss_off"] = facts["first_loss"] - float(self.loss.of_rewards(alike))
         for place, name in enumerate(COLUMNS[1:], 2):
             facts[f"{name}_by_epoch"] = [sums[place] / sums[0] for sums in self.sums]

@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from bench.errors import ConfigError
+from bench.ragged import within
 from bench.types import BoolArray, FloatArray, IntArray
 
 
@@ -27,10 +28,8 @@ def with_suffix(code_TL: IntArray, seen_T: BoolArray) -> IntArray:
     """
     group_T = groups_of(code_TL)
     order = np.lexsort((np.arange(len(group_T)), ~seen_T, group_T))
-    size_G = np.bincount(group_T)
-    start_G = np.cumsum(size_G) - size_G
     suffix_T = np.empty_like(group_T)
-    suffix_T[order] = np.arange(len(order)) - np.repeat(start_G, size_G)
+    suffix_T[order] = within(np.bincount(group_T))
     return np.column_stack([code_TL, suffix_T])
 
 

@@ -160,8 +160,7 @@ def end_to_end(
             ids_T[begin : begin + fed] = trie.answer[leaf_BJ[b, j]][:fed]
             place_T[begin : begin + fed] = len(prompt) + np.arange(fed)
             part_T[begin : begin + fed] = j + 1
-    pair_R = answers.row_R.numpy()
-    place_R = _places(pair_R)
+    pair_R, place_R = answers.row_R.numpy(), answers.places()
     ahead_R = np.where(place_R == 0, (start_B + rest_B)[pair_R // leaf_BJ.shape[1]], 0)
     column_R = np.where(place_R == 0, ahead_R, begin_BJ.reshape(-1)[pair_R] + place_R) - 1
     return Documents(
@@ -196,12 +195,6 @@ def _grid(size_B: IntArray, shared: int, length: int) -> Grid:
         shared=shared,
         length=length,
     )
-
-
-def _places(pair_R: IntArray) -> IntArray:
-    """Index of each answer token within its answer, from 0, [R]."""
-    lengths = np.bincount(pair_R)
-    return np.arange(len(pair_R)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 def document_states(lm: Backbone, rows: Documents) -> Tensor:

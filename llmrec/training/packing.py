@@ -101,13 +101,7 @@ def _trained_on(examples: Sequence[Example], answers: Answers) -> BoolArray | No
     if all(example.keep is None for example in examples):
         return None
     most = [len(answers) if example.keep is None else example.keep for example in examples]
-    return places(answers) < np.array(most)[answers.row_R.numpy()]
-
-
-def places(answers: Answers) -> IntArray:
-    """Index of each answer token within its answer, from 0, [R]."""
-    lengths = np.bincount(answers.row_R.numpy())
-    return np.arange(len(answers)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return answers.places() < np.array(most)[answers.row_R.numpy()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +132,7 @@ class Targets:
         wanted_R = Ragged(_wanted(trie, loss), trie.path.offsets).take(leaf_B).values > 0
         if (kept_R := _trained_on(examples, answers)) is not None:
             answers, wanted_R = answers.take(torch.from_numpy(kept_R)), wanted_R[kept_R]
-        row_R, place_R = answers.row_R.numpy(), places(answers)
+        row_R, place_R = answers.row_R.numpy(), answers.places()
         reach_B = np.zeros(len(examples), np.int64)  # tokens to predict, forced tail excluded
         np.maximum.at(reach_B, row_R[wanted_R], place_R[wanted_R] + 1)
         return cls(answers, wanted_R, np.maximum(reach_B - 1, 0))
@@ -186,7 +180,7 @@ def lay_out(
         device: where the loss will be computed.
     """
     targets = Targets.of(examples, trie, loss)
-    row_R, place_R = targets.answers.row_R.numpy(), places(targets.answers)
+    row_R, place_R = targets.answers.row_R.numpy(), targets.answers.places()
     prompt_B = np.array([len(example.prompt) for example in examples]) - shared
     assert prompt_B.min() > 0, f"{shared} shared tokens leave nothing of a prompt"
     length_B = prompt_B + targets.fed_B

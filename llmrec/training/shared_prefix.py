@@ -44,10 +44,8 @@ class Fork:
         ids_BL, slots_BL: prompt and answers behind the opening, without the answers' end tokens.
         place_BL: position of each token in the text it belongs to, opening included.
         part_BL: 0 in the prompt, j in answer j (from 1), -1 in the padding.
-        token_R: the labels, end tokens included.
-        node_R: trie node where each is chosen.
-        pair_R: b * J + j of the answer (from 0) each label belongs to.
-        row_R, column_R: position in [B, L] of the state that predicts it.
+        answers: the labels, end tokens included; ``row_R`` is b * J + j of the answer (from 0).
+        row_R, column_R: position in [B, L] of the state that predicts each of them.
     """
 
     shared_S: Tensor
@@ -55,9 +53,7 @@ class Fork:
     slots_BL: Tensor
     place_BL: Tensor
     part_BL: Tensor
-    token_R: Tensor
-    node_R: Tensor
-    pair_R: Tensor
+    answers: Answers
     row_R: Tensor
     column_R: Tensor
 
@@ -85,9 +81,8 @@ def fork(
     """
     size_J = leaf_BJ.shape[1]
     answers = Answers.of(trie, leaf_BJ.reshape(-1))
-    pair_R = answers.row_R.numpy()
+    pair_R, place_R = answers.row_R.numpy(), answers.places()
     length_P = np.asarray(trie.answer.lengths)[leaf_BJ.reshape(-1)].astype(np.int64)
-    place_R = np.arange(len(pair_R)) - np.repeat(np.cumsum(length_P) - length_P, length_P)
     prompt_B = np.array([len(prompt) for prompt in prompts], np.int64) - shared
     assert prompt_B.min() > 0, f"{shared} shared tokens leave nothing of a prompt"
     # the end token is predicted but never fed, as nothing follows it
@@ -115,16 +110,14 @@ def fork(
         slots_BL=torch.from_numpy(slots_BL),
         place_BL=torch.from_numpy(place_BL),
         part_BL=torch.from_numpy(part_BL),
-        token_R=answers.token_R,
-        node_R=answers.node_R,
-        pair_R=answers.row_R,
+        answers=answers,
         row_R=torch.from_numpy(row_R),
         column_R=torch.from_numpy(column_R),
     )
 
 
 def fork_states(lm: Backbone, rows: Fork) -> Tensor:
-    """Final hidden states that predict ``rows.token_R``, [R, D]; never any logits.
+    """Final hidden states that predict ``rows.answers``, [R, D]; never any logits.
 
     Args:
         lm: the model.
@@ -201,8 +194,8 @@ class LogProbs:
         self, lm: Backbone, prompts: Sequence[Prompt], leaf_BJ: IntArray
     ) -> tuple[Tensor, int]:
         """Log-probabilities [B, J] in fp32 and the tokens that went through the model."""
-        find = self._together if self.together else self._apart
-        find = self._end_to_end if self.packed else find
+        padded = self._together if self.together else self._apart
+        find = self._end_to_end if self.packed else padded
         hidden_RD, answers, tokens = find(lm, prompts, leaf_BJ)
         nll_R = self.loss.per_row(hidden_RD, lm.head, answers)
         summed = nll_R.new_zeros(leaf_BJ.size).index_add(0, answers.row_R, nll_R)
@@ -213,16 +206,15 @@ class LogProbs:
     ) -> tuple[Tensor, Answers, int]:
         rows = fork(prompts, leaf_BJ, self.trie, pad=lm.pad_id, shared=self.shared)
         tokens, rows = rows.tokens, rows.to(lm.device)
-        leaf_R = torch.from_numpy(leaf_BJ.reshape(-1)).to(lm.device)[rows.pair_R]
-        answers = Answers(rows.token_R, rows.node_R, rows.pair_R, leaf_R)
-        return fork_states(lm, rows), answers, tokens
+        return fork_states(lm, rows), rows.answers, tokens
 
     def _end_to_end(
         self, lm: Backbone, prompts: Sequence[Prompt], leaf_BJ: IntArray
     ) -> tuple[Tensor, Answers, int]:
         answers = Answers.of(self.trie, leaf_BJ.reshape(-1))
         fed_BJ = np.asarray(self.trie.answer.lengths)[leaf_BJ].astype(np.int64) - 1
-        room = Room(self.packed, self.shared)
+        room = self.room
+        assert room is not None, "rows do not stand end to end"
         rows = end_to_end(prompts, leaf_BJ, fed_BJ, answers, self.trie, pad=lm.pad_id, room=room)
         rows = rows.to(lm.device)
         return document_states(lm, rows), rows.answers, rows.tokens

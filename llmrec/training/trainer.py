@@ -253,7 +253,7 @@ class Tuner(SelectingTrainer):
         count: float = batch_loss.count(rows) if rows else 0
         if ranks.size() > 1:
             count = float(ranks.summed(torch.tensor(count, dtype=torch.float64)))
-        scale = 1 / max(float(count), 1.0)
+        scale = 1 / max(count, 1.0)
         # a retry with smaller micro-batches has to see the loss and the random numbers of the first try
         before, chance = batch_loss.snapshot(), generators(self.args.device)
         while True:

@@ -170,7 +170,7 @@ def test_every_token_is_laid_out_once():
     prompts = [row.prompt for row in rows]
     laid = fork(prompts, leaf_BJ, trie, pad=0, shared=len(OPENING))
     answers = int(np.asarray(trie.answer.lengths)[leaf_BJ].sum())
-    assert len(laid.token_R) == answers
+    assert len(laid.answers) == answers
     assert laid.tokens == sum(map(len, prompts)) - 2 * len(OPENING) + answers - leaf_BJ.size
     for b, prompt in enumerate(prompts):
         whole = laid.part_BL[b] == 0
