@@ -111,7 +111,8 @@ class Expansion:
 
     def _values(self, method: type[Method], row: SuiteRow, axes: Axes) -> dict[str, Any]:
         """Values of the row, completed by those of the scale and then of the profile."""
-        given = {**self.scale.config.get(row.method, {}), **row.config}
+        sized = self.scale.values(row, decodes=method.decodes, backbone=axes.backbone)
+        given = {**sized, **row.config}
         return with_profile(
             self.choice.profile,
             given,

@@ -94,6 +94,8 @@ class Scale(_Strict):
 
     Attributes:
         warning: what its numbers cannot say, told before a run; empty where they can be read as they are.
+        config: by method, values that replace its defaults.
+        recipes: by backbone, values of every method that writes answers with it; ``config`` goes before them.
     """
 
     about: str
@@ -104,6 +106,18 @@ class Scale(_Strict):
     test_rows: Rows = None
     gpus_per_cell: Annotated[int, Field(gt=0)] = 1
     config: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    recipes: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    def values(self, row: SuiteRow, *, decodes: bool, backbone: str | None) -> dict[str, Any]:
+        """What the scale sets for a line of a suite.
+
+        Args:
+            row: the line.
+            decodes: whether its method writes answers with a language model.
+            backbone: that model's name.
+        """
+        recipe = self.recipes.get(backbone, {}) if decodes and backbone else {}
+        return {**recipe, **self.config.get(row.method, {})}
 
 
 def suite_names() -> list[str]:

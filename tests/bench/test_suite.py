@@ -202,6 +202,24 @@ def test_without_a_gpu_a_suite_is_run_at_the_scale_that_two_cores_can_fill():
     assert warning_of("embedded").startswith("a demonstration") and not warning_of("laptop")
 
 
+def test_a_scales_recipe_is_of_its_backbone_alone_and_a_lines_own_values_go_before_it(tmp_path):
+    rows = (
+        "  - {method: bigrec, losses: [lml, msl_ats], backbones: [smollm2-135m, scratch]}\n"
+        "  - {method: bigrec, losses: [s_dpo], config: {lr: 0.5}}\n"
+    )
+    cells = expand(_suite(tmp_path, BASE + rows), Choice(scale="small")).cells
+    found = {(c.loss, c.backbone): (c.config["lora_r"], c.config["lr"]) for c in cells}
+    recipe = scales()["small"].recipes["smollm2-135m"]
+    chosen, usual = (recipe["lora_r"], recipe["lr"]), (8, 1e-4)
+    assert found == {
+        ("lml", "smollm2-135m"): chosen,
+        ("msl_ats", "smollm2-135m"): chosen,
+        ("lml", "scratch"): usual,
+        ("msl_ats", "scratch"): usual,
+        ("s_dpo", "smollm2-135m"): (recipe["lora_r"], 0.5),
+    }
+
+
 def test_a_line_of_some_scales_is_at_no_other_and_asking_for_it_says_where_it_is():
     paper = read("paper")
     laptop = expand(paper, Choice(scale="laptop"))
