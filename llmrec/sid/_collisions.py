@@ -1,6 +1,7 @@
 """Titles that quantisation gave the same codes are told apart; titles seen in training come first.
 
-T distinct titles in the order of their hashes, L levels, K codes of a level.
+T distinct titles in the order of their hashes, B of them in a group of equal codes, L levels, K codes of a
+level.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from scipy.spatial.distance import cdist
 from bench.errors import ConfigError
 from bench.ragged import within
 from bench.types import BoolArray, FloatArray, IntArray
+
+EPSILON, NORMALISATIONS, TRIES = 0.003, 50, 20  # of the Sinkhorn repair, as in LC-Rec's code
 
 
 def groups_of(code_TL: IntArray) -> IntArray:
@@ -67,6 +70,66 @@ def matched(
             code_TL[rows[row], -1] = free[column]
             free = np.delete(free, column)
     return code_TL
+
+
+def balanced(
+    code_TL: IntArray, seen_T: BoolArray, residual_TD: FloatArray, centre_KD: FloatArray
+) -> IntArray:
+    """The codes with the last level of colliding titles chosen by Sinkhorn plans, as in LC-Rec.
+
+    In each round every group of equal codes gets a plan that spreads it evenly over the last level's codes,
+    and each of its titles the code of its largest share. Seen titles are settled among themselves first;
+    then the others are moved, by plans of whole groups. Equal vectors stay together, and after 20 rounds
+    others may too. What a title gets depends on which titles are in its group.
+
+    Args:
+        code_TL: codes of the titles in the order of their hashes.
+        seen_T: titles that occur in training.
+        residual_TD: what the last level has to describe.
+        centre_KD: centroids of the last level.
+
+    Source: Zheng et al. (LC-Rec), ICDE 2024, Section III-B, and its code for constants and scaling.
+    """
+    code_TL = code_TL.copy()
+    for among_T, moved_T in ((seen_T, seen_T), (np.ones_like(seen_T), ~seen_T)):
+        for _ in range(TRIES):
+            before_T = code_TL[:, -1].copy()
+            for rows in _colliding(code_TL, among_T):
+                cost_BK = cdist(residual_TD[rows], centre_KD, "sqeuclidean")
+                chosen_B = sinkhorn_plan(cost_BK).argmax(1)
+                code_TL[rows[moved_T[rows]], -1] = chosen_B[moved_T[rows]]
+            if (code_TL[:, -1] == before_T).all():  # so would every further round
+                break
+    return code_TL
+
+
+def _colliding(code_TL: IntArray, among_T: BoolArray) -> list[IntArray]:
+    """The rows of each group of two or more equal codes, ascending, in the order of their first rows."""
+    rows = np.flatnonzero(among_T)
+    members: dict[tuple[int, ...], list[int]] = {}
+    for row in rows.tolist():
+        members.setdefault(tuple(code_TL[row].tolist()), []).append(row)
+    return [np.array(group) for group in members.values() if len(group) > 1]
+
+
+def sinkhorn_plan(cost_BK: FloatArray, epsilon: float = EPSILON) -> FloatArray:
+    """Shares of the codes in each row, float64 [B, K]: columns sum to B / K, rows to almost 1.
+
+    ``exp(-cost / epsilon)`` of costs scaled to [-1, 1], its rows and columns normalised in turn, 50 times.
+
+    Args:
+        cost_BK: distance of each row to each code.
+        epsilon: the smaller, the more a row's share is in few codes.
+    """
+    low, high = cost_BK.min(), cost_BK.max()
+    # equal costs are no division by 0, as in the released code
+    scaled_BK = (cost_BK.astype(np.float64) - (low + high) / 2) / ((high - low) / 2 + 1e-5)
+    share_BK: FloatArray = np.exp(-scaled_BK / epsilon)
+    for _ in range(NORMALISATIONS):
+        share_BK = share_BK / share_BK.sum(1, keepdims=True)
+        share_BK = share_BK / share_BK.sum(0, keepdims=True)
+    size, codes = share_BK.shape
+    return share_BK * (size / codes)
 
 
 def shuffled(code_TL: IntArray, seen_T: BoolArray, seed: int) -> IntArray:
