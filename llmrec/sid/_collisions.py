@@ -88,7 +88,7 @@ def balanced(
         residual_TD: what the last level has to describe.
         centre_KD: centroids of the last level.
 
-    Source: Zheng et al. (LC-Rec), ICDE 2024, Section III-B, and its code for constants and scaling.
+    Source: the code of Zheng et al. (LC-Rec), ICDE 2024; there all titles are moved together.
     """
     code_TL = code_TL.copy()
     for among_T, moved_T in ((seen_T, seen_T), (np.ones_like(seen_T), ~seen_T)):

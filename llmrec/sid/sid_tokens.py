@@ -3,9 +3,9 @@
 Title vectors are whitened and quantised residually: level 1 names the nearest of K centroids, each further
 level the nearest centroid of what is still left. ``rqkmeans`` finds the centroids by k-means, ``rqvae``
 trains them together with an autoencoder. Titles that end with equal codes are told apart by a further code
-(``suffix``) or by another code at the last level: that of least total distance (``match``), or of Sinkhorn plans
-of the colliding titles (``sinkhorn``, as LC-Rec does), which cannot part equal vectors; what still collides
-gets the further code.
+(``suffix``), by another code at the last level of least total distance (``match``), or by codes of the last
+level from Sinkhorn plans of the colliding titles (``sinkhorn``, as LC-Rec does); these cannot part equal
+vectors, and what still collides gets the further code.
 
 Only titles that occur in the training rows are fitted, and no code of theirs depends on any other title;
 titles that were never trained on are encoded by what was fitted. Nothing depends on the numbering of the
