@@ -6,9 +6,9 @@ trained. Answers are held to the trie of all semantic ids, by whatever decoder; 
 of codes at each level, so that codes of no item can win there.
 
 Source: Zheng et al., "Adapting Large Language Models by Integrating Collaborative Semantics for
-Recommendation", ICDE 2024. Departures: of its six tasks the next item and, with ``align: both``, the
-alignment of titles and codes (``_alignment``); adapters and recipe as BIGRec here instead of all weights of
-LLaMA-7B; our tokenizer of titles.
+Recommendation", ICDE 2024. Departures: of the six tasks of its code the next item and, with
+``align: both``, the two that align titles and codes (``_alignment``); adapters and recipe as BIGRec here instead
+of all weights of LLaMA-7B; our tokenizer of titles.
 """
 
 from __future__ import annotations
