@@ -7,8 +7,8 @@ of codes at each level, so that codes of no item can win there.
 
 Source: Zheng et al., "Adapting Large Language Models by Integrating Collaborative Semantics for
 Recommendation", ICDE 2024. Departures: of the six tasks of its code the next item and, with
-``align: both``, the two that align titles and codes (``_alignment``); adapters and recipe as BIGRec here instead
-of all weights of LLaMA-7B; our tokenizer of titles.
+``align: both``, the two that align titles and codes (``_alignment``); adapters and recipe as BIGRec here
+instead of all weights of LLaMA-7B; our tokenizer of titles.
 """
 
 from __future__ import annotations

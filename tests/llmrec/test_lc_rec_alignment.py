@@ -145,7 +145,7 @@ def test_titles_never_trained_on_are_in_no_row(tmp_path):
     for seed, names in enumerate((sid_kit.titles(), noise())):
         method, training, run = ready(tmp_path / str(seed), names=names, cold_seed=seed)
         rows = [texts(method, training, row) for row in training.rows]
-        training.run(method.lm, run)
+        replace(training, rows=training.rows[::3]).run(method.lm, run)
         found.append((rows, method.lm.learnt()))
     (rows, weights), (other_rows, other_weights) = found
     assert rows == other_rows
@@ -189,6 +189,26 @@ def test_each_task_takes_over_its_own_state(tmp_path):
     assert batch_loss.facts()["train_tokens"] == 0
     batch_loss.load_state_dict(state)
     assert batch_loss.state_dict() == state and batch_loss.facts()["train_tokens"] == 33
+
+
+def test_a_resumed_training_equals_the_uninterrupted_one(tmp_path):
+    def train(place, ends=()):
+        method, training, run = ready(tmp_path / place, epochs=2, batch=8)
+
+        def progress(step, total, **_):
+            if step in ends:
+                raise KeyboardInterrupt
+
+        training = replace(training, rows=training.rows[::6])
+        training.run(method.lm, replace(run, progress=progress))
+        return method.lm.learnt(), run.facts["train_tokens_of_tasks"]
+
+    whole, tokens = train("whole")
+    with pytest.raises(KeyboardInterrupt):
+        train("halves", ends=[4])  # the second epoch's first step
+    halves, counted = train("halves")
+    assert counted == tokens and min(tokens.values()) > 0
+    assert all(torch.equal(whole[name], halves[name]) for name in whole)
 
 
 def test_without_alignment_nothing_is_declared_and_nothing_else_is_trained(tmp_path):
