@@ -71,7 +71,7 @@ def with_alignment(training: Training, method: LCRec, train: Windows) -> Trainin
     for task, (prompter, trie) in tasks.items():
         made = examples_of(prompter, trie, itself, method.config)
         rows += [replace(row, task=task, number=len(rows) + at) for at, row in enumerate(made)]
-        norm = {"loss_norm": own.loss.config.loss_norm}
+        norm = {"loss_norm": getattr(own.loss.config, "loss_norm", "token_mean")}
         loss = LML(norm, trie, vocabulary=own.loss.vocabulary, avt=trie.avt(itself.target_W))
         shared = prompter.shared if method.layouts.share_opening else 0
         losses[task] = TokenBatchLoss(loss, trie, shared=shared, packed=method.layouts.packed)

@@ -15,11 +15,18 @@ from bench.ragged import within
 from bench.types import BoolArray, FloatArray, IntArray
 
 EPSILON, NORMALISATIONS, TRIES = 0.003, 50, 20  # of the Sinkhorn repair, as in LC-Rec's code
+EQUAL = 1e-9  # shares that differ by less, relative to the larger, count as equal
 
 
 def groups_of(code_TL: IntArray) -> IntArray:
     """A number for each row that equal rows share, int64 [T]."""
     return np.unique(code_TL, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _members(group_T: IntArray) -> list[IntArray]:
+    """The rows of each group, ascending."""
+    by_group = np.argsort(group_T, kind="stable")
+    return np.split(by_group, np.cumsum(np.bincount(group_T))[:-1])
 
 
 def with_suffix(code_TL: IntArray, seen_T: BoolArray) -> IntArray:
@@ -61,8 +68,7 @@ def matched(
             f"collisions is 'match', but {largest} titles share all codes before the last level, which has "
             f"{n_codes}; take 'suffix', or more codes or levels"
         )
-    by_group = np.argsort(group_T, kind="stable")
-    for members in np.split(by_group, np.cumsum(np.bincount(group_T))[:-1]):
+    for members in _members(group_T):
         free = np.arange(n_codes)
         for rows in (members[seen_T[members]], members[~seen_T[members]]):
             cost = cdist(residual_TD[rows], centre_KD[free], "sqeuclidean")
@@ -78,9 +84,9 @@ def balanced(
     """The codes with the last level of colliding titles chosen by Sinkhorn plans, as in LC-Rec.
 
     In each round every group of equal codes gets a plan that spreads it evenly over the last level's codes,
-    and each of its titles the code of its largest share. Seen titles are settled among themselves first;
-    then the others are moved, by plans of whole groups. Equal vectors stay together, and after 20 rounds
-    others may too. What a title gets depends on which titles are in its group.
+    and each of its titles the code of its largest share, the nearest where shares are equal. Seen titles are
+    settled first; the others then share out what these leave of a prefix. Equal vectors stay together, and
+    after 20 rounds others may too. A title's code depends on which titles are in its group.
 
     Args:
         code_TL: codes of the titles in the order of their hashes.
@@ -88,32 +94,42 @@ def balanced(
         residual_TD: what the last level has to describe.
         centre_KD: centroids of the last level.
 
-    Source: the code of Zheng et al. (LC-Rec), ICDE 2024; there all titles are moved together.
+    Source: the code of Zheng et al. (LC-Rec), ICDE 2024; there all titles are moved together, and rounding
+    decides between equal shares.
     """
     code_TL = code_TL.copy()
-    for among_T, moved_T in ((seen_T, seen_T), (np.ones_like(seen_T), ~seen_T)):
+    nobody_T = np.zeros_like(seen_T)
+    for moved_T, settled_T in ((seen_T, nobody_T), (~seen_T, seen_T)):
         for _ in range(TRIES):
             before_T = code_TL[:, -1].copy()
-            for rows in _colliding(code_TL, among_T):
-                cost_BK = cdist(residual_TD[rows], centre_KD, "sqeuclidean")
-                chosen_B = sinkhorn_plan(cost_BK).argmax(1)
-                code_TL[rows[moved_T[rows]], -1] = chosen_B[moved_T[rows]]
+            for rows in _colliding(code_TL, moved_T | settled_T):
+                beside_T = settled_T & (code_TL[:, :-1] == code_TL[rows[0], :-1]).all(1)
+                free = np.setdiff1d(np.arange(len(centre_KD)), code_TL[beside_T, -1])
+                mine = rows[moved_T[rows]]
+                if len(free) and len(mine):
+                    cost_BK = cdist(residual_TD[mine], centre_KD[free], "sqeuclidean")
+                    code_TL[mine, -1] = free[_largest(cost_BK)]
             if (code_TL[:, -1] == before_T).all():  # so would every further round
                 break
     return code_TL
 
 
 def _colliding(code_TL: IntArray, among_T: BoolArray) -> list[IntArray]:
-    """The rows of each group of two or more equal codes, ascending, in the order of their first rows."""
+    """The rows of each group of two or more equal codes, ascending."""
     rows = np.flatnonzero(among_T)
-    members: dict[tuple[int, ...], list[int]] = {}
-    for row in rows.tolist():
-        members.setdefault(tuple(code_TL[row].tolist()), []).append(row)
-    return [np.array(group) for group in members.values() if len(group) > 1]
+    return [rows[group] for group in _members(groups_of(code_TL[rows])) if len(group) > 1]
+
+
+def _largest(cost_BK: FloatArray) -> IntArray:
+    """The code of each row's largest share in the plan of these costs."""
+    share_BK = sinkhorn_plan(cost_BK)
+    # codes that no other row comes near have equal shares but for rounding, which differs by machine
+    tied_BK = share_BK >= share_BK.max(1, keepdims=True) * (1 - EQUAL)
+    return np.where(tied_BK, cost_BK, np.inf).argmin(1)
 
 
 def sinkhorn_plan(cost_BK: FloatArray, epsilon: float = EPSILON) -> FloatArray:
-    """Shares of the codes in each row, float64 [B, K]: columns sum to B / K, rows to almost 1.
+    """Shares of the codes in each row, float64 [B, K]: each column sums to B / K, rows to 1 in the limit.
 
     ``exp(-cost / epsilon)`` of costs scaled to [-1, 1], its rows and columns normalised in turn, 50 times.
 

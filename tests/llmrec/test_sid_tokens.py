@@ -180,11 +180,19 @@ def test_sinkhorn_gives_the_second_code_to_who_loses_least():
     residual_TD, centre_KD = np.array([[0.3], [0.1], [5.0]]), np.array([[0.0], [1.0]])
     code_TL, seen_T = np.array([[2, 0], [2, 0], [1, 1]]), np.array([True, True, True])
     assert balanced(code_TL, seen_T, residual_TD, centre_KD)[:, 1].tolist() == [1, 0, 1]
-    # a title that was never trained on moves alone, wherever the plan has it
-    late = balanced(code_TL, np.array([False, True, True]), residual_TD, centre_KD)
-    assert late[:, 1].tolist() == [1, 0, 1]
-    stuck = balanced(code_TL, np.array([True, False, True]), residual_TD, centre_KD)
-    assert stuck[:, 1].tolist() == [0, 0, 1]
+    # what a title that was trained on has, another one cannot take
+    for seen, wanted in (([False, True, True], [1, 0, 1]), ([True, False, True], [0, 1, 1])):
+        late = balanced(code_TL, np.array(seen), residual_TD, centre_KD)
+        assert late[:, 1].tolist() == wanted
+    full = balanced(code_TL[:2], np.array([True, False]), residual_TD[:2], centre_KD[:1])
+    assert full[:, 1].tolist() == [0, 0]
+
+
+def test_of_equal_sinkhorn_shares_the_nearest_code_is_taken():
+    """Titles at 0 and 10: the first has codes 0 and 1 all to itself, the second 2 and 3."""
+    code_TL, centre_KD = np.zeros((2, 1), int), np.array([[-9.0], [-3.0], [20.0], [13.0]])
+    found = balanced(code_TL, np.array([True, True]), np.array([[0.0], [10.0]]), centre_KD)
+    assert found[:, 0].tolist() == [1, 3]
 
 
 def test_equal_vectors_get_a_suffix_behind_a_sinkhorn_repair(tmp_path):
