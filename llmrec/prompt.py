@@ -119,7 +119,7 @@ class Prompter:
 
     def _make_head(self, extra_space: bool) -> tuple[list[int], list[int]]:
         """Ids and slots of all that comes before the first title."""
-        before, after = head_text(self.catalogue.domain, extra_space=extra_space)
+        before, after = self._opening(extra_space)
         bos = bos_of(self.tokenizer)
         if not self.style.user_slot:
             ids = bos + text_tokens(self.tokenizer, [before + after])[0]
@@ -127,6 +127,10 @@ class Prompter:
         first, second = text_tokens(self.tokenizer, [before, " stands for this user. " + after])
         slots = [0] * (len(bos) + len(first)) + [USER_SLOT] + [0] * len(second)
         return [*bos, *first, self._carrier, *second], slots
+
+    def _opening(self, extra_space: bool) -> tuple[str, str]:
+        """All text before the first title, in two parts: a user slot would stand between them."""
+        return head_text(self.catalogue.domain, extra_space=extra_space)
 
     @cached_property
     def shared(self) -> int:

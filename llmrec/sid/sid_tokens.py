@@ -3,7 +3,9 @@
 Title vectors are whitened and quantised residually: level 1 names the nearest of K centroids, each further
 level the nearest centroid of what is still left. ``rqkmeans`` finds the centroids by k-means, ``rqvae``
 trains them together with an autoencoder. Titles that end with equal codes are told apart by a further code
-(``suffix``) or by another code at the last level (``match``).
+(``suffix``), by another code at the last level of least total distance (``match``), or by codes of the last
+level from Sinkhorn plans of the colliding titles (``sinkhorn``, as LC-Rec does); these cannot part equal
+vectors, and what still collides gets the further code.
 
 Only titles that occur in the training rows are fitted, and no code of theirs depends on any other title;
 titles that were never trained on are encoded by what was fitted. Nothing depends on the numbering of the
@@ -59,8 +61,9 @@ class SidTokensConfig(Config):
     """L, codes of a title before collisions are repaired."""
     codes: PositiveInt | None = None
     """K, codes of each level; null for 64 below 4,000 items, 128 below 10,000, else 256."""
-    collisions: Literal["suffix", "match"] = "suffix"
-    """Titles of equal codes get a further code, or another one at the last level by least total distance."""
+    collisions: Literal["suffix", "match", "sinkhorn"] = "suffix"
+    """Titles of equal codes get a further code (``suffix``), or another one at the last level: by least total
+    distance (``match``), or by Sinkhorn plans (``sinkhorn``) and a further code for what these leave."""
     shuffled: bool = False
     """Deal the finished codes out at random, as a control: equal tree, no meaning."""
     epochs: PositiveInt = 500
@@ -173,6 +176,12 @@ class SidTokens(Method):
         levels = (k,) * code_TL.shape[1]
         if self.config.collisions == "match":
             return _collisions.matched(code_TL, seen_T, residual_LTD[-2], found.last_KD), levels
+        if self.config.collisions == "sinkhorn":
+            code_TL = _collisions.balanced(code_TL, seen_T, residual_LTD[-2], found.last_KD)
+            left = len(code_TL) - len(np.unique(code_TL, axis=0))
+            self.measured["collision_rate_after_sinkhorn"] = left / len(code_TL)
+            if not left:
+                return code_TL, levels
         code_TL = _collisions.with_suffix(code_TL, seen_T)
         return code_TL, (*levels, int(code_TL[:, -1].max()) + 1)
 

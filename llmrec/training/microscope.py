@@ -97,10 +97,10 @@ class Microscope(TrainerCallback):
         n_rows, self.at = schedule(
             min(batch, len(self.rows)), state.max_steps, self.run.microscope or 0
         )
-        order = np.random.default_rng(self.run.seed_for("microscope")).permutation(len(self.rows))
-        chosen = [self.rows[row] for row in order[:n_rows]]
-        self.examples = self.tuner.step_module.batch_loss.right_answers(chosen)
-        self.record = {"rows": len(chosen), "steps": state.max_steps, "seconds": 0.0}
+        rows = self.tuner.step_module.batch_loss.right_answers(self.rows)
+        order = np.random.default_rng(self.run.seed_for("microscope")).permutation(len(rows))
+        self.examples = [rows[row] for row in order[:n_rows]]
+        self.record = {"rows": len(self.examples), "steps": state.max_steps, "seconds": 0.0}
         self.record |= {"looks": [], "course": []}
         if state.global_step and (earlier := self._earlier()):
             self.record = earlier

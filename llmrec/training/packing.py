@@ -40,12 +40,14 @@ class Example:
         leaf: of its answer in the trie.
         keep: how many tokens of the answer are trained on; None for all of them.
         number: of the training row, for messages.
+        task: which of several tasks it belongs to (``SeveralTasks``); empty for the method's own.
     """
 
     prompt: Prompt
     leaf: int
     keep: int | None = None
     number: int = -1
+    task: str = ""
 
 
 @dataclass(frozen=True, eq=False)

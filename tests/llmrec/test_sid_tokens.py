@@ -8,7 +8,7 @@ from torch.nn.functional import mse_loss
 
 from bench.cell import Run
 from bench.errors import ArtefactError, ConfigError, DataError
-from llmrec.sid._collisions import matched, with_suffix
+from llmrec.sid._collisions import balanced, matched, sinkhorn_plan, with_suffix
 from llmrec.sid._measures import measures
 from llmrec.sid._quantise import kmeans_codebooks, quantise
 from llmrec.sid._rqvae import BETA, RQVAE, Schedule, start_codebooks, train_rqvae
@@ -102,7 +102,7 @@ def test_leaves_are_the_distinct_titles(tmp_path, config):
     assert facts["sizes"][:3] == [6, 6, 6] and facts["sizes"][3] == facts["largest_group"]
 
 
-@pytest.mark.parametrize("config", KINDS, ids=IDS)
+@pytest.mark.parametrize("config", [*KINDS, {"collisions": "sinkhorn"}], ids=[*IDS, "sinkhorn"])
 def test_numbering_the_items_otherwise_moves_no_code(tmp_path, config):
     was, _ = sid_kit.stage(tmp_path, sid_kit.windows(), sid_kit.vectors(), **config)
     new_N = np.concatenate([[0], 1 + np.random.default_rng(0).permutation(sid_kit.N)])
@@ -116,7 +116,7 @@ def test_numbering_the_items_otherwise_moves_no_code(tmp_path, config):
     np.testing.assert_array_equal(now.codes.code_NL, was.codes.code_NL[old_N])
 
 
-@pytest.mark.parametrize("collisions", ["suffix", "match"])
+@pytest.mark.parametrize("collisions", ["suffix", "match", "sinkhorn"])
 @pytest.mark.parametrize("config", KINDS, ids=IDS)
 def test_titles_never_trained_on_move_no_code_of_the_others(tmp_path, config, collisions):
     config = {**config, "collisions": collisions, "codes": 12}
@@ -154,6 +154,58 @@ def test_a_match_gives_the_nearest_free_code():
     assert late[:, 1].tolist() == [1, 0, 2]
     with pytest.raises(ConfigError, match=r"3 titles share .* which has 2; take 'suffix'"):
         matched(code_TL, np.array([True] * 3), residual_TD, centre_KD[:2])
+
+
+@pytest.mark.parametrize("epsilon", [0.003, 0.5])
+def test_a_sinkhorn_plan_is_that_of_plain_loops(epsilon):
+    """Shares of 4 rows and 3 codes; where 50 normalisations are enough, all rows and columns are even."""
+    cost = np.random.default_rng(3).random((4, 3)) * 7
+    low, high = cost.min(), cost.max()
+    share = [
+        [np.exp(-(2 * c - low - high) / (high - low + 2e-5) / epsilon) for c in row] for row in cost
+    ]
+    for _ in range(50):
+        share = [[s / sum(row) / 4 for s in row] for row in share]
+        sums = [sum(row[k] for row in share) for k in range(3)]
+        share = [[s / total / 3 for s, total in zip(row, sums, strict=True)] for row in share]
+    plan_BK = sinkhorn_plan(cost, epsilon)
+    np.testing.assert_allclose(plan_BK, 4 * np.array(share), rtol=1e-9)
+    np.testing.assert_allclose(plan_BK.sum(0), 4 / 3)
+    if epsilon == 0.5:
+        np.testing.assert_allclose(plan_BK.sum(1), 1, rtol=1e-6)
+
+
+def test_sinkhorn_gives_the_second_code_to_who_loses_least():
+    """Titles at .1 and .3 share the code at 0; a plan of two rows and two codes is a permutation."""
+    residual_TD, centre_KD = np.array([[0.3], [0.1], [5.0]]), np.array([[0.0], [1.0]])
+    code_TL, seen_T = np.array([[2, 0], [2, 0], [1, 1]]), np.array([True, True, True])
+    assert balanced(code_TL, seen_T, residual_TD, centre_KD)[:, 1].tolist() == [1, 0, 1]
+    # what a title that was trained on has, another one cannot take
+    for seen, wanted in (([False, True, True], [1, 0, 1]), ([True, False, True], [0, 1, 1])):
+        late = balanced(code_TL, np.array(seen), residual_TD, centre_KD)
+        assert late[:, 1].tolist() == wanted
+    full = balanced(code_TL[:2], np.array([True, False]), residual_TD[:2], centre_KD[:1])
+    assert full[:, 1].tolist() == [0, 0]
+
+
+def test_of_equal_sinkhorn_shares_the_nearest_code_is_taken():
+    """Titles at 0 and 10: the first has codes 0 and 1 all to itself, the second 2 and 3."""
+    code_TL, centre_KD = np.zeros((2, 1), int), np.array([[-9.0], [-3.0], [20.0], [13.0]])
+    found = balanced(code_TL, np.array([True, True]), np.array([[0.0], [10.0]]), centre_KD)
+    assert found[:, 0].tolist() == [1, 3]
+
+
+def test_equal_vectors_get_a_suffix_behind_a_sinkhorn_repair(tmp_path):
+    vector_ND = sid_kit.vectors()
+    apart, facts = sid_kit.stage(tmp_path, sid_kit.windows(), vector_ND, collisions="sinkhorn")
+    assert facts["collision_rate"] > 0 == facts["collision_rate_after_sinkhorn"]
+    assert apart.codes.sizes == (6, 6, 6)
+    vector_ND[11] = vector_ND[10]
+    (tmp_path / "b").mkdir()
+    made, facts = sid_kit.stage(tmp_path / "b", sid_kit.windows(), vector_ND, collisions="sinkhorn")
+    assert facts["collision_rate_after_sinkhorn"] == 1 / (sid_kit.N - 1)
+    assert made.codes.sizes == (6, 6, 6, 2)
+    assert made.codes.trie(10, 3).n_leaves == sid_kit.N - 1
 
 
 def test_measures_can_be_read_off():
