@@ -89,7 +89,8 @@ def variants(name: str) -> list[tuple[str | None, str | None]]:
     if not method.decodes:
         return [(loss, None) for loss in some_losses]
     pairs = [(loss, "beam") for loss in some_losses]
-    return [*pairs, *((method.default_loss, decoder) for decoder in decoders if decoder != "beam")]
+    others = [name for name in decoders if name != "beam" and name not in method.not_decoded_by]
+    return [*pairs, *((method.default_loss, decoder) for decoder in others)]
 
 
 def examine(name: str, loss: str | None = None, decoder: str | None = None) -> Iterator[Finding]:

@@ -59,6 +59,7 @@ class Method(ABC):
         default_loss: the one that a row without a loss gets; None where there is no such axis.
         untrained: names on the axis of losses that stand for no training at all (``zero_shot``).
         decodes: True if the decoder is an axis of this method.
+        not_decoded_by: by name, registered decoders that it cannot be read out by, and why.
         identity: whether its lists name items or title classes.
         Config: a subclass of ``bench.config.Config`` with a default for every field.
         search: by config field, the values a tuning may try; see ``search_space``.
@@ -77,6 +78,7 @@ class Method(ABC):
     default_loss: ClassVar[str | None] = None
     untrained: ClassVar[tuple[str, ...]] = ()
     decodes: ClassVar[bool] = False
+    not_decoded_by: ClassVar[Mapping[str, str]] = {}
     identity: ClassVar[Identity] = "item"
     Config: ClassVar[type[Config]] = Empty
     search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}

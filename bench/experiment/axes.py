@@ -88,13 +88,15 @@ def check_fit(row: SuiteRow, axes: Axes) -> None:
 
     Raises:
         UnknownName: nothing is called so.
-        ConfigError: the method has no such axis, or does not take that loss.
+        ConfigError: the method has no such axis, does not take that loss or is not decoded so.
     """
     method: type[Method] = methods.get(row.method)
     if axes.decoder is not None:
         decoders.get(axes.decoder)
         if not method.decodes:
             raise ConfigError(f"it has no decoder, but {axes.decoder!r} is asked for")
+        if (why := method.not_decoded_by.get(axes.decoder)) is not None:
+            raise ConfigError(f"it is not decoded by {axes.decoder!r}: {why}")
     if axes.loss is None or axes.loss in {method.default_loss, *method.untrained}:
         return
     if losses.get(axes.loss).kind not in method.takes:

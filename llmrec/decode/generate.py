@@ -158,7 +158,8 @@ def own_generation(lm: Backbone, *, inherit: bool = False) -> Iterator[None]:
     """
     kept = lm.causal.generation_config
     if not inherit:
-        lm.causal.generation_config = GenerationConfig()
+        start = getattr(lm.causal.config, "decoder_start_token_id", None)
+        lm.causal.generation_config = GenerationConfig(decoder_start_token_id=start)
     try:
         with evaluating(lm):
             yield
@@ -195,7 +196,7 @@ def run(
         at = slice(width - len(prompt), width)
         ids_BP[row, at], slots_BP[row, at], mask_BP[row, at] = prompt.ids, prompt.slots, 1
     ids, slots, mask = (torch.as_tensor(x, device=lm.device) for x in (ids_BP, slots_BP, mask_BP))
-    inputs, skip = {"inputs_embeds": lm.embed(ids, slots)}, 0
+    inputs, skip = {"inputs_embeds": lm.embed(ids, slots)}, lm.echoed
     if not takes_embeddings(lm):
         if slots_BP.any():
             require_embeddings(lm)

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from bench.types import IntArray
 from llmrec.decode.base import evaluating
+from llmrec.decode.cross_tree import tree_of
 from llmrec.decode.device_trie import Children, children, needed, on_device
 from llmrec.decode.rule import Rule, Scores
-from llmrec.decode.tree import Tree
 from llmrec.decode.trie_index import index_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Continuations:
     def __init__(self, lm: Backbone, prompts: Sequence[Prompt], trie: Trie, rule: Rule) -> None:
         self.trie = on_device(trie, rule, lm.device)
         self.rule, self.head = rule, lm.head
-        self.tree = Tree(lm, prompts, self.trie)
+        self.tree = tree_of(lm, prompts, self.trie)
         self.table: Head | None = None
 
     @property

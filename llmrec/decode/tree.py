@@ -67,10 +67,7 @@ class Tree:
     @torch.no_grad()
     def _prefill(self, prompts: Sequence[Prompt], length_B: IntArray, room: int) -> Tensor:
         """Compute the prompts; returns the hidden state of each last token, [B, D]."""
-        ids_BP = np.zeros((self.n_users, self.width), np.int64)
-        slots_BP = np.zeros_like(ids_BP)
-        for row, prompt in enumerate(prompts):
-            ids_BP[row, : len(prompt)], slots_BP[row, : len(prompt)] = prompt.ids, prompt.slots
+        ids_BP, slots_BP = padded(prompts)
         shared = shared_length(prompts) if self.n_users > 1 else 0
         if shared * (self.n_users - 1) < self.costs.opening_tokens:
             shared = 0
@@ -222,6 +219,15 @@ class Tree:
             return whole
         near = _additive(seen & (position[:, :, None] - at[:, None] < window), embeds)
         return {"full_attention": whole, "sliding_attention": near} if len(kinds) > 1 else near
+
+
+def padded(prompts: Sequence[Prompt]) -> tuple[IntArray, IntArray]:
+    """Ids and slots of several prompts, int64 [B, P] each, 0 behind their ends."""
+    ids_BP = np.zeros((len(prompts), max(map(len, prompts))), np.int64)
+    slots_BP = np.zeros_like(ids_BP)
+    for row, prompt in enumerate(prompts):
+        ids_BP[row, : len(prompt)], slots_BP[row, : len(prompt)] = prompt.ids, prompt.slots
+    return ids_BP, slots_BP
 
 
 def check_attention(lm: Backbone) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -36,7 +36,12 @@ class Backbone(torch.nn.Module):
         name: what it was loaded as.
         pretrained: False for random weights.
         quant: bits of the frozen weights, None for plain ones.
+        auto: transformers' class that makes such a model of its configuration.
+        echoed: tokens in front of an answer in what ``generate`` returns when it begins with embeddings.
     """
+
+    auto: ClassVar[str] = "AutoModelForCausalLM"
+    echoed: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -117,6 +122,7 @@ class Backbone(torch.nn.Module):
         position_ids: Tensor | None = None,
         past_key_values: Any = None,
         use_cache: bool = False,
+        prompt_B: IntArray | None = None,
     ) -> tuple[Tensor, Any]:
         """Hidden states after the final norm, and the cache.
 
@@ -127,6 +133,7 @@ class Backbone(torch.nn.Module):
             position_ids: [B, L]; by default counted along the mask.
             past_key_values: cache of an earlier call.
             use_cache: whether to return one.
+            prompt_B: tokens of each row's prompt; only models that read prompts and answers apart look at it.
         """
         # transformers would count padding on the left as positions
         if position_ids is None and attention_mask.ndim == 2:
@@ -141,6 +148,17 @@ class Backbone(torch.nn.Module):
                 use_cache=use_cache,
             )
         return out.last_hidden_state, out.past_key_values if use_cache else None
+
+    def own_logits(self, prompt_P: IntArray, answer_T: IntArray) -> Tensor:
+        """What the model's own forward pass says of each next token of an answer, [T + 1, V].
+
+        Args:
+            prompt_P: tokens of a prompt.
+            answer_T: tokens of an answer, without the last.
+        """
+        ids_1L = torch.tensor([[*prompt_P.tolist(), *answer_T.tolist()]], device=self.device)
+        own: Tensor = self.causal(input_ids=ids_1L).logits[0, len(prompt_P) - 1 :]
+        return own
 
     @property
     def _decoder(self) -> Any:

@@ -172,6 +172,8 @@ def _scale(config: Any) -> float:
     for key in MULTIPLIERS:
         if (value := getattr(config, key, None)) is not None:
             return float(value)
+    if getattr(config, "scale_decoder_outputs", False):  # T5, where embedding and head are tied
+        return float(config.d_model) ** -0.5
     value = getattr(config, "logits_scaling", None)
     if value is None:
         return 1.0

@@ -107,4 +107,6 @@ def _ready(lm: Backbone, config: PreferenceConfig) -> Backbone:
         for module in lm.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
+            elif isinstance(getattr(module, "dropout", None), float):  # as T5's attention has it
+                module.dropout = 0.0
     return lm

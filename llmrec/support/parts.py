@@ -65,14 +65,15 @@ class Case:
     seed: int = 0
 
     @classmethod
-    def of(cls, model: Any, seed: int = 0) -> Case:
+    def of(cls, model: Any, seed: int = 0, kind: type[Backbone] = Backbone) -> Case:
         """The case of a small model.
 
         Args:
             model: of Hugging Face, see ``small_model``.
             seed: see above.
+            kind: how the model is run.
         """
-        return cls(Backbone(model, Ids(), name=model.config.model_type, pretrained=False), seed)
+        return cls(kind(model, Ids(), name=model.config.model_type, pretrained=False), seed)
 
     @cached_property
     def prompts(self) -> list[Prompt]:
@@ -109,9 +110,7 @@ class Case:
             leaf: the title.
         """
         answer = self.trie.answer[leaf]
-        ids = np.concatenate([prompt.ids, answer[:-1]]).astype(np.int64)[None]
-        out = self.lm.causal(input_ids=torch.as_tensor(ids, device=self.lm.device))
-        return out.logits[0, len(prompt) - 1 :].float().log_softmax(-1)
+        return self.lm.own_logits(prompt.ids, answer[:-1]).float().log_softmax(-1)
 
     @cached_property
     def chosen(self) -> Tensor:

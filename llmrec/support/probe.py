@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from llmrec.lm.backbone import Backbone
+from llmrec.lm.encoder_decoder import EncoderDecoder
 from llmrec.support.parts import PARTS, Case, looks_ahead, outcomes, said_by
 from llmrec.support.shrunk import small_model
-
-if TYPE_CHECKING:
-    from llmrec.lm.backbone import Backbone
 
 TOLERANCE = (
     1e-3  # of a log-probability; rounding stays below 1e-4, and what is wrong is beyond 1e-2
@@ -24,7 +23,7 @@ Result = float | str  # the largest difference, or what the layout died of
 OWN, BODY, OPENING, PACKED = "own forward", "body", "shared opening", "packed training"
 TREE, PREFERENCE, GENERATE = "tree search", "preference", "generate"
 END_TO_END = "rows end to end"
-_FOUND: dict[tuple[str, str, str, int | None], _Asked] = {}
+_FOUND: dict[tuple[str, str, str, int | None, type[Backbone]], _Asked] = {}
 
 
 class _Asked:
@@ -85,10 +84,18 @@ def support_of(lm: Backbone, *, longest: int | None = None) -> Support:
     Raises:
         ConfigError: no small copy can be made.
     """
-    return support(lm.causal.config, lm.name, device=str(lm.device), longest=longest)
+    kind = EncoderDecoder if isinstance(lm, EncoderDecoder) else Backbone
+    return support(lm.causal.config, lm.name, device=str(lm.device), longest=longest, kind=kind)
 
 
-def support(config: Any, name: str, *, device: str = "cpu", longest: int | None = None) -> Support:
+def support(
+    config: Any,
+    name: str,
+    *,
+    device: str = "cpu",
+    longest: int | None = None,
+    kind: type[Backbone] = Backbone,
+) -> Support:
     """The support of the architecture with this configuration.
 
     Args:
@@ -96,14 +103,16 @@ def support(config: Any, name: str, *, device: str = "cpu", longest: int | None 
         name: what messages call the model.
         device: where it is tried.
         longest: tokens of the longest text, see ``small_model``.
+        kind: how the model is run.
 
     Raises:
         ConfigError: no small copy can be made.
     """
     kernel = str(getattr(config, "_attn_implementation", None))
-    key = (config.to_json_string(), kernel, device, longest)
+    key = (config.to_json_string(), kernel, device, longest, kind)
     if key not in _FOUND:
-        _FOUND[key] = _Asked(Case.of(small_model(config, crossed=longest).to(device)))
+        small = small_model(config, crossed=longest, auto=kind.auto).to(device)
+        _FOUND[key] = _Asked(Case.of(small, kind=kind))
     return Support(name, _FOUND[key])
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from bench.errors import ConfigError
+from llmrec.lm.backbone import Backbone
 
 VOCABULARY = 160
 WINDOW = 6  # tokens a sliding layer sees, where texts can be longer than its own window
@@ -73,33 +74,41 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
     "bamba": {"attn_layer_indices": [1]},
     "recurrent_gemma": {"num_hidden_layers": 3},
     "zamba2": {"mamba_headdim": 16, "attention_head_dim": 16, "attention_hidden_size": 64},
+    "t5": {"num_layers": 2},  # as many as in its decoder
     "xlstm": {"chunk_size": 16},
     "xlnet": {"d_head": 8},
 }
 
 
-def small_model(config: Any, *, crossed: int | None = None, seed: int = 0) -> Any:
-    """A causal language model like the one with this configuration, in evaluation mode on the CPU.
+def small_model(
+    config: Any,
+    *,
+    crossed: int | None = None,
+    seed: int = 0,
+    auto: str = Backbone.auto,
+) -> Any:
+    """A language model like the one with this configuration, in evaluation mode on the CPU.
 
     Leaves torch's global generator as it is.
 
     Args:
-        config: of any model that transformers can make a causal language model of.
+        config: of any model that ``auto`` can make.
         crossed: tokens of the longest text; windows of sliding layers that are at least as long stay so, and
             shorter ones are made shorter than the probe's texts. None makes all of them short.
         seed: of the weights.
+        auto: transformers' class that makes it; by default of causal language models.
 
     Raises:
         ConfigError: no small model can be made of this configuration.
     """
-    from transformers import AutoModelForCausalLM
+    import transformers
 
     kernel = getattr(config, "_attn_implementation", None)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         try:
             small = shrunk(config, crossed)
-            model = AutoModelForCausalLM.from_config(
+            model = getattr(transformers, auto).from_config(
                 small, dtype=torch.float32, attn_implementation=kernel
             )
         except Exception as fault:  # whatever the architecture's own code says

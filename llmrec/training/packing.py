@@ -60,6 +60,7 @@ class Layout:
         length_B: real tokens of each row after the opening, int64.
         answers: the answer tokens whose loss is wanted.
         column_R: position in L of the state that predicts each of them, int64.
+        prompt_B: tokens of each row's prompt after the opening; on the host, wherever the rest is.
     """
 
     shared_S: Tensor
@@ -68,6 +69,7 @@ class Layout:
     length_B: Tensor
     answers: Answers
     column_R: Tensor
+    prompt_B: IntArray
 
     @property
     def tokens(self) -> int:
@@ -79,7 +81,7 @@ class Layout:
         names = ("shared_S", "ids_BL", "slots_BL", "length_B", "column_R")
         columns = moved([getattr(self, name) for name in names], device)
         found = dict(zip(names, columns, strict=True))
-        return Layout(answers=self.answers.to(device), **found)
+        return Layout(answers=self.answers.to(device), prompt_B=self.prompt_B, **found)
 
 
 def all_answers(examples: Sequence[Example], trie: Trie) -> Answers:
@@ -201,6 +203,7 @@ def lay_out(
         length_B=torch.from_numpy(length_B),
         answers=targets.wanted(trie, loss, device),
         column_R=torch.from_numpy(column_R.astype(np.int64)),
+        prompt_B=prompt_B,
     )
 
 
@@ -258,6 +261,7 @@ def states(lm: Backbone, layout: Layout) -> Tensor:
         attention_mask=mask,
         past_key_values=cache,
         use_cache=cache is not None,
+        prompt_B=layout.prompt_B,
     )
     return hidden_BLD[layout.answers.row_R, layout.column_R]
 

@@ -11,7 +11,8 @@ from bench.errors import ArtefactError
 from bench.method import configure, keep, restore
 from bench.registry import decoders
 from llmrec.decode.scoring import Rule
-from llmrec.generative.tiger_dec import CodePrompter, TigerDec
+from llmrec.generative._codes_alone import CodePrompter
+from llmrec.generative.tiger_dec import TigerDec
 from llmrec.sid.vocabulary import CodeTokenizer
 from llmrec.training.packing import Example, all_answers
 
