@@ -177,6 +177,7 @@ def small_t5(
     """
     from transformers import T5Config, T5ForConditionalGeneration
 
+    special: dict[str, Any] = {"decoder_start_token_id": start}
     config = T5Config(
         vocab_size=len(tokenizer),
         d_model=shape.hidden,
@@ -187,9 +188,9 @@ def small_t5(
         dropout_rate=dropout,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        decoder_start_token_id=start,
+        **special,
     )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = T5ForConditionalGeneration(config)
+        model: Any = T5ForConditionalGeneration(config)
     return EncoderDecoder(model.to(device), tokenizer, name=name, pretrained=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -104,7 +105,8 @@ def _ready(lm: Backbone, config: PreferenceConfig) -> Backbone:
     if isinstance(lm, SoftBackbone):
         lm.curriculum = None
     if not config.dropout:
-        for module in lm.modules():
+        modules: Iterable[Any] = lm.modules()
+        for module in modules:
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
             elif isinstance(getattr(module, "dropout", None), float):  # as T5's attention has it

@@ -1,33 +1,36 @@
-"""TIGER with a decoder alone: its lists against teacher forcing, its trie against the losses' masks."""
+"""TIGER and its decoder alone: their lists against teacher forcing, their trie against the losses' masks."""
 
 import numpy as np
 import pytest
 import sid_kit
 import torch
-from decode_kit import dull_scores
 
 from bench.cell import Run
 from bench.errors import ArtefactError
 from bench.method import configure, keep, restore
 from bench.registry import decoders
-from llmrec.decode.scoring import Rule
 from llmrec.generative._codes_alone import CodePrompter
+from llmrec.generative.tiger import Tiger
 from llmrec.generative.tiger_dec import TigerDec
 from llmrec.sid.vocabulary import CodeTokenizer
 from llmrec.training.packing import Example, all_answers
 
 SMALL = {"hidden": 32, "layers": 2, "heads": 2, "feed_forward": 48, "epochs": 30, "batch": 20}
 FAST = {**SMALL, "scratch_lr": 1e-2, "valid_rows": 0, "history": 2}
+QUICK = {**FAST, "layers": 1, "epochs": 16, "scratch_lr": 2e-2, "dropout": 0.0}
 
 
-@pytest.fixture(scope="module")
-def learnt(tmp_path_factory):
+@pytest.fixture(
+    scope="module", params=[(TigerDec, FAST), (Tiger, QUICK)], ids=["tiger_dec", "tiger"]
+)
+def learnt(request, tmp_path_factory):
     """A method fitted on the toy, its run and its training rows."""
+    kind, options = request.param
     folder, train = tmp_path_factory.mktemp("tiger"), sid_kit.windows()
     made, _ = sid_kit.stage(folder, train, sid_kit.vectors())
     keep(made, folder / "sid")
-    values = TigerDec.complete(configure(TigerDec, FAST), loss="msl", decoder="exact")
-    method = TigerDec(values, loss="msl", decoder="exact")
+    values = kind.complete(configure(kind, options), loss="msl", decoder="exact")
+    method = kind(values, loss="msl", decoder="exact")
     run = Run(seed=1, device="cpu", folder=folder, inputs={"sid": folder / "sid"})
     method.fit(train, sid_kit.exam(train), run)
     return method, run, train
@@ -37,6 +40,20 @@ def leaves_by(method, prompts, name, **options):
     kind = decoders.get(name)
     decoder = kind(configure(kind, options))
     return decoder(method.lm, prompts, method.trie, method.trie.n_leaves)
+
+
+@torch.no_grad()
+def own_scores(method, prompts):
+    """Every answer behind every prompt on its own, by the model's own forward pass, [Q, leaves]."""
+    trie, score_QL = method.trie, np.zeros((len(prompts), method.trie.n_leaves))
+    for query, prompt in enumerate(prompts):
+        for leaf in range(trie.n_leaves):
+            logits_LV = method.lm.own_logits(prompt.ids, trie.answer[leaf][:-1])
+            for place, token in enumerate(trie.answer[leaf]):
+                choice = trie.children(trie.path[leaf][place])[0].astype(np.int64)
+                rivals = logits_LV[place, choice].logsumexp(0)
+                score_QL[query, leaf] += float(logits_LV[place, int(token)] - rivals)
+    return score_QL
 
 
 def test_it_learns_who_follows_whom(learnt):
@@ -53,7 +70,7 @@ def test_it_learns_who_follows_whom(learnt):
 def test_searches_give_the_order_of_teacher_forced_sums(learnt):
     method = learnt[0]
     prompts = [method.prompter.prompt(history) for history in ([3, 4], [30, 12, 5])]
-    score_QL = dull_scores(method.lm, prompts, method.trie, Rule())
+    score_QL = own_scores(method, prompts)
     wide = method.trie.n_leaves
     for found in (
         leaves_by(method, prompts, "exact"),
@@ -71,7 +88,7 @@ def test_renumbered_codes_give_the_same_lists(learnt):
     order = [chance.permutation(size) for size in codes.sizes]
     moved_NL = np.stack([new[codes.code_NL[:, at]] for at, new in enumerate(order)], 1)
     moved_NL[0] = -1
-    twin = TigerDec(method.config, loss="msl", decoder="exact")
+    twin = type(method)(method.config, loss="msl", decoder="exact")
     twin.codes = type(codes)(moved_NL.astype(np.int32), codes.sizes, codes.titles)
     twin.lm = twin._bare("cpu", None)
     twin.lm.load_state_dict(method.lm.state_dict())
