@@ -5,12 +5,12 @@ behind a start token. Embeddings are shared by encoder, decoder and head; positi
 Rows are trained in padded batches: prompt and answer stand in no one sequence, so there is no common opening
 to share and rows cannot stand end to end. All losses apply, a preference loss by its plain route.
 
-Source: Rajput et al., "Recommender Systems with Generative Retrieval", NeurIPS 2023, for model and task; there
-is no official code. Departures: 2 + 2 layers of 4 heads x 32 and a feed-forward width of 512, where the paper
-has 4 + 4 layers of 6 heads x 64 and 1024; no user token, as most test users of a split by time have no
+Source: Rajput et al., "Recommender Systems with Generative Retrieval", NeurIPS 2023, for model and task;
+there is no official code. Departures: 2 + 2 layers of 4 heads x 32 and a feed-forward width of 512, where the
+paper has 4 + 4 layers of 6 heads x 64 and 1024; no user token, as most test users of a split by time have no
 training rows; AdamW with a cosine schedule for 50 epochs at most, where the paper has an inverse square root
-over 200,000 steps; the last 10 items, not 20; titles alone make the semantic ids; answers are held to the trie
-of all ids.
+over 200,000 steps; the last 10 items, not 20; titles alone make the semantic ids; answers are held to the
+trie of all ids.
 """
 
 from __future__ import annotations
