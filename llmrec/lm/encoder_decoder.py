@@ -53,8 +53,10 @@ class EncoderDecoder(Backbone):
             embeds_BPD: from ``embed``.
             real_BP: True at real tokens, which may have padding on either side.
         """
-        out = self.causal.encoder(inputs_embeds=embeds_BPD, attention_mask=real_BP.long())
-        return Memory(out.last_hidden_state, additive(real_BP[:, None], embeds_BPD.dtype))
+        # ready to be added: a GPU would have to wait until transformers had looked for padding in another
+        mask_B11P = additive(real_BP[:, None], embeds_BPD.dtype)
+        out = self.causal.encoder(inputs_embeds=embeds_BPD, attention_mask=mask_B11P)
+        return Memory(out.last_hidden_state, mask_B11P)
 
     def relative_bias(self, length: int) -> Tensor:
         """What the decoder adds to the score of a key at one position for a query at another.
