@@ -148,6 +148,8 @@ class Tree:
         within_BT = (place_BT - first_BT).masked_fill(padding_BT, 0)
         ids_BT = trie.answer_A[trie.text_M[node_BT] + within_BT]
         depth_BT = trie.depth_M[node_BT] - trie.segment_M[node_BT]  # of the segment's first token
+        # padding may stand at a node deeper than any that is asked, and a model may know no such position
+        depth_BT = depth_BT.masked_fill(padding_BT, 0)
         above_BT1 = slot_BW.gather(1, beam_BT)[..., None].expand(-1, -1, trie.places)
         path_BTJ = self.path_BSJ.gather(1, above_BT1)
         step_J = torch.arange(trie.places, device=ids_BT.device) - depth_BT[..., None]

@@ -136,3 +136,18 @@ def test_what_cannot_be_is_replaced_or_refused(tiger):
         layouts(found, Wanted("tokens"), Ground())
     with pytest.raises(ConfigError, match="not decoded by 'ground': it compares texts by"):
         check_fit(SuiteRow(method="tiger"), Axes("lml", "ground"))
+
+
+def test_a_user_without_new_tokens_at_a_deep_node_disturbs_nobody(tiger):
+    method, prompts = tiger
+    trie = on_device(method.trie, Rule(), method.lm.device)
+    deep = int(trie.depth_M.argmax())
+    assert trie.depth_M[deep] > trie.places and not trie.asked_M[deep]
+    asked = int(torch.nonzero((trie.depth_M == 1) & (trie.asked_M == 1))[0, 0])
+    found = []
+    for nodes, users in (([[asked]], prompts[:1]), ([[asked], [deep]], prompts[:2])):
+        tree = CrossTree(method.lm, users, trie)
+        tokens_B = np.array([1, 0])[: len(users)]
+        node_BW = torch.tensor(nodes)
+        found.append(tree.extend(node_BW, torch.zeros_like(node_BW), tokens_B)[0][0])
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
