@@ -110,10 +110,14 @@ def main() -> int:
         return 2
     split = datasets.get(asked.data.name)(asked.data.parent).split
     train, exam = split.train.sample(asked.rows), split.valid.sample(asked.valid)
-    steps = {"epochs": 1, "batch": asked.batch, "warmup_steps": 2, "history": asked.history}
-    steps["micro_batch"] = asked.micro_batch
+    steps = {
+        "epochs": 1,
+        "batch": asked.batch,
+        "micro_batch": asked.micro_batch,
+        "warmup_steps": 2,
+        "history": asked.history,
+    }
     found: dict[str, dict[str, float]] = {}
-    first: FloatArray | None = None
     for name in ["untuned", *names]:
         started = time.process_time()
         loss = ZERO_SHOT if name == "untuned" else asked.loss
@@ -122,8 +126,9 @@ def main() -> int:
         )
         fit_seconds = time.process_time() - started
         nll_Q = title_nll(method, exam)
-        first = nll_Q if first is None or len(found) == 1 else first
-        gap_Q = nll_Q - first
+        if name in {"untuned", names[0]}:
+            base_Q = nll_Q
+        gap_Q = nll_Q - base_Q
         found[name] = {
             "nll": float(nll_Q.mean()),
             "gap": float(gap_Q.mean()),

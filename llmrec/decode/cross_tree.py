@@ -17,7 +17,8 @@ from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from llmrec.decode.device_trie import DeviceTrie
 from llmrec.decode.tree import Tree, padded
 from llmrec.lm.backbone import Backbone
-from llmrec.lm.encoder_decoder import EncoderDecoder, additive
+from llmrec.lm.encoder_decoder import EncoderDecoder
+from llmrec.lm.masks import additive
 from llmrec.prompt import Prompt
 
 

@@ -11,7 +11,7 @@ W prefixes of a user, J places of an answer, D hidden width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from llmrec.decode.base import shared_length
 from llmrec.decode.costs import Costs
 from llmrec.decode.device_trie import DeviceTrie
 from llmrec.decode.kv_cache import TreeCache, similar, tree_layers
+from llmrec.lm.masks import additive_masks
 
 if TYPE_CHECKING:
     from llmrec.lm.backbone import Backbone
@@ -204,23 +205,12 @@ class Tree:
         hidden, _ = self.lm.body(
             embeds_BLD=embeds,
             ids_BL=ids,
-            attention_mask=self._mask(seen, position, at, embeds),
+            attention_mask=additive_masks(self.lm, seen, position, at, embeds.dtype),
             position_ids=position,
             past_key_values=cache,
             use_cache=True,
         )
         return hidden
-
-    def _mask(self, seen: Tensor, position: Tensor, at: Tensor, embeds: Tensor) -> Any:
-        """The additive mask, [B, 1, T, P + S]; one per kind of layer where a model mixes kinds."""
-        config = self.lm.causal.config.get_text_config()
-        kinds = set(getattr(config, "layer_types", None) or ())
-        whole = _additive(seen, embeds)
-        window = getattr(config, "sliding_window", None)
-        if not window or (kinds and "sliding_attention" not in kinds):
-            return whole
-        near = _additive(seen & (position[:, :, None] - at[:, None] < window), embeds)
-        return {"full_attention": whole, "sliding_attention": near} if len(kinds) > 1 else near
 
 
 def padded(prompts: Sequence[Prompt]) -> tuple[IntArray, IntArray]:
@@ -244,8 +234,3 @@ def check_attention(lm: Backbone) -> None:
             f"the model runs {kernel!r} attention, which takes no tree mask; load it with "
             f"attn_implementation one of {', '.join(SUPPORTED)}"
         )
-
-
-def _additive(seen: Tensor, embeds: Tensor) -> Tensor:
-    mask = torch.zeros(seen.shape, dtype=embeds.dtype, device=embeds.device)
-    return mask.masked_fill_(~seen, torch.finfo(embeds.dtype).min)[:, None]

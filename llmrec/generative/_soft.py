@@ -25,6 +25,7 @@ from llmrec.generative._config import GenerativeConfig
 from llmrec.generative._expert import sasrec_need
 from llmrec.generative._generative import Generative
 from llmrec.lm.backbone import Backbone
+from llmrec.lm.chance import seeded
 from llmrec.lm.soft_tokens import Curriculum, ItemVectors, SoftBackbone, SoftTokens
 from llmrec.lm.soft_users import Users
 from llmrec.training.loop import Recipe
@@ -132,8 +133,7 @@ class SoftGenerative(Generative):
 
     def _soft(self, lm: Backbone) -> SoftBackbone:
         width = int(lm.causal.get_input_embeddings().weight.shape[1])
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self._slot_seed)  # of the CPU alone
+        with seeded(self._slot_seed):
             maps = self.maps(self._items.vector_NF.shape[1], width)
         users = self.users if "user" in maps else None
         soft = SoftTokens(self._items, width=width, users=users, seed=self._slot_seed, **maps)

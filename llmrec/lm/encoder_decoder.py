@@ -16,6 +16,8 @@ from torch import Tensor
 from bench.errors import ConfigError
 from bench.types import IntArray
 from llmrec.lm.backbone import Backbone
+from llmrec.lm.chance import seeded
+from llmrec.lm.masks import additive
 from llmrec.lm.scratch import ScratchShape
 
 
@@ -145,17 +147,6 @@ class EncoderDecoder(Backbone):
         return out.logits[0]
 
 
-def additive(seen_BTS: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask to add to attention scores, [B, 1, T, S].
-
-    Args:
-        seen_BTS: True where a query sees a key.
-        dtype: of the scores.
-    """
-    zero = torch.zeros(seen_BTS.shape, dtype=dtype, device=seen_BTS.device)
-    return zero.masked_fill_(~seen_BTS, torch.finfo(dtype).min)[:, None]
-
-
 def small_t5(
     name: str,
     tokenizer: Any,
@@ -192,7 +183,6 @@ def small_t5(
         pad_token_id=tokenizer.pad_token_id,
         **special,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         model: Any = T5ForConditionalGeneration(config)
     return EncoderDecoder(model.to(device), tokenizer, name=name, pretrained=False)

@@ -42,8 +42,9 @@ def llama(shape: ScratchShape, vocabulary: int, tokenizer: Any, seed: int) -> An
         tokenizer: gives the ids of its special tokens.
         seed: of the weights.
     """
-    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    from llmrec.lm.chance import seeded
 
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -58,9 +59,7 @@ def llama(shape: ScratchShape, vocabulary: int, tokenizer: Any, seed: int) -> An
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=None,
     )
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would seed the GPUs as well, whose state is not restored here
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         return LlamaForCausalLM(config)
 
 

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import torch
 from pydantic import PositiveFloat, PositiveInt
 
 from bench.cell import Need, Run, Size
@@ -32,6 +31,7 @@ from bench.errors import ContractError, DataError
 from bench.method import Method
 from bench.registry import methods
 from bench.types import Exam, FloatArray, Queries, Ranking, Windows
+from llmrec.lm.chance import seeded
 from llmrec.sid import _collisions
 from llmrec.sid._measures import explained, measures
 from llmrec.sid._quantise import Quantised, kmeans_codebooks, quantise
@@ -160,8 +160,7 @@ class SidTokens(Method):
             centre_LKD = kmeans_codebooks(fit_FD, levels=c.levels, codes=k, seed=seed)
             quantised = quantise(white_TD, centre_LKD)
             return Found(quantised, centre_LKD[-1], white_TD - quantised.residual_LTD[-1])
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(run.seed_for("weights"))
+        with seeded(run.seed_for("weights")):
             model = RQVAE(fit_FD.shape[1], levels=c.levels, codes=k).to(run.device)
         start_codebooks(model, fit_FD, seed)
         schedule = Schedule(epochs=c.epochs, lr=c.lr, batch=c.batch)

@@ -15,6 +15,7 @@ import torch
 
 from bench.errors import ConfigError
 from llmrec.lm.backbone import Backbone
+from llmrec.lm.chance import seeded
 
 VOCABULARY = 160
 WINDOW = 6  # tokens a sliding layer sees, where texts can be longer than its own window
@@ -104,8 +105,7 @@ def small_model(
     import transformers
 
     kernel = getattr(config, "_attn_implementation", None)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         try:
             small = shrunk(config, crossed)
             model = getattr(transformers, auto).from_config(

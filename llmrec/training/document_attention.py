@@ -22,7 +22,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from llmrec.decode.tree import check_attention
-from llmrec.training.masks import additive_masks
+from llmrec.lm.masks import additive_masks
 
 if TYPE_CHECKING:
     from llmrec.lm.backbone import Backbone

@@ -22,9 +22,9 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from bench.types import IntArray
 from llmrec.decode.tree import check_attention
+from llmrec.lm.masks import additive_masks
 from llmrec.losses.base import Answers, Loss
 from llmrec.training.documents import Room, document_states, end_to_end
-from llmrec.training.masks import additive_masks
 from llmrec.training.packing import Example, lay_out, states
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bench.cell import Run
-from bench.method import configure, keep
+from bench.method import configure, keep, restore
 from bench.types import Catalogue, Exam, Queries, Ragged, Windows
 from llmrec.sid.sid_tokens import SidTokens
 from llmrec.title_vectors import TitleVectors
@@ -57,3 +57,13 @@ def stage(folder, train, vector_ND, **config):
     run = Run(seed=0, device="cpu", folder=folder, inputs={"titles": folder / "titles"})
     made.fit(train, exam(train), run)
     return made, run.facts
+
+
+def kept_and_read(method, folder, queries):
+    """The method as it is read from where it was kept; its lists have to be the same."""
+    keep(method, folder)
+    back = restore(folder, device="cpu")
+    np.testing.assert_array_equal(
+        back.recommend(queries, 5).item_QK, method.recommend(queries, 5).item_QK
+    )
+    return back

@@ -7,7 +7,7 @@ import torch
 from test_backbone import families, folder_of
 
 from bench.cell import Run
-from bench.method import configure, keep, restore
+from bench.method import configure, keep
 from llmrec.generative.lc_rec import LCRec
 from llmrec.lm import backbone
 from llmrec.lm.backbone import Lora
@@ -45,12 +45,7 @@ def test_training_leaves_the_models_own_rows_bit_for_bit(tmp_path):
     lora = sum(p.numel() for name, p in method.lm.trainable().items() if "lora" in name)
     assert run.facts["parameters_trained"] == lora + method.codes.n_tokens * 32
     assert run.facts["avt_titles"] > 1
-    keep(method, tmp_path / "kept")
-    back = restore(tmp_path / "kept", device="cpu")
-    queries = sid_kit.exam(train).queries
-    np.testing.assert_array_equal(
-        back.recommend(queries, 5).item_QK, method.recommend(queries, 5).item_QK
-    )
+    sid_kit.kept_and_read(method, tmp_path / "kept", sid_kit.exam(train).queries)
 
 
 def test_a_head_of_its_own_is_trained_in_the_rows_of_codes_alone(tmp_path):

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from bench.cell import Run, Size
 from bench.errors import ConfigError
-from bench.method import configure, keep, restore
+from bench.method import configure, keep
 from llmrec.generative.lc_rec import LCRec, LCRecConfig
 from llmrec.losses.msl import MSL
 from llmrec.prompt import PREAMBLE, TAIL
@@ -169,12 +169,7 @@ def test_a_training_with_alignment_is_kept_and_restored(tmp_path):
     assert facts["steps"] == -(-3 * sid_kit.SEEN // FAST["batch"])
     assert facts["train_tokens"] > sum(facts["train_tokens_of_tasks"].values()) > 0
     assert facts["tau_of_best_epoch"] > 0 and "stopped" not in facts["microscope"]
-    keep(method, tmp_path / "kept")
-    back = restore(tmp_path / "kept", device="cpu")
-    queries = sid_kit.exam(train).queries
-    np.testing.assert_array_equal(
-        back.recommend(queries, 5).item_QK, method.recommend(queries, 5).item_QK
-    )
+    sid_kit.kept_and_read(method, tmp_path / "kept", sid_kit.exam(train).queries)
 
 
 def test_each_task_takes_over_its_own_state(tmp_path):

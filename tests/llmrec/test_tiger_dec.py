@@ -7,7 +7,7 @@ import torch
 
 from bench.cell import Run
 from bench.errors import ArtefactError
-from bench.method import configure, keep, restore
+from bench.method import configure, keep
 from bench.registry import decoders
 from llmrec.generative._codes_alone import CodePrompter
 from llmrec.generative.tiger import Tiger
@@ -128,12 +128,7 @@ def test_names_of_codes_can_be_read_back(learnt):
 
 def test_a_saved_model_refuses_other_titles(learnt, tmp_path):
     method, _, train = learnt
-    keep(method, tmp_path / "kept")
-    back = restore(tmp_path / "kept", device="cpu")
-    queries = sid_kit.exam(train).queries
-    np.testing.assert_array_equal(
-        back.recommend(queries, 5).item_QK, method.recommend(queries, 5).item_QK
-    )
+    back = sid_kit.kept_and_read(method, tmp_path / "kept", sid_kit.exam(train).queries)
     other = sid_kit.windows(tuple(f"{title}!" for title in sid_kit.titles()))
     with pytest.raises(ArtefactError, match="of other titles"):
         back.recommend(sid_kit.exam(other).queries, 5)

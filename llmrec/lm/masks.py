@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from llmrec.lm.backbone import Backbone
 
 
+def additive(see_BLM: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask to add to attention scores, [B, 1, L, M].
+
+    Args:
+        see_BLM: True where a query may see a key.
+        dtype: of the scores.
+    """
+    zero = torch.zeros(see_BLM.shape, dtype=dtype, device=see_BLM.device)
+    return zero.masked_fill_(~see_BLM, torch.finfo(dtype).min)[:, None]
+
+
 def additive_masks(
     lm: Backbone, see_BLM: Tensor, place_BL: Tensor, place_BM: Tensor, dtype: torch.dtype
 ) -> Any:
@@ -26,20 +37,15 @@ def additive_masks(
         place_BM: position of each key in its text.
         dtype: of the embeddings.
     """
-
-    def additive(seen_BLM: Tensor) -> Tensor:
-        zero = torch.zeros(seen_BLM.shape, dtype=dtype, device=seen_BLM.device)
-        return zero.masked_fill_(~seen_BLM, torch.finfo(dtype).min)[:, None]
-
     config = lm.causal.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ())
     window = getattr(config, "sliding_window", None)
     if not window or (kinds and "sliding_attention" not in kinds):
-        return additive(see_BLM)
+        return additive(see_BLM, dtype)
     near_BLM = place_BL[:, :, None] - place_BM[:, None] < window
     if len(kinds) <= 1:
-        return additive(see_BLM & near_BLM)
+        return additive(see_BLM & near_BLM, dtype)
     return {
-        "full_attention": additive(see_BLM),
-        "sliding_attention": additive(see_BLM & near_BLM),
+        "full_attention": additive(see_BLM, dtype),
+        "sliding_attention": additive(see_BLM & near_BLM, dtype),
     }
